@@ -1,0 +1,233 @@
+# What the rules share: the cohort, the methods, and functions that turn wildcards into files and settings.
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
+
+from cohortmorph import UserError, cohort as cohort_table, pool, sources
+
+# Snakemake lists a --configfile first, though it is the one that wins.
+chosen_files = list(map(str, workflow.overwrite_configfiles))
+config_files = [path for path in map(str, workflow.configfiles) if path not in chosen_files] + chosen_files
+
+try:
+    cohort = cohort_table.load(config, config_files)
+except UserError as error:
+    raise WorkflowError(str(error)) from None
+config.update(cohort_table.with_defaults(config))
+
+IMAGES, PAIRS, ALIGNMENTS = cohort.images, cohort.pairs, cohort.alignments
+EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")
+
+VOXELMORPH = config["voxelmorph"] or {"weights": [], "kept_epochs": [], "encoder": [], "dimensions": 3}
+NETWORKS = [(weight, epoch) for weight in VOXELMORPH["weights"] for epoch in VOXELMORPH["kept_epochs"]]
+LEARNED = [f"voxelmorph_weight-{weight}_epoch-{epoch}" for weight, epoch in NETWORKS]
+BASELINES = list(config["baselines"])
+HARMONIZED = config["harmonize"]["enabled"]
+FREE = ["initial", *(["harmonized"] if HARMONIZED else []), "affine"]  # they need no registration of their own
+METHODS = [*FREE, *BASELINES, *LEARNED]
+LABELLED = bool(len(EVALUATED)) and bool((IMAGES.loc[PAIRS["moving"], "labels"] != "").all())
+SELECTED = "results/evaluation/selected_model.json" if LEARNED else []
+SOURCES = [path for path in IMAGES["source"] if not path.startswith("results/phantom/")]
+PHANTOM = bool(IMAGES["source"].str.startswith("results/phantom/").any())
+
+
+def commit():
+    """Return the workflow's git commit, or "" outside of a repository."""
+    command = ["git", "-C", workflow.basedir, "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def one_of(names):
+    """Return a regular expression that matches exactly these names (nothing, if there are none)."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+def needs(memory_mb, minutes, disk_mb=2000, gpus=0):
+    """Return a rule's resources: for Snakemake and, under the names that its plugin reads, for HTCondor.
+
+    Memory and time grow with each attempt.
+    """
+
+    def grown(amount):
+        return lambda wildcards, attempt: amount * attempt
+
+    asked = {
+        "mem_mb": grown(memory_mb),
+        "htcondor_request_mem_mb": grown(memory_mb),
+        "disk_mb": disk_mb,
+        "htcondor_request_disk_mb": disk_mb,
+        "runtime": grown(minutes),
+        "allowed_execute_duration": grown(60 * minutes),
+        f"classad_{pool.FOLDER}": str(Path.cwd()),
+    }
+    return asked | ({"gpu": gpus, "request_gpus": gpus_to_request(gpus)} if gpus else {})
+
+
+def gpus_to_request(number):
+    """Return a resource function: so many GPUs, or none where the HTCondor pool has none."""
+    return lambda wildcards: number if not pool.on_htcondor(workflow) or pool.has_gpus() else 0
+
+
+# Images
+
+
+def table_cell(column):
+    """Return a params function: the cell of this column for the image {subject}-{image}."""
+    return lambda wildcards: IMAGES.at[f"{wildcards.subject}-{wildcards.image}", column]
+
+
+def table_file(image_id, column):
+    """Return the file in this column of an image, or nothing; structures from the clinic are converted first."""
+    cell = IMAGES.at[image_id, column]
+    if column == "labels" and sources.is_segmentation(cell):
+        return image_file(image_id).replace(".nii.gz", "_labels.nii.gz")
+    return cell or []
+
+
+def phantom_path(column):
+    """Return an input function: the path in this column if the workflow makes the file itself, or nothing."""
+
+    def path(wildcards):
+        cell = table_cell(column)(wildcards)
+        return cell if cell.startswith("results/phantom/") else []
+
+    return path
+
+
+def fingerprint_of(column):
+    """Return a params function: the fingerprint of a file of the user's, "" for a file of the workflow's own."""
+    return lambda wildcards: (
+        "" if phantom_path(column)(wildcards) else sources.fingerprint(table_cell(column)(wildcards))
+    )
+
+
+def image_file(image_id):
+    """Return the converted image."""
+    return f"results/images/{IMAGES.at[image_id, 'subject']}/{IMAGES.at[image_id, 'image']}.nii.gz"
+
+
+def images_of_subject(wildcards):
+    """Return the converted images of a subject, in the table's order."""
+    return expand("results/images/{{subject}}/{image}.nii.gz", image=cohort.images_of(wildcards.subject))
+
+
+def image_names(wildcards):
+    """Return the names of a subject's images, in the table's order."""
+    return cohort.images_of(wildcards.subject)
+
+
+def intensity_of(image_id):
+    """Return how the intensities of this image are prepared."""
+    return config["intensity"][IMAGES.at[image_id, "modality"]]
+
+
+def intensities_of_subject(wildcards):
+    """Return how the intensities of a subject's images are prepared, in the table's order."""
+    return [intensity_of(f"{wildcards.subject}-{image}") for image in cohort.images_of(wildcards.subject)]
+
+
+# Pairs. An alignment is a pair as well: an image and the frame that the network sees it in.
+
+
+def pair_row(wildcards):
+    """Return the row of a pair or alignment."""
+    return (PAIRS if wildcards.pair in PAIRS.index else ALIGNMENTS).loc[wildcards.pair]
+
+
+def of_pair(role, value=image_file):
+    """Return an input or params function: `value` of the pair's image in this role (fixed, moving or frame)."""
+    return lambda wildcards: value(pair_row(wildcards)[role])
+
+
+def cell_of_pair(role, column):
+    """Return an input function: the file in this column for the pair's image in this role, or nothing."""
+    return lambda wildcards: table_file(pair_row(wildcards)[role], column)
+
+
+def split_of_pair(wildcards):
+    """Return the split of a pair."""
+    return pair_row(wildcards)["split"]
+
+
+def within_subject(wildcards):
+    """Say whether harmonizing makes the images of this pair comparable."""
+    subjects = {IMAGES.at[pair_row(wildcards)[role], "subject"] for role in ("fixed", "moving")}
+    return HARMONIZED and len(subjects) == 1
+
+
+def harmonized_folder(wildcards):
+    """Return the folder of the harmonized subject of a pair, or nothing."""
+    subject = IMAGES.at[pair_row(wildcards)["fixed"], "subject"]
+    return f"results/harmonized/{subject}" if within_subject(wildcards) else []
+
+
+def harmonizing_transforms(wildcards):
+    """Return the transform files (fixed image's, moving image's) from the harmonized world, or nothing."""
+    if not within_subject(wildcards):
+        return []
+    roles = [pair_row(wildcards)[role] for role in ("fixed", "moving")]
+    return [f"results/harmonized/{IMAGES.at[id, 'subject']}/{IMAGES.at[id, 'image']}.tfm" for id in roles]
+
+
+def to_frame(role, file):
+    """Return an input function: a file of the alignment of the pair's image in this role to the pair's frame."""
+
+    def path(wildcards):
+        row = pair_row(wildcards)
+        return f"results/pairs/{row[role]}_to_{row['frame']}/{file}"
+
+    return path
+
+
+def composed_from(role, file):
+    """Return an input function as `to_frame`, or nothing where the image is its own frame."""
+    path = to_frame(role, file)
+    return lambda wildcards: [] if pair_row(wildcards)["fixed"] == pair_row(wildcards)["moving"] else path(wildcards)
+
+
+# Networks
+
+
+def network_inputs(samples):
+    """Return the network's views for alignment ids, or tuples of them, in the same shape."""
+    return [
+        (f"results/pairs/{sample}/network_input.nii.gz" if isinstance(sample, str) else tuple(network_inputs(sample)))
+        for sample in samples
+    ]
+
+
+TRAINING_INPUTS = network_inputs(cohort.training_inputs) if LEARNED else []
+VALIDATION_INPUTS = network_inputs(cohort.validation_inputs) if LEARNED else []
+TRAINING_FILES = sorted(
+    {
+        path
+        for sample in TRAINING_INPUTS + VALIDATION_INPUTS
+        for path in ([sample] if isinstance(sample, str) else sample)
+    }
+)
+
+
+def network_settings(keys):
+    """Return these keys of the config's voxelmorph section: a rule reruns only for the keys that it uses."""
+    return {key: VOXELMORPH[key] for key in keys if key in VOXELMORPH}
+
+
+ARCHITECTURE = network_settings(["dimensions", "encoder", "decoder", "int_steps", "field_downsampling"])
+TRAINING = network_settings(
+    ["epochs", "steps_per_epoch", "batch_size", "learning_rate", "kept_epochs", "similarity", "regularization"]
+)
+
+
+wildcard_constraints:
+    subject=one_of(cohort.subjects),
+    image=one_of(IMAGES["image"].unique()),
+    pair=one_of([*PAIRS.index, *ALIGNMENTS.index]),
+    weight=one_of(VOXELMORPH["weights"]),

@@ -1,0 +1,98 @@
+# What every method did, measured the same way: from here on no rule knows which method made a displacement.
+
+
+rule warp_pair:
+    """Resample the moving image, and its labels, once through each method's displacement onto the fixed grid."""
+    input:
+        moving=of_pair("moving"),
+        moving_labels=cell_of_pair("moving", "labels"),
+        displacements=expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=METHODS),
+    output:
+        moved=expand("results/pairs/{{pair}}/{method}/moved.nii.gz", method=METHODS),
+        moved_labels=expand("results/pairs/{{pair}}/{method}/moved_labels.nii.gz", method=METHODS if LABELLED else []),
+    log:
+        "results/logs/warp_pair/{pair}.log",
+    benchmark:
+        "results/benchmarks/warp_pair/{pair}.tsv"
+    conda:
+        "../envs/imaging.yaml"
+    resources:
+        **needs(memory_mb=3000, minutes=30),
+    script:
+        "../scripts/warp_pair.py"
+
+
+rule measure_pair:
+    """Measure TRE (mm), Dice, NCC, Jacobian and run time of every method on a pair."""
+    input:
+        fixed=of_pair("fixed"),
+        moving=of_pair("moving"),
+        fixed_labels=cell_of_pair("fixed", "labels"),
+        moving_labels=cell_of_pair("moving", "labels"),
+        fixed_landmarks=cell_of_pair("fixed", "landmarks"),
+        moving_landmarks=cell_of_pair("moving", "landmarks"),
+        fixed_mask=cell_of_pair("fixed", "mask"),
+        affine="results/pairs/{pair}/affine.tfm",
+        displacements=expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=METHODS),
+        registrations=expand("results/pairs/{{pair}}/{method}/registration.json", method=METHODS),
+    output:
+        "results/pairs/{pair}/metrics.tsv",
+    log:
+        "results/logs/measure_pair/{pair}.log",
+    benchmark:
+        "results/benchmarks/measure_pair/{pair}.tsv"
+    conda:
+        "../envs/imaging.yaml"
+    resources:
+        **needs(memory_mb=4000, minutes=60),
+    params:
+        pair="{pair}",
+        split=split_of_pair,
+        methods=METHODS,
+        near_landmarks_mm=config["evaluation"]["near_landmarks_mm"],
+        fixed_intensity=of_pair("fixed", intensity_of),
+        moving_intensity=of_pair("moving", intensity_of),
+    script:
+        "../scripts/measure_pair.py"
+
+
+rule collect_metrics:
+    """Join the tables of all pairs, and summarize them with bootstrap intervals over the pairs."""
+    input:
+        tables=expand("results/pairs/{pair}/metrics.tsv", pair=EVALUATED),
+    output:
+        metrics="results/evaluation/metrics.tsv",
+        summary="results/evaluation/summary.tsv",
+    log:
+        "results/logs/collect_metrics.log",
+    benchmark:
+        "results/benchmarks/collect_metrics.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=20),
+    params:
+        bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+        seed=config["seed"],
+    script:
+        "../scripts/collect_metrics.py"
+
+
+rule select_model:
+    """Choose weight λ and epoch on the validation pairs alone."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+    output:
+        "results/evaluation/selected_model.json",
+    log:
+        "results/logs/select_model.log",
+    benchmark:
+        "results/benchmarks/select_model.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=1000, minutes=10),
+    params:
+        settings=config["evaluation"]["selection"],
+    script:
+        "../scripts/select_model.py"

@@ -1,0 +1,135 @@
+# Figures and the report: one HTML file that needs no network.
+
+
+rule plot_training:
+    """Draw the loss and its parts against the epoch, one line a weight λ."""
+    input:
+        histories=expand("results/models/voxelmorph/weight-{weight}/history.tsv", weight=VOXELMORPH["weights"]),
+    output:
+        expand("results/figures/training.{kind}", kind=["png", "svg"]),
+    log:
+        "results/logs/plot_training.log",
+    benchmark:
+        "results/benchmarks/plot_training.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        weights=VOXELMORPH["weights"],
+        phantom=PHANTOM,
+    script:
+        "../scripts/plot_training.py"
+
+
+rule plot_comparison:
+    """Draw NCC, TRE (mm) and Dice against epoch and λ on validation pairs, and by method on test pairs."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        summary="results/evaluation/summary.tsv",
+        selected=SELECTED,
+    output:
+        selection=expand("results/figures/selection.{kind}", kind=["png", "svg"]),
+        weights=expand("results/figures/weights.{kind}", kind=["png", "svg"]),
+        methods=expand("results/figures/methods.{kind}", kind=["png", "svg"]),
+        runtime=expand("results/figures/runtime.{kind}", kind=["png", "svg"]),
+    log:
+        "results/logs/plot_comparison.log",
+    benchmark:
+        "results/benchmarks/plot_comparison.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        phantom=PHANTOM,
+    script:
+        "../scripts/plot_comparison.py"
+
+
+rule plot_pair:
+    """Draw a pair before and after each method: slices, checkerboards and differences."""
+    input:
+        fixed=of_pair("fixed"),
+        moved=expand("results/pairs/{{pair}}/{method}/moved.nii.gz", method=METHODS),
+        selected_model=SELECTED,
+    output:
+        "results/figures/pairs/{pair}.png",
+    log:
+        "results/logs/plot_pair/{pair}.log",
+    benchmark:
+        "results/benchmarks/plot_pair/{pair}.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=3000, minutes=10),
+    params:
+        pair="{pair}",
+        methods=METHODS,
+        fixed_intensity=of_pair("fixed", intensity_of),
+        moving_intensity=of_pair("moving", intensity_of),
+        phantom=PHANTOM,
+    script:
+        "../scripts/plot_pair.py"
+
+
+rule plot_harmonize:
+    """Draw how a subject's rotation and slices were found, and its stacks before and after."""
+    input:
+        images=images_of_subject,
+        harmonized="results/harmonized/{subject}",
+    output:
+        "results/figures/harmonize/{subject}.png",
+    log:
+        "results/logs/plot_harmonize/{subject}.log",
+    benchmark:
+        "results/benchmarks/plot_harmonize/{subject}.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=3000, minutes=10),
+    params:
+        subject="{subject}",
+        names=image_names,
+        intensities=intensities_of_subject,
+        phantom=PHANTOM,
+    script:
+        "../scripts/plot_harmonize.py"
+
+
+rule write_report:
+    """Write the report: what did best, which λ and epoch, how sure, and how it was made."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        summary="results/evaluation/summary.tsv",
+        selected=SELECTED,
+        training="results/figures/training.png" if LEARNED else [],
+        selection="results/figures/selection.png" if LEARNED else [],
+        weights="results/figures/weights.png" if LEARNED else [],
+        methods="results/figures/methods.png",
+        runtime="results/figures/runtime.png",
+        pair_pictures=expand("results/figures/pairs/{pair}.png", pair=EVALUATED),
+        harmonize_pictures=expand(
+            "results/figures/harmonize/{subject}.png", subject=cohort.subjects if HARMONIZED else []
+        ),
+        parameter_files=[config["prealign"]["parameters"], *config["baselines"].values()],
+    output:
+        report="results/report.html",
+        provenance="results/provenance.json",
+    log:
+        "results/logs/write_report.log",
+    benchmark:
+        "results/benchmarks/write_report.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        pairs=EVALUATED,
+        subjects=cohort.subjects if HARMONIZED else [],
+        config=config,
+        seed=config["seed"],
+        commit=commit(),
+        phantom=PHANTOM,
+    script:
+        "../scripts/write_report.py"

@@ -1,0 +1,47 @@
+"""Files that are either complete or absent: written beside their place, then renamed."""
+
+import json
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def publishing(path):
+    """Yield a path beside `path` to write to; it takes the place of `path` only if the block ends well.
+
+    The name keeps all suffixes of `path`, since readers and writers choose the format by them.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> with publishing(folder / "table.tsv") as partial:
+    ...     _ = partial.write_text("a\\tb\\n")
+    >>> [file.name for file in folder.iterdir()]
+    ['table.tsv']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # A folder of its own on the same file system: the name stays as it is, and the rename is atomic.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+        partial = Path(folder) / path.name
+        yield partial
+        partial.replace(path)
+
+
+def write_json(content, path):
+    """Write `content` (dicts, lists, numbers, strings; no NaN) as indented JSON to `path`."""
+    with publishing(path) as partial:
+        partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path):
+    """Read the JSON file at `path`."""
+    return json.loads(Path(path).read_text())
+
+
+def write_table(table, path):
+    """Write a pandas table as TSV without its index; floats keep nine significant digits."""
+    with publishing(path) as partial:
+        table.to_csv(partial, sep="\t", index=False, float_format="%.9g")

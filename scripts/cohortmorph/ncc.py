@@ -1,0 +1,185 @@
+"""Normalized cross-correlation (NCC) as the fusion course writes it: squared, so that inverted contrast is agreement.
+
+``NCC(R, I) = (Σ (I - Ī)(R - R̄))² / (Σ (I - Ī)² Σ (R - R̄)²)`` lies in [0, 1] and stays as it is under I → a·I + b, also
+for negative a. The course writes the means as functions of the pixel, so both readings are here: global (one mean an
+image) and local (the mean of a window around each pixel).
+
+An image without contrast agrees with nothing: zero variance gives 0 in every function here. All sums are float64.
+"""
+
+import numpy as np
+from scipy.ndimage import uniform_filter
+from scipy.signal import correlate
+
+# Rounding alone leaves a constant image a standard deviation of this many times its largest value.
+ROUNDING = 1e-12
+# A window is flat if its variance is below this fraction of the image's: there the quotient is rounding over rounding.
+FLAT_WINDOW = 1e-6
+
+
+def ncc_signed(a, b, mask=None):
+    """Return Pearson's correlation of two images, in [-1, 1]; negative means inverted contrast.
+
+    Parameters
+    ----------
+    a, b : array, any equal shape
+    mask : boolean array of that shape, optional
+        Where to compare.
+
+    Returns
+    -------
+    float
+        0 if either image is constant; NaN if the mask is empty, or if a value compared is NaN.
+    """
+    a, b = _same_shape(a, b)
+    if mask is not None:
+        mask = np.asarray(mask, dtype=bool)
+        if mask.shape != a.shape:
+            raise ValueError(f"a mask of shape {mask.shape} does not fit images of shape {a.shape}")
+        a, b = a[mask], b[mask]
+    if a.size == 0 or np.isnan(a).any() or np.isnan(b).any():
+        return float("nan")
+    return float(np.clip(_standardized(a.reshape(1, -1)) @ _standardized(b.reshape(1, -1)).T, -1, 1)[0, 0])
+
+
+def ncc_squared(a, b, mask=None):
+    """Return the course's NCC of two images, in [0, 1], blind to the sign of the contrast (see :func:`ncc_signed`)."""
+    return ncc_signed(a, b, mask) ** 2
+
+
+def local_ncc_squared(a, b, window):
+    """Return the map of the squared NCC in a window around each pixel.
+
+    Parameters
+    ----------
+    a, b : array, any equal shape
+    window : int
+        Odd edge length, in pixels, of the window: a square in 2-D, a cube in 3-D. At the border it is cut off.
+
+    Returns
+    -------
+    array of the shape of `a`
+        Values in [0, 1]; 0 in windows that are flat in either image: a variance below 1e-6 of the whole image's.
+    """
+    if window < 1 or window % 2 == 0:
+        raise ValueError(f"window is {window}: an odd number of pixels, at least 1, has a middle")
+    a, b = _same_shape(a, b)
+    # Standardizing first makes the result independent of scale and offset, and FLAT_WINDOW a fraction.
+    a, b = (_standardized(image.reshape(1, -1)).reshape(image.shape) * np.sqrt(image.size) for image in (a, b))
+
+    def box_mean(values):
+        return uniform_filter(values, window, mode="constant")
+
+    inside = box_mean(np.ones(a.shape))
+    a_mean, b_mean = box_mean(a) / inside, box_mean(b) / inside
+    a_variance = box_mean(a * a) / inside - a_mean**2
+    b_variance = box_mean(b * b) / inside - b_mean**2
+    covariance = box_mean(a * b) / inside - a_mean * b_mean
+    has_contrast = (a_variance > FLAT_WINDOW) & (b_variance > FLAT_WINDOW)
+    squared = np.divide(covariance**2, a_variance * b_variance, out=np.zeros(a.shape), where=has_contrast)
+    return np.minimum(squared, 1)
+
+
+def local_ncc_squared_matrix(a, b, window):
+    """Return the local squared NCC of every slice of one stack with every slice of another.
+
+    Each value is the mean over windows laid side by side, so that all pairs cost one matrix product a window.
+
+    Parameters
+    ----------
+    a : array, shape (m, rows, columns)
+    b : array, shape (n, rows, columns)
+        NaN where a slice has no value: two slices are compared in the windows in which both have values everywhere.
+    window : int
+        Edge length, in pixels, of the square windows. Rows and columns beyond a multiple of it are left out.
+
+    Returns
+    -------
+    mean : array, shape (m, n)
+        In [0, 1]; NaN where two slices share no window. Windows that are flat in either slice, as in
+        :func:`local_ncc_squared`, count as 0.
+    windows : int array, shape (m, n)
+        How many windows were compared.
+    """
+    a_windows, a_covered = _standardized_windows(np.asarray(a, dtype=float), window)
+    b_windows, b_covered = _standardized_windows(np.asarray(b, dtype=float), window)
+    total = np.zeros((len(a), len(b)))
+    for a_window, b_window in zip(a_windows, b_windows, strict=True):
+        total += np.minimum((a_window @ b_window.T) ** 2, 1)
+    compared = a_covered.T.astype(int) @ b_covered.astype(int)
+    return np.divide(total, compared, out=np.full(total.shape, np.nan), where=compared > 0), compared
+
+
+def template_scan(image, template):
+    """Return the squared NCC of a template with the image under it, at every position where it fits.
+
+    Numerators come from one FFT, the sums under the template from integral images.
+
+    Parameters
+    ----------
+    image : array, shape (rows, columns)
+    template : array, shape (r, c), not larger than the image
+
+    Returns
+    -------
+    array, shape (rows - r + 1, columns - c + 1)
+        Entry (y, x) compares the template with ``image[y:y + r, x:x + c]``.
+    """
+    image, template = np.asarray(image, dtype=float), np.asarray(template, dtype=float)
+    if image.ndim != template.ndim or np.any(np.array(template.shape) > image.shape):
+        raise ValueError(f"a template of shape {template.shape} does not fit into an image of shape {image.shape}")
+    # Away from zero mean and unit size, the differences of large sums below would lose digits.
+    image = _standardized(image.reshape(1, -1)).reshape(image.shape) * np.sqrt(image.size)
+    template = _standardized(template.reshape(1, -1)).reshape(template.shape)
+    numerator = correlate(image, template, mode="valid", method="fft") ** 2
+    variation = _box_sums(image**2, template.shape) - _box_sums(image, template.shape) ** 2 / template.size
+    has_contrast = variation > FLAT_WINDOW * template.size
+    return np.minimum(np.divide(numerator, variation, out=np.zeros(variation.shape), where=has_contrast), 1)
+
+
+def _same_shape(a, b):
+    """Return both images as float64; different shapes are a ValueError."""
+    a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if a.shape != b.shape:
+        raise ValueError(f"images of shapes {a.shape} and {b.shape} cannot be compared pixel by pixel")
+    return a, b
+
+
+def _standardized(rows):
+    """Return each row with zero mean and Euclidean norm one; constant rows become zero."""
+    centred = rows - rows.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(centred, axis=1, keepdims=True)
+    rounding = ROUNDING * np.sqrt(rows.shape[1]) * np.abs(rows).max(axis=1, keepdims=True, initial=0)
+    return np.divide(centred, norm, out=np.zeros(rows.shape), where=norm > rounding)
+
+
+def _standardized_windows(stack, window):
+    """Cut slices into windows side by side and standardize each.
+
+    Returns
+    -------
+    values : array, shape (windows, slices, window²)
+        Zero in windows that are flat or not covered.
+    covered : boolean array, shape (windows, slices)
+    """
+    count, *size = stack.shape
+    rows, columns = (length // window for length in size)
+    # What is left over is cut off on both sides.
+    top, left = ((length % window) // 2 for length in size)
+    cut = stack[:, top : top + rows * window, left : left + columns * window]
+    values = cut.reshape(count, rows, window, columns, window).transpose(1, 3, 0, 2, 4).reshape(-1, count, window**2)
+    covered = np.isfinite(values).all(axis=2)
+    variance = np.var(values[covered]) if covered.any() else 0
+    values = np.where(covered[..., None], values, 0)
+    centred = values - values.mean(axis=2, keepdims=True)
+    variation = (centred**2).sum(axis=2, keepdims=True)
+    has_contrast = variation > FLAT_WINDOW * window**2 * variance
+    return np.divide(centred, np.sqrt(variation), out=np.zeros(values.shape), where=has_contrast), covered
+
+
+def _box_sums(values, shape):
+    """Return the sums over every box of `shape` inside the array, by cumulated sums along each axis."""
+    for axis, length in enumerate(shape):
+        sums = np.concatenate([np.zeros_like(values.take([0], axis)), np.cumsum(values, axis=axis)], axis=axis)
+        values = sums.take(range(length, sums.shape[axis]), axis) - sums.take(range(sums.shape[axis] - length), axis)
+    return values

@@ -1,0 +1,156 @@
+"""The VoxelMorph network (voxelmorph 0.2 on TensorFlow): two images in, the displacement of every voxel out.
+
+This is the one place that makes voxelmorph 0.2 and neurite 0.2 work with today's Python, numpy and TensorFlow.
+Importing it loads TensorFlow, which takes seconds: only training and registration do.
+"""
+
+import inspect
+import os
+
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # voxelmorph 0.2 is written for Keras 2
+os.environ["VXM_BACKEND"] = "tensorflow"
+os.environ["NEURITE_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import numpy as np
+
+# Names that voxelmorph 0.2 and neurite 0.2 use, gone since Python 3.11 and numpy 2.
+if not hasattr(inspect, "getargspec"):
+    inspect.getargspec = lambda function: inspect.getfullargspec(function)[:4]
+if not hasattr(np, "Inf"):
+    np.Inf = np.inf  # noqa: NPY201
+
+import tensorflow as tf
+import voxelmorph as vxm
+
+from cohortmorph.files import publishing
+
+
+def size_multiple(encoder):
+    """Return the number by which every side of the network's images must be divisible."""
+    return 2 ** len(encoder)
+
+
+class RegistrationNetwork:
+    """A U-Net whose output is a displacement or, with `int_steps`, a velocity field that is integrated to one.
+
+    3×3(×3) kernels, LeakyReLU 0.2, 2×2(×2) max pooling and skip connections, as in Balakrishnan et al. (CVPR 2018).
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Size of the images in voxels, (i, j) or (i, j, k); see :func:`size_multiple`.
+    settings : dict
+        ``encoder``, ``decoder`` (features), ``int_steps``, ``field_downsampling`` (1 or 2).
+
+    Attributes
+    ----------
+    model : keras model
+        (moving, fixed), each of shape (batch, *shape, 1) → the field that is penalized, in its own (downsampled)
+        voxels, of shape (batch, *shape / field_downsampling, dimensions).
+    """
+
+    def __init__(self, shape, settings):
+        self.shape = tuple(shape)
+        self.int_steps = settings["int_steps"]
+        self.field_downsampling = settings["field_downsampling"]
+        dense = vxm.networks.VxmDense(
+            self.shape,
+            nb_unet_features=[settings["encoder"], settings["decoder"]],
+            int_steps=self.int_steps,
+            svf_resolution=self.field_downsampling,
+            int_resolution=self.field_downsampling,
+        )
+        self.model = tf.keras.Model(dense.inputs, dense.references.preint_flow)
+
+    @property
+    def weights(self):
+        """The network's variables, in the order in which :func:`save_weights` keeps them."""
+        return self.model.trainable_variables
+
+    def displacement(self, field):
+        """Turn the model's output into the displacement in voxels of the images, shape (batch, *shape, dimensions)."""
+        if self.int_steps > 0:
+            field = field / 2**self.int_steps
+            for _ in range(self.int_steps):  # scaling and squaring (Dalca et al., MICCAI 2018)
+                field = field + warp(field, field)
+        if self.field_downsampling > 1:
+            field = self.field_downsampling * upsample(field, self.shape)
+        return field
+
+
+def warp(values, displacement):
+    """Sample `values` at x + displacement(x), linearly; beyond the border the border's value holds.
+
+    Parameters
+    ----------
+    values : tensor, shape (batch, *shape, channels)
+    displacement : tensor, shape (batch, *shape, dimensions)
+        In voxels.
+    """
+    shape = values.shape[1:-1].as_list()
+    dimensions = len(shape)
+    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(dimensions)]
+    flat = tf.reshape(values, [-1, int(np.prod(shape)), values.shape[-1]])
+    lower, fraction = [], []
+    for axis, size in enumerate(shape):
+        grid = tf.reshape(tf.range(size, dtype=tf.float32), [size if a == axis else 1 for a in range(dimensions)])
+        position = tf.clip_by_value(displacement[..., axis] + grid, 0.0, size - 1.0)
+        # The last cell takes the border itself, so that the upper corner always exists.
+        cell = tf.clip_by_value(tf.floor(position), 0.0, max(size - 2.0, 0.0))
+        lower.append(tf.cast(cell, tf.int32))
+        fraction.append(position - cell)
+    warped = 0.0
+    for corner in np.ndindex(*[2] * dimensions):
+        index, weight = 0, 1.0
+        for axis, upper in enumerate(corner):
+            index += tf.minimum(lower[axis] + upper, shape[axis] - 1) * strides[axis]
+            weight *= fraction[axis] if upper else 1.0 - fraction[axis]
+        gathered = tf.gather(flat, tf.reshape(index, [-1, int(np.prod(shape))]), batch_dims=1)
+        warped += tf.reshape(weight, [-1, int(np.prod(shape)), 1]) * gathered
+    return tf.reshape(warped, tf.shape(values))
+
+
+def upsample(field, shape):
+    """Resize a field, linearly and axis by axis, to `shape`; the corners of both grids coincide, as in voxelmorph."""
+    for axis, size in enumerate(shape, start=1):
+        coarse = field.shape[axis]
+        position = np.linspace(0, coarse - 1, size)
+        hats = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(coarse)[None]))
+        field = along_axis(hats, field, axis)
+    return field
+
+
+def along_axis(matrix, values, axis):
+    """Multiply every line of `values` along `axis` by `matrix`, shape (new size, size)."""
+    letters = "abcdefg"[: len(values.shape)]
+    result = letters.replace(letters[axis], "o")
+    return tf.einsum(f"o{letters[axis]},{letters}->{result}", tf.constant(matrix, values.dtype), values)
+
+
+def save_weights(network, path):
+    """Write the weights as plain arrays (.npz), in the order of the network's layers."""
+    arrays = {f"{number:03d}": variable.numpy() for number, variable in enumerate(network.weights)}
+    with publishing(path) as partial:
+        np.savez_compressed(partial, **arrays)
+
+
+def load_weights(network, path):
+    """Read weights that :func:`save_weights` wrote; a file for another architecture is a ValueError."""
+    with np.load(path, allow_pickle=False) as arrays:
+        weights = [arrays[name] for name in sorted(arrays.files)]
+    expected = [tuple(variable.shape) for variable in network.weights]
+    if [array.shape for array in weights] != expected:
+        raise ValueError(f"{path} holds weights of another network: {[array.shape for array in weights]} != {expected}")
+    for variable, array in zip(network.weights, weights, strict=True):
+        variable.assign(array)
+
+
+def device():
+    """Return the name of the device that TensorFlow uses: the GPU if there is one."""
+    gpus = tf.config.list_physical_devices("GPU")
+    for gpu in gpus:  # shared nodes: take memory as it is needed
+        tf.config.experimental.set_memory_growth(gpu, True)
+    if gpus:
+        return tf.config.experimental.get_device_details(gpus[0]).get("device_name", gpus[0].name)
+    return "CPU"

@@ -1,0 +1,516 @@
+"""The report: one HTML file that needs nothing else, with what the cohort says and what it cannot say.
+
+Everything is read from the evaluation's tables; only ids of the cohort table name anything. The template beside this
+module escapes every text.
+"""
+
+import base64
+import hashlib
+import platform
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import jinja2
+import numpy as np
+import pandas as pd
+import yaml
+
+from cohortmorph.figures import (
+    DICE,
+    FOLDING,
+    NCC,
+    RUNTIME,
+    TRE,
+    Measure,
+    compared,
+    method_label,
+    ordered_methods,
+    ordered_weights,
+)
+
+# Below this many pairs a percentile bootstrap interval is too narrow to lean on.
+FEW_PAIRS = 10
+PACKAGES = (
+    "itk-elastix", "matplotlib", "neurite", "nibabel", "numpy", "pandas", "pydicom", "scipy", "SimpleITK", "snakemake",
+    "tensorflow", "tensorflow-cpu", "tf-keras", "voxelmorph",
+)  # fmt: skip
+TRE_NEAR = Measure("tre_near_mean", "total", "TRE′", "mm", True)
+DECIMALS = {"mm": 2, "% of voxels": 3, "s": 1, "": 3}
+MIME_TYPES = {".png": "image/png", ".svg": "image/svg+xml"}
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure file with its title and caption."""
+
+    path: str
+    title: str
+    caption: str
+
+    @property
+    def uri(self):
+        """The file's content as a data URI, so that the report needs no other file."""
+        content = base64.b64encode(Path(self.path).read_bytes()).decode()
+        return f"data:{MIME_TYPES[Path(self.path).suffix]};base64,{content}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which method is best by one measure on the test pairs, and how sure that is."""
+
+    title: str
+    method: str
+    value: str
+    sentences: list = field(default_factory=list)
+
+
+def write_text(measure, value):
+    """Write a value of a measure with its unit; a missing one is a dash."""
+    return f"{digits(measure, value)} {measure.unit}".rstrip() if np.isfinite(value) else "–"
+
+
+def digits(measure, value):
+    """Write a value of a measure without its unit; a missing one is a dash."""
+    return f"{value:.{DECIMALS[measure.unit]}f}" if np.isfinite(value) else "–"
+
+
+def interval(measure, row):
+    """Write the 95 % interval of a row of the summary; one pair has none."""
+    if not np.isfinite(row.ci_low):
+        return "no interval from a single pair"
+    return f"95 % interval {digits(measure, row.ci_low)} to {digits(measure, row.ci_high)}"
+
+
+def subjects_of(pairs):
+    """Return the subjects in pair ids, ``P01-T1_to_P01-CT``; ids hold letters and digits only."""
+    return {image.split("-")[0] for pair in pairs for image in pair.split("_to_")}
+
+
+def count(number, noun):
+    """Write a number with its noun, in the plural where it needs one."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def pairs_in_words(pairs):
+    """Write how many pairs of how many subjects."""
+    pairs = set(pairs)
+    return f"{count(len(pairs), 'pair')} of {count(len(subjects_of(pairs)), 'subject')}"
+
+
+# What the tables say ------------------------------------------------------------------------------------------------
+
+
+def verdict(measure, metrics, summary, selected):
+    """Return the Verdict of one measure on the test pairs, or None if it was not measured.
+
+    A method without a value on some pair that others have cannot be best: its mean leaves out where it failed.
+    """
+    rows = measure.rows(compared(summary[summary.split == "test"], selected)).dropna(subset=["mean"])
+    points = measure.rows(compared(metrics[metrics.split == "test"], selected)).dropna(subset=["value"])
+    if rows.empty:
+        return None
+    complete = rows[rows.n == rows.n.max()]
+    ranking = complete.sort_values("mean", ascending=measure.lower_is_better, kind="stable")
+    best = ranking.iloc[0]
+    of_best = points[points.method == best.method].set_index("pair").value
+    sentences = [f"{interval(measure, best).capitalize()}, n = {pairs_in_words(of_best.index)}."]
+    if best.method == "initial":
+        sentences.append("This is the start: no registration improved it on average.")
+    if len(ranking) > 1:
+        second = ranking.iloc[1]
+        of_second = points[points.method == second.method].set_index("pair").value.reindex(of_best.index)
+        won = int((of_best < of_second).sum() if measure.lower_is_better else (of_best > of_second).sum())
+        sentences.append(
+            f"Next: {method_label(second.method, selected)}, {write_text(measure, second['mean'])} "
+            f"({interval(measure, second)}); {best.method} is better than it on {won} of {count(len(of_best), 'pair')}."
+        )
+        others = ranking.iloc[1:]
+        overlapping = others[(others.ci_low <= best.ci_high) & (others.ci_high >= best.ci_low)]
+        if len(overlapping):
+            names = ", ".join(ordered_methods(overlapping.method))
+            sentences.append(f"Its interval overlaps with that of {names}: the intervals do not tell them apart.")
+        elif best.n >= FEW_PAIRS:
+            sentences.append("Its interval overlaps with that of no other method.")
+    incomplete = rows[rows.n < rows.n.max()]
+    if len(incomplete):
+        sentences.append(f"Not ranked, without a value on some pair: {', '.join(ordered_methods(incomplete.method))}.")
+    direction = "lowest" if measure.lower_is_better else "highest"
+    return Verdict(
+        f"{measure.title}, {direction} mean",
+        method_label(best.method, selected),
+        write_text(measure, best["mean"]),
+        sentences,
+    )
+
+
+def sureness(metrics):
+    """Say in sentences how much the number of test pairs allows to conclude."""
+    pairs = set(metrics[metrics.split == "test"].pair)
+    if not pairs:
+        return ["There is no test pair: nothing here says how well any method does on subjects it has not seen."]
+    sentences = []
+    if len(pairs) < FEW_PAIRS:
+        sentences.append(
+            f"{count(len(pairs), 'test pair')} {'is' if len(pairs) == 1 else 'are'} too few to rank methods: with n "
+            "below "
+            f"{FEW_PAIRS}, intervals drawn from the pairs themselves come out too narrow, even where they do not "
+            "overlap. "
+            "Read the order as a hint."
+        )
+    if len(subjects_of(pairs)) < len(pairs):
+        sentences.append(
+            f"The {count(len(pairs), 'test pair')} come from {count(len(subjects_of(pairs)), 'subject')}. Pairs that "
+            "share "
+            "a subject are not independent, but the intervals treat them so: they are too narrow."
+        )
+    return sentences
+
+
+def choice(selected):
+    """Describe how λ and epoch were chosen: the sentence, warnings, and the table of candidates.
+
+    Parameters
+    ----------
+    selected : dict
+        selected_model.json.
+
+    Returns
+    -------
+    dict
+        ``headline``, ``reason``, ``warnings``, and ``epochs`` with ``rows`` of (λ, one cell an epoch).
+    """
+    candidates = {(str(one["weight"]), int(one["epoch"])): one for one in selected.get("candidates", [])}
+    weights = ordered_weights(weight for weight, _ in candidates)
+    epochs = sorted({epoch for _, epoch in candidates})
+    chosen = (str(selected["weight"]), int(selected["epoch"]))
+    edges = []
+    if len(weights) > 1 and chosen[0] in (weights[0], weights[-1]):
+        edges.append(f"the {'smallest' if chosen[0] == weights[0] else 'largest'} λ")
+    if len(epochs) > 1 and chosen[1] == epochs[-1]:
+        edges.append("the last epoch")
+    warnings = []
+    if edges:
+        warnings.append(
+            f"The choice lies at the edge of what was tried ({' and '.join(edges)}): a better one may lie beyond."
+        )
+    if not selected.get("admissible", True):
+        warnings.append("Every candidate folds more than the configuration admits.")
+    unit = "" if selected.get("unit", "1") == "1" else f" {selected['unit']}"
+    name = next(
+        (measure.name for measure in (TRE, DICE, NCC) if measure.metric == selected["metric"]), selected["metric"]
+    )
+    return {
+        "headline": f"λ = {chosen[0]}, epoch {chosen[1]}",
+        "value": f"mean {name} {selected['value']:.3f}{unit} on "
+        f"{count(selected['validation_pairs'], 'validation pair')}",
+        "reason": selected["reason"],
+        "warnings": warnings,
+        "metric": f"{name}{f' ({unit.strip()})' if unit else ''}",
+        "epochs": epochs,
+        "rows": [
+            (weight, [_candidate(candidates.get((weight, epoch)), (weight, epoch) == chosen) for epoch in epochs])
+            for weight in weights
+        ],
+    }
+
+
+def _candidate(candidate, is_chosen):
+    """Return the cell of one λ and epoch in the table of candidates."""
+    if candidate is None or candidate["value"] is None:
+        return {"text": "–", "folding": "", "chosen": is_chosen, "admissible": False}
+    folding = candidate.get("folding_percent")
+    return {
+        "text": f"{candidate['value']:.3f}",
+        "folding": "" if folding is None else f"{folding:.2g} %",
+        "chosen": is_chosen,
+        "admissible": candidate.get("admissible", True),
+    }
+
+
+def troubles(metrics, selected):
+    """List, in sentences, what failed, folded, got worse or was left out on the test pairs; empty if nothing did."""
+    test = compared(metrics[metrics.split == "test"], selected)
+    pairs = set(test.pair)
+    return [
+        *_unmeasured(test, pairs),
+        *_failures(test),
+        *_landmarks_outside(test),
+        *_foldings(test, selected),
+        *_worse(test, selected),
+    ]
+
+
+def _unmeasured(test, pairs):
+    """Say for which pairs there are no landmarks or labels."""
+    for measure, needs in ((TRE, "landmarks"), (DICE, "labels")):
+        without = pairs - set(measure.rows(test).pair)
+        if without and without == pairs:
+            yield f"No {measure.name}: no test pair has {needs} on both images."
+        elif without:
+            yield f"No {measure.name} for {_listed(without)} of {len(pairs)} test pairs: they have no {needs}."
+
+
+def _failures(test):
+    """Say which values do not exist."""
+    failed = test[~np.isfinite(test.value)]
+    for (metric, method), rows in failed.groupby(["metric", "method"], sort=False):
+        yield f"No value of {metric} by {method} for {_listed(rows.pair)}: it takes no part in the mean."
+
+
+def _landmarks_outside(test):
+    """Say which pairs have landmarks that could not be measured."""
+    counts = test[test.metric.isin(["landmarks_n", "landmarks_outside"])]
+    counts = counts.pivot_table(index="pair", columns="metric", values="value", aggfunc="max")
+    for pair, row in counts.iterrows():
+        outside = row.get("landmarks_outside", 0)
+        if outside > 0:
+            total = outside + row.get("landmarks_n", 0)
+            yield f"{pair}: {outside:g} of {total:g} landmarks lie outside of the fixed image, and so not in the TRE."
+
+
+def _foldings(test, selected):
+    """Say which methods turn space inside out somewhere."""
+    rows = FOLDING.rows(test)
+    for method in ordered_methods(rows.method):
+        of_method = rows[rows.method == method]
+        folded = of_method[of_method.value > 0]
+        if len(folded):
+            yield (
+                f"{method_label(method, selected)} folds in {len(folded)} of {count(len(of_method), 'test pair')}, at "
+                "worst "
+                f"{folded.value.max():.3g} % of the voxels."
+            )
+
+
+def _worse(test, selected):
+    """Say where a method left a larger TRE (else a smaller Dice) than there was before any registration."""
+    measure = TRE if len(TRE.rows(test)) else DICE
+    values = measure.rows(test).pivot_table(index="pair", columns="method", values="value")
+    if "initial" not in values:
+        return
+    sign = 1 if measure.lower_is_better else -1
+    for method in ordered_methods(values.columns):
+        worse = values.index[sign * (values[method] - values["initial"]) > 0]
+        if len(worse):
+            yield f"{method_label(method, selected)} left a worse {measure.name} than the start had: {_listed(worse)}."
+
+
+def _listed(pairs, most=6):
+    """List pairs, the first few by name."""
+    pairs = sorted(set(pairs))
+    return ", ".join(pairs[:most]) + (f" and {len(pairs) - most} more" if len(pairs) > most else "")
+
+
+def comparison_table(summary, selected):
+    """Return the comparison of methods on the test pairs, as (columns, rows of text)."""
+    rows = compared(summary[summary.split == "test"], selected)
+    columns = ["method", "n", "TRE (mm)", "95 % interval", "median", "TRE′ (mm)", "Dice", "squared NCC", "folding (%)",
+               "runtime (s)"]  # fmt: skip
+    table = []
+    for method in ordered_methods(rows.method):
+        own = rows[rows.method == method]
+        tre, near, dice, ncc, folding, seconds = (
+            _only(measure.rows(own)) for measure in (TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME)
+        )
+        counts = {int(row.n) for row in (tre, dice, ncc) if row is not None}
+        table.append(
+            [
+                method_label(method, selected),
+                "–".join(map(str, sorted({min(counts), max(counts)}))) if counts else "–",
+                _mean_and_sd(TRE, tre),
+                "–" if tre is None or np.isnan(tre.ci_low) else f"{tre.ci_low:.2f} to {tre.ci_high:.2f}",
+                "–" if tre is None else digits(TRE, tre["median"]),
+                _mean_and_sd(TRE_NEAR, near),
+                _mean_and_sd(DICE, dice),
+                _mean_and_sd(NCC, ncc),
+                _mean_and_sd(FOLDING, folding),
+                _mean_and_sd(RUNTIME, seconds),
+            ]
+        )
+    filled = [n for n, name in enumerate(columns) if n < 2 or any(row[n] != "–" for row in table)]
+    return [columns[n] for n in filled], [[row[n] for n in filled] for row in table]
+
+
+def structures_table(summary, selected):
+    """Return TRE by axis and Dice by label for each method on the test pairs, as (columns, rows of text)."""
+    rows = compared(summary[summary.split == "test"], selected)
+    axes = rows[(rows.metric == "tre_mean") & rows.structure.isin(list("xyz"))]
+    labels = rows[(rows.metric == "dice") & (rows.structure != "mean")]
+    sides = {"x": "left–right", "y": "anterior–posterior", "z": "inferior–superior"}
+    wanted = [(TRE, axis, f"error {sides[axis]} (mm)") for axis in sorted(axes.structure.unique())]
+    ordered = sorted(labels.structure.unique(), key=lambda label: (not label.isdigit(), label.zfill(9)))
+    wanted += [(DICE, label, f"Dice, label {label}") for label in ordered]
+    table = []
+    for method in ordered_methods(rows.method):
+        own = rows[rows.method == method]
+        cells = [
+            _mean_and_sd(measure, _only(own[(own.metric == measure.metric) & (own.structure == structure)]))
+            for measure, structure, _ in wanted
+        ]
+        table.append([method_label(method, selected), *cells])
+    return ["method", *(name for _, _, name in wanted)], table if wanted else []
+
+
+def _only(rows):
+    """Return the one row of a table, None if there is none."""
+    return rows.iloc[0] if len(rows) else None
+
+
+def _mean_and_sd(measure, row):
+    """Write mean ± standard deviation; a single pair has no deviation."""
+    if row is None or not np.isfinite(row["mean"]):
+        return "–"
+    spread = f" ± {digits(measure, row.sd)}" if np.isfinite(row.sd) else ""
+    return digits(measure, row["mean"]) + spread
+
+
+def pair_pictures(paths, metrics, selected, most=24):
+    """Return the Pictures of pairs, the worst first, and how many were left out.
+
+    Parameters
+    ----------
+    paths : dict of pair id to path
+    metrics : DataFrame
+    selected : dict or None
+    most : int
+        The report stays a file that a browser opens; the other pictures lie among the figures.
+    """
+    shown = compared(metrics, selected)
+    measure = next((one for one in (TRE, DICE, NCC) if one.rows(shown).value.notna().any()), TRE)
+    values = measure.rows(shown).pivot_table(index="pair", columns="method", values="value")
+    methods = ordered_methods(values.columns)
+    last = values[methods[-1]].reindex(paths) if methods else pd.Series(np.nan, index=list(paths))
+    # What failed altogether comes before all else.
+    order = last.sort_values(ascending=not measure.lower_is_better, na_position="first", kind="stable").index
+    splits = metrics.drop_duplicates("pair").set_index("pair").split
+    pictures = []
+    for pair in order[:most]:
+        numbers = [
+            f"{method_label(method, selected)} {digits(measure, values.at[pair, method])}"
+            for method in methods
+            if pair in values.index
+        ]
+        unit = f" ({measure.unit})" if measure.unit else ""
+        caption = (
+            "Fixed image and what each method made of the moving one, as radiologists look at it (the patient's left "
+            "on the "
+            "right); then both in turn on a checkerboard, and their difference. Where the modalities differ, the "
+            "difference "
+            "shows contrast as well as misalignment. "
+            + (f"{measure.title}{unit}: {'; '.join(numbers)}." if numbers else "Nothing was measured on this pair.")
+        )
+        pictures.append(Picture(paths[pair], f"{pair} ({splits.get(pair, 'not measured')} pair)", caption))
+    return pictures, len(paths) - len(pictures)
+
+
+# How it was made -----------------------------------------------------------------------------------------------------
+
+
+def provenance(config, seed, commit="", parameter_files=()):
+    """Return what somebody needs to make the results again.
+
+    Parameters
+    ----------
+    config : dict
+        Without folders of the machine, see :func:`without_folders`.
+    seed : int
+    commit : str
+        The workflow's git commit; "" if it is unknown.
+    parameter_files : sequence of str
+        Paths of the registration methods' parameter files.
+    """
+    return {
+        "commit": commit or None,
+        "python": platform.python_version(),
+        "packages": {package: found for package in PACKAGES if (found := _version(package))},
+        "seed": seed,
+        "config": without_folders(config),
+        "parameter_files": {
+            Path(path).name: hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in parameter_files
+        },
+    }
+
+
+def _version(package):
+    """Return an installed package's version, or None."""
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def without_folders(config):
+    """Return the configuration without folders of this machine, since their names may name people.
+
+    The data folder is left out; of other absolute paths only the file's name stays.
+    """
+    if isinstance(config, dict):
+        return {str(key): without_folders(value) for key, value in config.items() if key != "data_folder"}
+    if isinstance(config, list | tuple):
+        return [without_folders(value) for value in config]
+    if isinstance(config, str) and config.startswith(("/", "~", "$")):
+        return Path(config).name
+    return config
+
+
+def render(
+    metrics,
+    summary,
+    selected,
+    curves,
+    comparisons,
+    pairs,
+    harmonized,
+    provenance,
+    parameter_texts,
+    left_out=0,
+    phantom=False,
+):
+    """Return the report as HTML.
+
+    Parameters
+    ----------
+    metrics, summary : DataFrame
+        metrics.tsv and summary.tsv.
+    selected : dict or None
+        selected_model.json.
+    curves, comparisons, pairs, harmonized : list of Picture
+        Of the trainings, of the methods, of single pairs and of single subjects.
+    provenance : dict
+        See :func:`provenance`.
+    parameter_texts : dict of file name to text
+    left_out : int
+        Number of pictures of pairs that are not in the report.
+    phantom : bool
+        Whether the cohort is the embedded phantom: then every part of the report says so.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    test = metrics[metrics.split == "test"]
+    verdicts = [verdict(measure, metrics, summary, selected) for measure in (TRE, DICE, NCC)]
+    return environment.get_template("report.html.jinja").render(
+        phantom=phantom,
+        verdicts=[one for one in verdicts if one],
+        sureness=sureness(metrics),
+        choice=choice(selected) if selected else None,
+        troubles=troubles(metrics, selected),
+        test_pairs=pairs_in_words(test.pair),
+        splits={
+            split: pairs_in_words(metrics[metrics.split == split].pair)
+            for split in ("train", "validation", "test")
+            if (metrics.split == split).any()
+        },
+        comparison=comparison_table(summary, selected),
+        structures=structures_table(summary, selected),
+        curves=curves,
+        comparisons=comparisons,
+        pairs=pairs,
+        left_out=left_out,
+        harmonized=harmonized,
+        provenance=provenance,
+        config=yaml.safe_dump(provenance["config"], sort_keys=False, allow_unicode=True),
+        parameter_texts=parameter_texts,
+    )

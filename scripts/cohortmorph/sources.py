@@ -1,0 +1,89 @@
+"""The hospital's files, read without a trace of how they are called.
+
+Folders from a PACS are often named after the patient, and Snakemake writes the inputs of every job into its log and its
+records. So a rule that reads them gets only the cohort table and a fingerprint of the path; its job looks the path up
+here, and calls the files by subject and image.
+"""
+
+import csv
+import hashlib
+import logging
+import os
+import traceback
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+
+from cohortmorph import UserError
+
+
+def is_segmentation(path):
+    """Say whether labels are structures drawn in the clinic (RTSTRUCT, SEG, 3D Slicer), to be converted first."""
+    return str(path).lower().endswith((".dcm", ".seg.nrrd"))
+
+
+def cell(table, subject, image, column):
+    """Return a cell of the (checked) cohort table, "" if it is empty or the table lacks the column."""
+    lines = Path(table).read_text(encoding="utf-8-sig").splitlines()
+    rows = csv.DictReader(
+        (line for line in lines if line.strip() and not line.startswith("#")), delimiter="\t", quoting=csv.QUOTE_NONE
+    )
+    for row in rows:
+        if (row["subject"], row["image"]) == (subject, image):
+            return row.get(column) or ""
+    raise UserError(f"subject {subject}, image {image}: no such row in {table}. Start Snakemake again.")
+
+
+def path_of(table, data_folder, subject, image, column="source"):
+    """Return the path of a cell of the cohort table, or None if the cell is empty.
+
+    Relative paths start at `data_folder`, whose environment variables are expanded; those in results/phantom/ at the
+    working folder.
+    """
+    typed = cell(table, subject, image, column)
+    if not typed or typed.startswith("results/phantom/"):
+        return typed or None
+    return str(Path(os.path.expandvars(data_folder)).expanduser() / typed)
+
+
+def fingerprint(path):
+    """Return a short hash that changes with a path and the time and size of what lies there ("" for an empty path)."""
+    if not path:
+        return ""
+    try:
+        status = Path(path).stat()
+        state = f"{status.st_mtime_ns} {status.st_size}"
+    except OSError:
+        state = "missing"
+    return hashlib.sha256(f"{path} {state}".encode()).hexdigest()[:16]
+
+
+@contextmanager
+def without_identity(name):
+    """Keep what libraries say of a file to themselves: it may hold its path or its header.
+
+    Warnings are dropped. A :class:`~cohortmorph.UserError` passes; any other error becomes a RuntimeError that says its
+    kind and where in the code it rose, but not its text.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        _silence_libraries()
+        try:
+            yield
+        except UserError:
+            raise
+        except OSError as error:
+            raise UserError(f"{name}: its files cannot be read: {os.strerror(error.errno or 5)}.") from None
+        except Exception as error:
+            places = traceback.extract_tb(error.__traceback__)[-4:]
+            where = ", ".join(f"{Path(place.filename).name} line {place.lineno}" for place in places)
+            kind = type(error).__name__
+            raise RuntimeError(f"{name}: {kind} in {where} (its text is withheld, as it may name a patient)") from None
+
+
+def _silence_libraries():
+    """pydicom quotes values of the header in its log, ITK prints paths on stderr."""
+    import SimpleITK as sitk  # here, as the Snakefile imports this module and needs no SimpleITK
+
+    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+    sitk.ProcessObject.GlobalWarningDisplayOff()

@@ -1,0 +1,302 @@
+"""Training of the registration network for one regularization weight λ, and its use on a pair.
+
+Images are arrays indexed [i, j, k] on one grid a pair (see ``prepare_input``), float32 in [0, 1]. In 2-D every slice
+along k is a sample of its own.
+"""
+
+import hashlib
+import logging
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from cohortmorph import UserError
+from cohortmorph.losses import gradient_penalty, similarity
+
+# TensorFlow comes from `networks`, which prepares its import.
+from cohortmorph.networks import RegistrationNetwork, save_weights, size_multiple, tf, warp
+
+log = logging.getLogger("cohortmorph")
+
+# Validation samples that are watched at every epoch: always the same, so that their loss shows the training's course
+# without the noise of what a batch happens to hold.
+PROBE = 16
+
+HISTORY = (
+    "epoch",
+    "loss",
+    "similarity",
+    "penalty",
+    "validation_loss",
+    "validation_similarity",
+    "validation_penalty",
+    "seconds",
+)
+
+
+def start_tensorflow(seed, threads):
+    """Fix threads and randomness, before TensorFlow's first operation: on a CPU, the same run gives the same bits."""
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+class Samples:
+    """What a training or a validation draws from: pairs of images (or of their slices) of one size.
+
+    Parameters
+    ----------
+    pairs : list of (fixed, moving) arrays, or None
+        Images of one pair share a size; different pairs are padded evenly with zeros to the largest.
+    images : list of arrays, or None
+        Instead of pairs: images on one grid, of which any two make a pair. Memory and work grow with their number.
+    dimensions : {2, 3}
+    multiple : int
+        Every side of the samples is padded to a multiple of it.
+    at_least : tuple of int, optional
+        Size below which no side stays: training and validation share a network, but not their subjects' grids.
+    """
+
+    def __init__(self, dimensions, multiple, pairs=None, images=None, at_least=(0, 0, 0)):
+        self.dimensions = dimensions
+        self.any_two = images is not None
+        arrays = images if self.any_two else [image for pair in pairs for image in pair]
+        if not arrays:
+            raise ValueError("there is nothing to draw from")
+        largest = np.maximum(largest_shape(arrays), at_least)
+        shape = -(-largest // multiple) * multiple
+        if dimensions == 2:
+            shape[2] = largest[2]
+        padded = [pad(array, shape) for array in arrays]
+        if dimensions == 2:
+            padded = [np.moveaxis(array, 2, 0) for array in padded]
+        self.shape = tuple(int(n) for n in shape[:dimensions])
+        if self.any_two:
+            self.moving = self.fixed = np.stack(padded)
+        else:
+            self.fixed, self.moving = np.stack(padded[0::2]), np.stack(padded[1::2])
+            if dimensions == 2:
+                self.fixed, self.moving = (stack.reshape(-1, *self.shape) for stack in (self.fixed, self.moving))
+                # A slice that one of the stacks does not reach has nothing to register.
+                content = [np.ptp(stack, axis=(1, 2)) > 0 for stack in (self.fixed, self.moving)]
+                self.fixed, self.moving = self.fixed[np.logical_and(*content)], self.moving[np.logical_and(*content)]
+                if not len(self.fixed):
+                    raise UserError("no slice has content in both images of a pair: look at the affine alignment.")
+
+    def __len__(self):
+        return len(self.fixed)
+
+    def draw(self, rng, number):
+        """Return (fixed, moving), `number` random samples, each of shape (number, *shape, 1)."""
+        if self.any_two:
+            chosen = np.array([rng.choice(len(self), 2, replace=False) for _ in range(number)])
+            fixed, moving = self.fixed[chosen[:, 0]], self.moving[chosen[:, 1]]
+            if self.dimensions == 2:
+                slices = rng.integers(self.fixed.shape[1], size=number)
+                fixed, moving = (stack[np.arange(number), slices] for stack in (fixed, moving))
+        else:
+            # Evenly spread from a random start: neighbouring slices are alike, and would not stand for all of them.
+            chosen = ((rng.random() + np.arange(number)) * len(self) / number).astype(int) % len(self)
+            fixed, moving = self.fixed[chosen], self.moving[chosen]
+        return fixed[..., None], moving[..., None]
+
+    def probe(self, most, batch_size):
+        """Return at most `most` samples of the pairs, evenly spread and always the same, as batches (fixed, moving)."""
+        number = min(most, len(self))
+        chosen = ((np.arange(number) + 0.5) * len(self) / number).astype(int)
+        batches = np.split(chosen, range(batch_size, number, batch_size))
+        return [(self.fixed[batch, ..., None], self.moving[batch, ..., None]) for batch in batches]
+
+
+def largest_shape(samples):
+    """Return the largest size along each axis of some arrays, or pairs of arrays."""
+    arrays = [array for sample in samples for array in (sample if isinstance(sample, tuple) else [sample])]
+    return np.max([array.shape for array in arrays], axis=0)
+
+
+def pad(array, shape):
+    """Pad an array evenly with zeros to `shape`; :func:`crop` is its inverse."""
+    before = [(new - old) // 2 for new, old in zip(shape, array.shape, strict=True)]
+    after = [new - old - b for new, old, b in zip(shape, array.shape, before, strict=True)]
+    return np.pad(array, list(zip(before, after, strict=True))).astype(np.float32)
+
+
+def crop(array, shape):
+    """Cut the middle of `shape` out of an array (more axes may follow)."""
+    before = [(old - new) // 2 for old, new in zip(array.shape, shape, strict=False)]
+    return array[tuple(slice(b, b + n) for b, n in zip(before, shape, strict=True))]
+
+
+class Trainer:
+    """One optimizer step on a batch, and the loss without a step.
+
+    The U-Net runs as it is; integration, warp and loss are one compiled (XLA) function, much faster than apart.
+    """
+
+    def __init__(self, shape, settings, weight):
+        self.network = RegistrationNetwork(shape, settings)
+        self.optimizer = tf.keras.optimizers.Adam(settings["learning_rate"])
+        compare = similarity(settings["similarity"])
+        convention = settings["regularization"]["convention"]
+        network = self.network
+
+        def parts(field, fixed, moving):
+            moved = warp(moving, network.displacement(field))
+            likeness = tf.reduce_mean(compare(fixed, moved))
+            penalty = tf.reduce_mean(gradient_penalty(field, convention, network.field_downsampling))
+            return likeness + weight * penalty, likeness, penalty
+
+        @tf.function(jit_compile=True)
+        def parts_and_gradient(field, fixed, moving):
+            with tf.GradientTape() as tape:
+                tape.watch(field)
+                loss, likeness, penalty = parts(field, fixed, moving)
+            return (loss, likeness, penalty), tape.gradient(loss, field)
+
+        @tf.function
+        def step(fixed, moving):
+            with tf.GradientTape() as tape:
+                field = network.model([moving, fixed], training=True)
+            result, gradient = parts_and_gradient(field, fixed, moving)
+            gradients = tape.gradient(field, network.weights, output_gradients=gradient)
+            self.optimizer.apply_gradients(zip(gradients, network.weights, strict=True))
+            # The gradient's size as well: it can break down, and take the weights along, while the loss is a number.
+            return tf.stack([*result, tf.linalg.global_norm(gradients)])
+
+        # Compiled twice, not one inside the other: the gradient of a compiled function is 25 times slower.
+        compiled_parts = tf.function(parts, jit_compile=True)
+
+        @tf.function
+        def evaluate(fixed, moving):
+            return tf.stack(compiled_parts(network.model([moving, fixed], training=False), fixed, moving))
+
+        self.step, self.evaluate = step, evaluate
+
+    @property
+    def variables(self):
+        """All that a step changes: the network's weights, and the optimizer's moments and count of steps."""
+        self.optimizer.build(self.network.weights)
+        return [*self.network.weights, *self.optimizer.variables]
+
+
+def train(training, validation, weight, settings, seed, kept_paths, rescue_path, checkpoint=None):
+    """Train a network for one λ.
+
+    Parameters
+    ----------
+    training, validation : Samples
+        Validation pairs are watched only: they change nothing.
+    weight : float
+        λ of L = similarity + λ · penalty.
+    settings : dict
+        The config's ``voxelmorph`` section.
+    seed : int
+        With the epoch, it fixes what is drawn.
+    kept_paths : dict
+        {epoch: path of the weights (.npz)}.
+    rescue_path : path
+        Where the last good weights are put if the loss or its gradient stops being a number.
+    checkpoint : checkpoints.Checkpoint, optional
+        Where a training that was cut short goes on, and what it leaves behind.
+
+    Returns
+    -------
+    history : DataFrame
+        One row an epoch; columns :data:`HISTORY`. `similarity` and `penalty` are the unweighted parts of `loss`.
+
+    Raises
+    ------
+    UserError
+        The loss or its gradient is not finite: epoch, step and parts are named.
+    """
+    trainer = Trainer(training.shape, settings, weight)
+    epochs, steps = settings["epochs"], settings["steps_per_epoch"]
+    if validation.shape != training.shape:
+        raise ValueError(f"validation images of {validation.shape} for a network of {training.shape}")
+    probe = validation.probe(PROBE, settings["batch_size"])
+    told = set(kept_paths) | set(range(0, epochs + 1, max(1, epochs // 20)))
+    rows = checkpoint.restore(trainer.variables, kept_paths) if checkpoint else []
+    good = [variable.numpy() for variable in trainer.network.weights]
+    for epoch in tqdm(range(len(rows) + 1, epochs + 1), desc=f"λ = {weight:g}", unit="epoch", mininterval=2):
+        rng = np.random.default_rng([seed, epoch])
+        started, parts = time.monotonic(), []
+        for step in range(1, steps + 1):
+            fixed, moving = training.draw(rng, settings["batch_size"])
+            parts.append(trainer.step(tf.constant(fixed), tf.constant(moving)).numpy())
+            if not np.isfinite(parts[-1]).all():
+                _rescue(trainer.network, good, rescue_path)
+                loss, likeness, penalty, gradient = parts[-1]
+                raise UserError(
+                    f"training with λ = {weight:g} broke down at epoch {epoch}, step {step}: loss {loss:g} "
+                    f"(similarity {likeness:g}, penalty {penalty:g}, size of the gradient {gradient:g}). The weights "
+                    f"of epoch {epoch - 1} are in {rescue_path}. Lower voxelmorph.learning_rate, and look whether an "
+                    "input image is flat."
+                )
+        good = [variable.numpy() for variable in trainer.network.weights]
+        parts_of_probe = [trainer.evaluate(tf.constant(fixed), tf.constant(moving)).numpy() for fixed, moving in probe]
+        watched = np.average(parts_of_probe, axis=0, weights=[len(fixed) for fixed, _ in probe])
+        row = [epoch, *np.mean(parts, axis=0)[:3], *watched, time.monotonic() - started]
+        rows.append(row)
+        if epoch in kept_paths:
+            save_weights(trainer.network, kept_paths[epoch])
+        if checkpoint:
+            checkpoint.save(trainer.variables, rows, kept_paths, last=epoch == epochs)
+        if epoch in told:
+            log.info(
+                "epoch %d of %d: loss %.4f, similarity %.4f, penalty %.4g; validation %.4f", *row[:1], epochs, *row[1:5]
+            )
+    return pd.DataFrame(rows, columns=HISTORY)
+
+
+def _rescue(network, weights, path):
+    for variable, array in zip(network.weights, weights, strict=True):
+        variable.assign(array)
+    save_weights(network, path)
+
+
+class Registrar:
+    """Networks of one architecture applied to pairs: built once, then fed with the weights of any λ and epoch."""
+
+    def __init__(self, shape, settings):
+        self.dimensions = settings["dimensions"]
+        multiple = size_multiple(settings["encoder"])
+        self.shape = tuple(int(-(-n // multiple) * multiple) for n in shape[: self.dimensions])
+        self.network = RegistrationNetwork(self.shape, settings)
+
+        @tf.function(jit_compile=True)
+        def displacement(field):
+            return self.network.displacement(field)
+
+        self._displacement = displacement
+
+    def __call__(self, fixed, moving, slices_at_once=16):
+        """Return the displacement in voxels of the arrays' grid, shape (*fixed.shape, 3); in 2-D k's component is 0."""
+        if self.dimensions == 3:
+            field = self._run(pad(fixed, self.shape)[None], pad(moving, self.shape)[None])[0]
+            return crop(field, fixed.shape)
+        count = fixed.shape[2]
+        size = (*self.shape, count)
+        fixed_slices, moving_slices = (np.moveaxis(pad(array, size), 2, 0) for array in (fixed, moving))
+        # The last batch is filled up: every size of batch would be compiled anew.
+        filled = -(-count // slices_at_once) * slices_at_once
+        index = np.minimum(np.arange(filled), count - 1)
+        fields = [
+            self._run(fixed_slices[part], moving_slices[part]) for part in np.split(index, filled // slices_at_once)
+        ]
+        field = np.moveaxis(np.concatenate(fields)[:count], 0, 2)
+        field = np.concatenate([field, np.zeros((*field.shape[:-1], 1), np.float32)], axis=-1)
+        return crop(field, fixed.shape)
+
+    def _run(self, fixed, moving):
+        field = self.network.model([tf.constant(moving[..., None]), tf.constant(fixed[..., None])], training=False)
+        return self._displacement(field).numpy()
+
+
+def checksum(path):
+    """Return the sha256 of a file, as hexadecimal digits."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,55 @@
+"""Draw how one subject's stacks were made comparable.
+
+In:  the subject's images on their native grids, the transforms (fixed world → image's world, LPS, mm), the tables of
+     squared NCC against angle (degrees) and start slice, and harmonize.json.
+Out: one PNG: both curves with what was chosen, and each image's contours on the fixed image before and after.
+"""
+
+from pathlib import Path
+
+import pandas as pd
+
+from cohortmorph import figures, files, intensity, logs
+from cohortmorph.geometry import read_affine, read_image
+
+
+def main(
+    subject: str,
+    names: list,
+    images: list,
+    intensities: list,
+    transforms: list,
+    angles: str,
+    starts: str,
+    summary: str,
+    output: str,
+    phantom: bool = False,
+):
+    """Draw a subject; `names`, `images`, `intensities` (settings of prepare) and `transforms` are in the same order."""
+    prepared = {
+        name: intensity.prepare(read_image(path), settings, f"{subject}, {name}")
+        for name, path, settings in zip(names, images, intensities, strict=True)
+    }
+    figure = figures.harmonize(
+        prepared,
+        dict(zip(names, map(read_affine, transforms), strict=True)),
+        pd.read_csv(angles, sep="\t", dtype={"image": str}),
+        pd.read_csv(starts, sep="\t", dtype={"image": str}),
+        files.read_json(summary),
+        title=subject,
+    )
+    figures.save(figure, output, phantom=phantom)
+
+
+if __name__ == "__main__":
+    folder = Path(snakemake.input.harmonized)  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["matplotlib", "SimpleITK"]):  # noqa: F821
+        main(
+            images=list(snakemake.input.images),  # noqa: F821
+            transforms=[folder / f"{name}.tfm" for name in snakemake.params.names],  # noqa: F821
+            angles=folder / "angles.tsv",
+            starts=folder / "starts.tsv",
+            summary=folder / "harmonize.json",
+            output=snakemake.output[0],  # noqa: F821
+            **snakemake.params,  # noqa: F821
+        )

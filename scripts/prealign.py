@@ -1,0 +1,73 @@
+"""Align a moving to a fixed image affinely with elastix.
+
+In: both images; the transforms of the harmonizing step of their subject, if any (harmonized world → image world); the
+fixed image's mask, if any. Out: an ITK transform, fixed world → moving world (LPS, mm), with the harmonizing transforms
+composed in; a JSON file with seconds, threads and seed.
+"""
+
+from cohortmorph import UserError, elastix, geometry, intensity, labels, logs
+from cohortmorph.files import write_json
+
+
+def main(
+    pair: str,
+    fixed: str,
+    moving: str,
+    fixed_mask: str,
+    harmonized: list,
+    parameters: str,
+    fixed_intensity: dict,
+    moving_intensity: dict,
+    seed: int,
+    threads: int,
+    affine: str,
+    registration: str,
+    elastix_log: str,
+):
+    """Write the transform to `affine`; `harmonized` is empty or (fixed image's, moving image's) transform file."""
+    fixed_image = intensity.prepare(geometry.read_image(fixed), fixed_intensity, name=f"{pair}, fixed image")
+    moving_image = intensity.prepare(geometry.read_image(moving), moving_intensity, name=f"{pair}, moving image")
+    mask = labels.read(fixed_mask, geometry.Grid.of(fixed_image)) != 0 if fixed_mask else None
+    initial = None
+    if harmonized:
+        of_fixed, of_moving = map(geometry.read_affine, harmonized)
+        initial = geometry.chain(of_fixed.GetInverse(), of_moving)
+    try:
+        transform, seconds = elastix.register(
+            fixed_image, moving_image, parameters, seed, threads, initial, mask, elastix_log
+        )
+    except UserError as error:
+        raise UserError(f"{pair}: {error}") from None
+    transform = geometry.affine(*geometry.matrix_and_offset(transform))
+    overlap = elastix.overlap_fraction(transform, fixed_image, moving_image)
+    if overlap < 0.1:
+        raise UserError(
+            f"{pair}: after the affine alignment only {overlap:.0%} of the fixed image lies inside the moving image. "
+            "Look at both images: do they show the same region? A mask of the fixed image, or another start "
+            "(AutomaticTransformInitializationMethod in the parameter file), may help."
+        )
+    logs.log.info("%s: aligned in %.1f s; %.0f %% of the fixed image is covered", pair, seconds, 100 * overlap)
+    geometry.write_transform(transform, affine)
+    write_json(
+        {"seconds": seconds, "threads": threads, "seed": seed, "overlap": overlap, "parameters": parameters},
+        registration,
+    )
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["itk-elastix", "SimpleITK"]):  # noqa: F821
+        main(
+            pair=snakemake.wildcards.pair,  # noqa: F821
+            fixed=snakemake.input.fixed,  # noqa: F821
+            moving=snakemake.input.moving,  # noqa: F821
+            fixed_mask=snakemake.input.get("fixed_mask", ""),  # noqa: F821
+            harmonized=list(snakemake.params.harmonized),  # noqa: F821
+            parameters=snakemake.input.parameters,  # noqa: F821
+            threads=snakemake.threads,  # noqa: F821
+            affine=snakemake.output.affine,  # noqa: F821
+            registration=snakemake.output.registration,  # noqa: F821
+            elastix_log=snakemake.params.elastix_log,  # noqa: F821
+            seed=snakemake.params.seed,  # noqa: F821
+            fixed_intensity=snakemake.params.fixed_intensity,  # noqa: F821
+            moving_intensity=snakemake.params.moving_intensity,  # noqa: F821
+        )

@@ -1,0 +1,50 @@
+"""Put an image on the grid on which the network works: the frame image's, at the network's spacing and size.
+
+In: the image, the frame image, and the affine transform frame world → image world. Out: a NIfTI image in [0, 1]
+(float32), resampled once, linearly; where the image does not reach, 0. Displacements found on it are composed again
+with the same transforms.
+"""
+
+import SimpleITK as sitk
+
+from cohortmorph import geometry, intensity, logs
+
+
+def main(
+    image: str,
+    frame: str,
+    affine: str,
+    intensity_settings: dict,
+    spacing_mm: float | list,
+    dimensions: int,
+    multiple: int,
+    output: str,
+):
+    """Write the network's view of `image`; sides are padded to a multiple of `multiple` (in 2-D: in the slice only)."""
+    prepared = intensity.prepare(geometry.read_image(image), intensity_settings, name=image)
+    grid = network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
+    transform = geometry.read_affine(affine)
+    resampled = sitk.Resample(
+        prepared, grid.size, transform, sitk.sitkLinear, grid.origin_mm, grid.spacing_mm, grid.direction, 0.0
+    )
+    geometry.write_image(resampled, output)
+
+
+def network_grid(frame, spacing_mm, dimensions, multiple):
+    """Return the frame's grid at `spacing_mm` (None: as it is), with sides that the network can halve."""
+    grid = frame if spacing_mm is None else frame.respaced(spacing_mm)
+    size = [-(-n // multiple) * multiple for n in grid.size]
+    if dimensions == 2:
+        size[2] = grid.size[2]
+    return grid.resized(size)
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+        main(
+            image=snakemake.input.image,  # noqa: F821
+            frame=snakemake.input.frame,  # noqa: F821
+            affine=snakemake.input.affine,  # noqa: F821
+            output=snakemake.output[0],  # noqa: F821
+            **snakemake.params,  # noqa: F821
+        )

@@ -1,0 +1,39 @@
+"""Write the methods that need no registration of their own as displacements: `initial`, `harmonized`, `affine`.
+
+In: the fixed image (for its grid), the affine transform fixed → moving, the harmonizing transforms of both images, if
+any. Out: a displacement for each method (mm, LPS, fixed grid) with its registration.json. `initial` is no displacement
+at all: the images as their scanners placed them; `harmonized` is the rotation and the slice offset found by NCC alone.
+"""
+
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from cohortmorph import displacement, geometry, logs
+from cohortmorph.files import read_json, write_json
+
+
+def main(methods: list, fixed: str, affine: str, registration: str, harmonized: list, displacements: list):
+    """Write one displacement for each of `methods`, in their order."""
+    transforms = {"initial": sitk.AffineTransform(3), "affine": geometry.read_affine(affine)}
+    if harmonized:
+        of_fixed, of_moving = map(geometry.read_affine, harmonized)
+        transforms["harmonized"] = geometry.chain(of_fixed.GetInverse(), of_moving)
+    no_time = {"seconds": 0.0, "threads": 1}
+    grid = geometry.read_grid(fixed)
+    for method, path in zip(methods, displacements, strict=True):
+        displacement.write(displacement.sample(transforms[method], grid), path)
+        how = read_json(registration) if method == "affine" else no_time
+        write_json(how, Path(path).parent / "registration.json")
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+        main(
+            methods=snakemake.params.methods,  # noqa: F821
+            fixed=snakemake.input.fixed,  # noqa: F821
+            affine=snakemake.input.affine,  # noqa: F821
+            registration=snakemake.input.registration,  # noqa: F821
+            harmonized=list(snakemake.params.harmonized),  # noqa: F821
+            displacements=list(snakemake.output.displacements),  # noqa: F821
+        )

@@ -1,0 +1,68 @@
+"""Register a pair with VoxelMorph for every λ and kept epoch: one job loads TensorFlow once for all of them.
+
+In: the fixed image (for its grid), the network's views of both images on the frame's grid, the affine transforms
+frame → fixed and frame → moving, the weights of each network. Out: a displacement for each network (mm, LPS, on the
+fixed image's own grid, x ↦ frame ↦ network ↦ moving composed) with its registration.json.
+"""
+
+import time
+from pathlib import Path
+
+import SimpleITK as sitk
+
+from cohortmorph import displacement, geometry, logs, training
+from cohortmorph.files import write_json
+from cohortmorph.networks import device, load_weights
+
+
+def main(
+    fixed: str,
+    fixed_input: str,
+    moving_input: str,
+    frame_to_fixed: str,
+    frame_to_moving: str,
+    weights: list,
+    settings: dict,
+    seed: int,
+    threads: int,
+    displacements: list,
+):
+    """Write one displacement for each file of `weights`, in their order."""
+    training.start_tensorflow(seed, threads)
+    used = device()
+    grid = geometry.read_grid(fixed)
+    fixed_image = geometry.read_image(fixed_input)
+    network_grid = geometry.Grid.of(fixed_image)
+    fixed_values, moving_values = geometry.to_array(fixed_image), geometry.to_array(geometry.read_image(moving_input))
+    to_frame = geometry.read_affine(frame_to_fixed).GetInverse()
+    to_moving = geometry.read_affine(frame_to_moving)
+    registrar = training.Registrar(network_grid.size, settings)
+    registrar(fixed_values, moving_values)  # the first call compiles; it is nobody's run time
+    for path, output in zip(weights, displacements, strict=True):
+        load_weights(registrar.network, path)
+        started = time.monotonic()
+        field = displacement.from_voxels(registrar(fixed_values, moving_values), network_grid)
+        # A composite applies its last transform first: x → frame → network → moving.
+        transform = sitk.CompositeTransform([to_moving, displacement.as_transform(field), to_frame])
+        sampled = displacement.sample(transform, grid)
+        seconds = time.monotonic() - started
+        displacement.write(sampled, output)
+        how = {"seconds": seconds, "threads": threads, "device": used, "sha256": training.checksum(path)}
+        write_json(how, Path(output).parent / "registration.json")
+    logs.log.info("%d networks on %s", len(weights), used)
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph", "SimpleITK"]):  # noqa: F821
+        main(
+            fixed=snakemake.input.fixed,  # noqa: F821
+            fixed_input=snakemake.input.fixed_input,  # noqa: F821
+            moving_input=snakemake.input.moving_input,  # noqa: F821
+            frame_to_fixed=snakemake.input.frame_to_fixed,  # noqa: F821
+            frame_to_moving=snakemake.input.frame_to_moving,  # noqa: F821
+            weights=list(snakemake.input.weights),  # noqa: F821
+            settings=snakemake.params.settings,  # noqa: F821
+            seed=snakemake.params.seed,  # noqa: F821
+            threads=snakemake.threads,  # noqa: F821
+            displacements=list(snakemake.output.displacements),  # noqa: F821
+        )

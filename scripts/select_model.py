@@ -1,0 +1,21 @@
+"""Choose the regularization weight and the epoch of VoxelMorph on the validation pairs alone.
+
+In: the tidy table of all pairs. Out: a JSON with the choice, its mean (mm for TRE, 1 for Dice and NCC), the number of
+validation pairs, the reason, and every candidate.
+"""
+
+from cohortmorph import logs, statistics
+from cohortmorph.files import write_json
+from cohortmorph.metrics import read_table
+
+
+def main(metrics: str, settings: dict, output: str):
+    """Write the choice to `output`; `settings` has `metric` (tre, dice or ncc) and `folding_percent_max`."""
+    selected = statistics.select_model(read_table(metrics), **settings)
+    logs.log.info("weight %s, epoch %s. %s", selected["weight"], selected["epoch"], selected["reason"])
+    write_json(selected, output)
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["pandas"]):  # noqa: F821
+        main(metrics=snakemake.input.metrics, output=snakemake.output[0], **snakemake.params)  # noqa: F821

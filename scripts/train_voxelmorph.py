@@ -1,0 +1,88 @@
+"""Train VoxelMorph for one regularization weight λ.
+
+In: the network's views of the training and validation images (see prepare_input.py). Out: history.tsv (one row an
+epoch: loss and its parts, unweighted), the weights of each kept epoch (plain arrays, .npz), training.json (how it was
+done), and checkpoint.npz, from which a training that was cut short goes on.
+"""
+
+from pathlib import Path
+
+import numpy as np
+
+import cohortmorph
+from cohortmorph import checkpoints, geometry, logs, training
+from cohortmorph.files import write_json, write_table
+from cohortmorph.networks import device, size_multiple
+
+
+def main(
+    weight: str,
+    training_inputs: list,
+    validation_inputs: list,
+    settings: dict,
+    seed: int,
+    threads: int,
+    history: str,
+    weights: list,
+    report: str,
+):
+    """Train; `training_inputs` are paths of images of which any two make a pair, or (fixed, moving) paths."""
+    training.start_tensorflow(seed, threads)
+    used = device()
+    dimensions, multiple = settings["dimensions"], size_multiple(settings["encoder"])
+    any_two = isinstance(training_inputs[0], str)
+    learned, validated = read(training_inputs), read(validation_inputs)
+    shape = training.largest_shape(learned + validated)
+    drawn = training.Samples(dimensions, multiple, **{"images" if any_two else "pairs": learned}, at_least=shape)
+    watched = training.Samples(dimensions, multiple, pairs=validated, at_least=shape)
+    logs.log.info(
+        "λ = %s on %s with %d threads: %d %s to draw from, %d validation samples, images of %s",
+        *(weight, used, threads, len(drawn), "images" if any_two else "samples", len(watched), drawn.shape),
+    )
+    kept = dict(zip(settings["kept_epochs"], weights, strict=True))
+    folder = Path(history).parent
+    # What decides the result; the library's modules stand for the code.
+    code = [Path(cohortmorph.__file__).parent / f"{module}.py" for module in ("losses", "networks", "training")]
+    read_files = [path for entry in training_inputs + validation_inputs for path in np.atleast_1d(entry)]
+    decisive = checkpoints.fingerprint(
+        [weight, settings, seed, training_inputs, validation_inputs], [*code, *read_files]
+    )
+    checkpoint = checkpoints.Checkpoint(folder / "checkpoint.npz", decisive)
+    table = training.train(
+        drawn, watched, float(weight), settings, seed, kept, folder / "last-good-weights.npz", checkpoint
+    )
+    write_table(table, history)
+    facts = {
+        "weight": weight,
+        "settings": settings,
+        "seed": seed,
+        "device": used,
+        "threads": threads,
+        "shape": drawn.shape,
+        "samples": len(drawn),
+        "validation_samples": len(watched),
+        "seconds": float(table["seconds"].sum()),
+        "resumed_after_epoch": checkpoint.first_epoch - 1,
+        "sha256": {str(epoch): training.checksum(path) for epoch, path in kept.items()},
+    }
+    write_json(facts, report)
+
+
+def read(inputs):
+    """Read paths, or tuples of paths, as arrays."""
+    return [
+        geometry.to_array(geometry.read_image(entry)) if isinstance(entry, str) else tuple(read(entry))
+        for entry in inputs
+    ]
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph"]):  # noqa: F821
+        main(
+            weight=snakemake.wildcards.weight,  # noqa: F821
+            threads=snakemake.threads,  # noqa: F821
+            history=snakemake.output.history,  # noqa: F821
+            weights=list(snakemake.output.weights),  # noqa: F821
+            report=snakemake.output.report,  # noqa: F821
+            **snakemake.params,  # noqa: F821
+        )

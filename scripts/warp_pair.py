@@ -1,0 +1,34 @@
+"""Resample the moving image, and its labels, onto the fixed image's grid through the displacement of every method.
+
+In: the moving image, its label map (or ""), the displacements of one pair (mm, LPS, on the fixed image's grid).
+Out: a moved image and, with labels, a moved label map for each displacement, in the units of the moving image. All
+methods go through the same resampling (linear; labels: nearest neighbour): the tools' own differ at the image's border.
+"""
+
+from cohortmorph import displacement, labels, logs
+from cohortmorph.geometry import Grid, read_image, to_array, write_image
+
+
+def main(moving: str, moving_labels: str, displacements: list, moved: list, moved_labels: list):
+    """Write `moved` and `moved_labels` (both in the order of `displacements`; the latter empty without labels)."""
+    image = read_image(moving)
+    # Outside of the moving image its lowest value: 0 would be soft tissue in a CT.
+    background = float(to_array(image).min())
+    label_map = labels.read(moving_labels, Grid.of(image)) if moving_labels else None
+    label_paths = moved_labels if moving_labels else [None] * len(moved)
+    for source, image_path, labels_path in zip(displacements, moved, label_paths, strict=True):
+        field = displacement.read(source)
+        write_image(displacement.warp(image, field, outside=background), image_path)
+        if labels_path is not None:
+            write_image(displacement.warp_labels(label_map, field), labels_path)
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+        main(
+            moving=snakemake.input.moving,  # noqa: F821
+            moving_labels=snakemake.input.get("moving_labels", ""),  # noqa: F821
+            displacements=list(snakemake.input.displacements),  # noqa: F821
+            moved=list(snakemake.output.moved),  # noqa: F821
+            moved_labels=list(snakemake.output.get("moved_labels", [])),  # noqa: F821
+        )

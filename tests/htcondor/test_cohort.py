@@ -1,0 +1,129 @@
+"""The small phantom cohort through a real pool: the same results as locally, and what each rule asked for."""
+
+import json
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+from conftest import PROJECT, Run, small_project
+
+from cohortmorph import pool as pool_module
+
+# {rule: (memory, MB; time, minutes; GPUs)} as the rules state them.
+NEEDS = {
+    match[1]: (int(match[2]), int(match[3]))
+    for path in sorted((PROJECT / "rules").glob("*.smk"))
+    for match in re.finditer(
+        r"^rule (\w+):(?:(?!^rule ).)*?needs\(memory_mb=(\d+), minutes=(\d+)", path.read_text(), re.M | re.S
+    )
+}
+MEASURED_TIME = {"seconds", "runtime"}
+
+
+def rules_of(job):
+    """Return the rules that a job of the queue runs."""
+    targets = re.search(r"--target-jobs (.*?) --", job["Args"])[1]
+    return [target.partition(":")[0] for target in targets.split()]
+
+
+@pytest.fixture(scope="module")
+def jobs(pool, finished):
+    return pool.history(finished.folder)
+
+
+def test_needs_are_read_from_the_rules():
+    assert len(NEEDS) > 15 and NEEDS["train_voxelmorph"][0] >= 4000
+
+
+def test_every_rule_reached_htcondor(jobs):
+    local = {"all", "check_cohort", "list_series"}
+    ran = {rule for job in jobs for rule in rules_of(job)}
+    assert ran == set(NEEDS) - local
+
+
+@pytest.mark.parametrize("rule", sorted(NEEDS))
+def test_htcondor_received_what_the_rule_asks_for(jobs, finished, rule):
+    mine = [job for job in jobs if rule in rules_of(job)]
+    memory_mb, minutes = NEEDS[rule]
+    for job in mine:
+        assert job["RequestMemory"] >= memory_mb
+        assert job["RequestDisk"] >= 2000 * 1024
+        assert job["AllowedExecuteDuration"] >= 60 * minutes
+        assert job["RequestCpus"] >= (2 if rule == "train_voxelmorph" else 1)
+        assert job["RequestCpus"] <= 2, "more cores than a group may use"
+        assert job["CohortMorphFolder"] == str(finished.folder)
+        if len(rules_of(job)) == 1:
+            assert job["RequestMemory"] == memory_mb and job["AllowedExecuteDuration"] == 60 * minutes
+        assert "PATH=" in job["Environment"] and "HOME=" in job["Environment"]
+
+
+def test_training_asks_for_a_gpu_where_the_config_says_so(pool, finished):
+    """The pool pretends to have one; TensorFlow finds none and trains on the CPU."""
+    gpu = ["--configfile", "small.yaml", "--config", "voxelmorph={gpu: true}"]
+    run = Run(finished, pool, *gpu, "--until", "train_voxelmorph", "--forcerun", "train_voxelmorph")
+    run.finish()
+    trained = [job for job in pool.history(finished.folder) if rules_of(job) == ["train_voxelmorph"]][-2:]
+    assert [job["RequestGPUs"] for job in trained] == [1, 1]
+
+
+def test_same_results_as_on_this_machine(finished, tmp_path):
+    """Everything but measured times is identical: the CPU stages and, in deterministic mode, training as well."""
+    local = small_project(tmp_path)
+    code, said = local.snakemake("--configfile", "small.yaml")
+    assert code == 0, said[-4000:]
+    compared = 0
+    for path in sorted((local.folder / "results").rglob("*")):
+        name = path.relative_to(local.folder)
+        if not path.is_file() or name.parts[1] in ("logs", "benchmarks", "figures"):
+            continue
+        other = finished.folder / name
+        if path.suffix == ".json":
+            assert untimed(json.loads(path.read_text())) == untimed(json.loads(other.read_text())), name
+        elif path.suffix == ".tsv":
+            tables = [untimed_table(file) for file in (path, other)]
+            pd.testing.assert_frame_equal(*tables, check_exact=True, obj=str(name))
+        elif path.name not in ("report.html", "checkpoint.npz"):
+            assert path.read_bytes() == other.read_bytes(), name
+        compared += 1
+    assert compared > 200
+
+
+def untimed(content):
+    """Return JSON content without measured times and versions of the moment."""
+    if isinstance(content, dict):
+        return {key: untimed(value) for key, value in content.items() if key not in MEASURED_TIME}
+    return [untimed(value) for value in content] if isinstance(content, list) else content
+
+
+def untimed_table(path):
+    table = pd.read_csv(path, sep="\t", dtype={"weight": str})
+    if "metric" in table:
+        table = table[~table["metric"].isin(MEASURED_TIME)].reset_index(drop=True)
+    return table.drop(columns=MEASURED_TIME & set(table.columns))
+
+
+def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
+    from conftest import workflow_conftest
+
+    table = finished.folder / "config/cohort.tsv"
+    before = table.read_text()
+    try:
+        table.write_text(workflow_conftest.table_of(workflow_conftest.SUBJECTS | {"P04": "test"}))
+        code, said = finished.snakemake("--dry-run", "--configfile", "small.yaml")
+    finally:
+        table.write_text(before)
+    assert code == 0, said
+    touched = set(re.findall(r"(?:subject|pair)=(P\d\d)", said))
+    rerun = set(re.findall(r"^rule (\w+):", said, re.M))
+    # Pictures of all pairs may be drawn anew: they show the network that the tables choose.
+    others = {rule for rule in rerun if re.search(rf"rule {rule}:(?:(?!rule ).)*?(?:subject|pair)=P0[123]", said, re.S)}
+    assert touched >= {"P04"} and others <= {"plot_pair"}, others
+    assert "train_voxelmorph" not in rerun
+
+
+def test_every_value_of_the_profile_has_its_why():
+    text = (PROJECT / "profiles/htcondor/config.yaml").read_text()
+    assert yaml.safe_load(text)["htcondor-jobdir"] == str(pool_module.RUNS)
+    assert Path(PROJECT / "docs/htcondor.md").exists()

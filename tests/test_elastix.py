@@ -1,0 +1,308 @@
+"""elastix on small images whose true transform is known, through the library and through its two scripts."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import prealign
+import pytest
+import register_elastix
+import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
+
+from cohortmorph import UserError, displacement, elastix, geometry
+from cohortmorph.files import read_json
+from cohortmorph.geometry import Grid
+
+FIXED = Grid((32, 30, 28), (2.0, 2.0, 2.5), (-30.0, -28.0, -34.0))
+# The moving image's axes point elsewhere, and its voxels are larger.
+MOVING = Grid((34, 32, 30), (2.2, 2.2, 2.4), (37.0, 34.0, -35.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+VOXEL_MM = 2.0
+# Fixed world to moving world.
+TRUTH = geometry.affine(
+    Rotation.from_euler("xyz", [3, -4, 8], degrees=True).as_matrix() @ np.diag([1.04, 0.97, 1.0]), [4.0, -3.0, 2.0]
+)
+CENTRES_MM = np.random.default_rng(8).uniform(-22, 22, (14, 3))
+WIDTHS_MM = np.random.default_rng(9).uniform(5, 9, 14)
+
+AFFINE = """
+(FixedInternalImagePixelType "float")
+(MovingInternalImagePixelType "float")
+(UseDirectionCosines "true")
+(Registration "MultiResolutionRegistration")
+(FixedImagePyramid "FixedSmoothingImagePyramid")
+(MovingImagePyramid "MovingSmoothingImagePyramid")
+(Interpolator "LinearInterpolator")
+(ResampleInterpolator "FinalLinearInterpolator")
+(Resampler "DefaultResampler")
+(Optimizer "AdaptiveStochasticGradientDescent")
+(Transform "AffineTransform")
+(Metric "AdvancedNormalizedCorrelation")
+(AutomaticScalesEstimation "true")
+(AutomaticTransformInitialization "true")
+(AutomaticTransformInitializationMethod "GeometricalCenter")
+(NumberOfResolutions 2)
+(MaximumNumberOfIterations 150)
+(ImageSampler "RandomCoordinate")
+(NumberOfSpatialSamples 1500)
+(NewSamplesEveryIteration "true")
+(CheckNumberOfSamples "true")
+(RequiredRatioOfValidSamples 0.1)
+(BSplineInterpolationOrder 1)
+(DefaultPixelValue 0)
+"""
+BSPLINE = AFFINE.replace("AffineTransform", "BSplineTransform").replace(
+    "(NumberOfResolutions 2)", "(NumberOfResolutions 1)\n(FinalGridSpacingInPhysicalUnits 16)"
+)
+UNINITIALIZED = AFFINE.replace('TransformInitialization "true"', 'TransformInitialization "false"')
+
+
+# itk's own classes say so at their import.
+pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__:DeprecationWarning")
+
+
+@pytest.fixture
+def parameters(tmp_path):
+    """Write a parameter file."""
+
+    def write(text, name="affine.txt"):
+        (tmp_path / name).write_text(text)
+        return str(tmp_path / name)
+
+    return write
+
+
+def spots(points_mm):
+    """The anatomy: fourteen bright spots around the origin, LPS mm."""
+    distance2 = ((points_mm[..., None, :] - CENTRES_MM) ** 2).sum(axis=-1)
+    return np.exp(-distance2 / (2 * WIDTHS_MM**2)).sum(axis=-1)
+
+
+def mapped(transform, points_mm):
+    matrix, offset_mm = geometry.matrix_and_offset(transform)
+    return points_mm @ matrix.T + offset_mm
+
+
+def image_on(grid, anatomy_from_world=None):
+    """An image on `grid` whose anatomy at the point y is that at anatomy_from_world(y)."""
+    points_mm = grid.points_mm()
+    if anatomy_from_world is not None:
+        points_mm = mapped(anatomy_from_world, points_mm)
+    return geometry.to_image(spots(points_mm).astype(np.float32), grid)
+
+
+def inverse(transform):
+    return geometry.affine(*geometry.matrix_and_offset(transform.GetInverse()))
+
+
+FIXED_IMAGE = image_on(FIXED)
+MOVING_IMAGE = image_on(MOVING, inverse(TRUTH))
+
+
+def fixed_points():
+    """Points in the inner part of the fixed image."""
+    return np.random.default_rng(2).uniform(-18, 18, (200, 3))
+
+
+def error_mm(transform, truth=TRUTH):
+    """Distances between where a transform takes points and where they belong."""
+    points_mm = fixed_points()
+    moved = np.array([transform.TransformPoint(tuple(point)) for point in points_mm])
+    return np.linalg.norm(moved - mapped(truth, points_mm), axis=1)
+
+
+def prealign_files(folder, fixed, moving, parameter_file, harmonized=(), mask=None):
+    """Write the images and run the script; return the transform it wrote."""
+    geometry.write_image(fixed, folder / "fixed.nii.gz")
+    geometry.write_image(moving, folder / "moving.nii.gz")
+    if mask is not None:
+        geometry.write_image(mask, folder / "mask.nii.gz")
+    prealign.main(
+        pair="P01-T1_to_P01-CT",
+        fixed=str(folder / "fixed.nii.gz"),
+        moving=str(folder / "moving.nii.gz"),
+        fixed_mask=str(folder / "mask.nii.gz") if mask is not None else "",
+        harmonized=list(harmonized),
+        parameters=parameter_file,
+        fixed_intensity={"percentiles": [0, 100]},
+        moving_intensity={"percentiles": [0, 100]},
+        seed=3,
+        threads=1,
+        affine=str(folder / "affine.tfm"),
+        registration=str(folder / "affine.json"),
+        elastix_log=str(folder / "log"),
+    )
+    return geometry.read_affine(folder / "affine.tfm")
+
+
+# ---- the true transform
+
+
+def test_prealign_finds_the_affine_transform_from_fixed_to_moving(tmp_path, parameters):
+    found = prealign_files(tmp_path, FIXED_IMAGE, MOVING_IMAGE, parameters(AFFINE))
+    assert error_mm(sitk.AffineTransform(3)).mean() > 2 * VOXEL_MM
+    print(f"{error_mm(found).mean():.3f} mm, at most {error_mm(found).max():.3f} mm")
+    assert error_mm(found).max() < 0.25 * VOXEL_MM
+    facts = read_json(tmp_path / "affine.json")
+    assert (facts["threads"], facts["seed"], facts["parameters"]) == (1, 3, parameters(AFFINE))
+    assert facts["seconds"] > 0 and facts["overlap"] > 0.8
+    assert "Final metric value" in (tmp_path / "log" / "elastix.log").read_text()
+
+
+def test_prealign_starts_from_the_harmonizing_transforms_and_composes_them_in(tmp_path, parameters):
+    """The moving world lies 80 mm away and turned by 60°: only a start that is applied once, and first, gets there."""
+    of_fixed = geometry.affine(Rotation.from_euler("z", 20, degrees=True).as_matrix(), [5.0, 0.0, -10.0])
+    of_moving = geometry.affine(Rotation.from_euler("z", 80, degrees=True).as_matrix(), [90.0, -20.0, 30.0])
+    start = geometry.chain(inverse(of_fixed), of_moving)
+    truth = geometry.chain(TRUTH, start)
+    # The same anatomy, carried along by the start.
+    grid = Grid((40, 40, 40), (2.2, 2.2, 2.4), tuple(mapped(start, np.zeros((1, 3)))[0] - 45), FIXED.direction)
+    moving = image_on(grid, inverse(truth))
+    for name, transform in (("of_fixed", of_fixed), ("of_moving", of_moving)):
+        geometry.write_transform(transform, tmp_path / f"{name}.tfm")
+    harmonized = [str(tmp_path / "of_fixed.tfm"), str(tmp_path / "of_moving.tfm")]
+    found = prealign_files(tmp_path, FIXED_IMAGE, moving, parameters(AFFINE), harmonized)
+    assert error_mm(start, truth).mean() > 2 * VOXEL_MM
+    assert error_mm(found, truth).max() < 0.25 * VOXEL_MM
+
+
+def test_the_b_spline_composes_the_affine_in_and_leaves_what_is_aligned(tmp_path, parameters):
+    """Two methods of one job: each ends in fixed → moving, not in what is left after the affine."""
+    geometry.write_image(FIXED_IMAGE, tmp_path / "fixed.nii.gz")
+    geometry.write_image(MOVING_IMAGE, tmp_path / "moving.nii.gz")
+    # The start is 2 mm off along x, which the B-spline shall mend.
+    start = geometry.chain(TRUTH, geometry.affine(np.eye(3), [2.0, 0, 0]))
+    geometry.write_transform(start, tmp_path / "affine.tfm")
+    whole = geometry.to_image(np.ones(FIXED.size, np.uint8), FIXED)
+    geometry.write_image(whole, tmp_path / "mask.nii.gz")
+    outputs = [str(tmp_path / method / "displacement.nii.gz") for method in ("one", "two")]
+    register_elastix.main(
+        pair="P01-T1_to_P01-CT",
+        methods=["one", "two"],
+        fixed=str(tmp_path / "fixed.nii.gz"),
+        moving=str(tmp_path / "moving.nii.gz"),
+        fixed_mask=str(tmp_path / "mask.nii.gz"),
+        affine=str(tmp_path / "affine.tfm"),
+        parameters=[parameters(BSPLINE, "one.txt"), parameters(AFFINE, "two.txt")],
+        fixed_intensity={"percentiles": [0, 100]},
+        moving_intensity={"percentiles": [0, 100]},
+        seed=3,
+        threads=1,
+        displacements=outputs,
+        elastix_log=str(tmp_path / "log"),
+    )
+    for method, path in zip(("one", "two"), outputs, strict=True):
+        field = displacement.read(path, FIXED)
+        moved = displacement.move_points(fixed_points(), field)
+        error = np.linalg.norm(moved - mapped(TRUTH, fixed_points()), axis=1)
+        print(f"{method}: {error.mean():.3f} mm")
+        assert error.mean() < 0.25 * VOXEL_MM
+        facts = read_json(Path(path).parent / "registration.json")
+        assert (facts["threads"], facts["seed"], Path(facts["parameters"]).stem) == (1, 3, method)
+        assert (tmp_path / "log" / method / "elastix.log").exists()
+
+
+def test_a_seed_and_a_thread_give_the_same_bits_and_another_seed_does_not(parameters):
+    few = parameters(AFFINE.replace("MaximumNumberOfIterations 150", "MaximumNumberOfIterations 20"))
+    results = [
+        np.concatenate(
+            [part.ravel() for part in geometry.matrix_and_offset(register(FIXED_IMAGE, MOVING_IMAGE, few, seed=seed))]
+        )
+        for seed in (3, 3, 4)
+    ]
+    np.testing.assert_array_equal(results[0], results[1])
+    assert np.abs(results[0] - results[2]).max() > 1e-6
+
+
+def register(fixed, moving, parameter_file, seed=3, **options):
+    return elastix.register(fixed, moving, parameter_file, seed, 1, **options)[0]
+
+
+def test_the_mask_says_where_samples_are_taken(parameters):
+    """A second body in the fixed image, elsewhere in the moving one, does no harm outside of the mask."""
+    k = np.arange(FIXED.size[2])
+    decoy = geometry.to_array(FIXED_IMAGE) + np.where(k > 22, 3.0, 0.0)
+    mask = geometry.to_image(np.broadcast_to(k < 19, FIXED.size).astype(np.uint8), FIXED)
+    fixed = geometry.to_image(decoy.astype(np.float32), FIXED)
+    points = fixed_points()[:, 2] < 5
+
+    def error(**options):
+        return error_mm(register(fixed, MOVING_IMAGE, parameters(AFFINE), **options))[points].mean()
+
+    masked, everywhere = error(fixed_mask=mask), error()
+    print(f"{masked:.3f} mm in the mask, {everywhere:.3f} mm without it")
+    assert masked < 0.5 * VOXEL_MM
+    assert everywhere > 2 * masked
+
+
+# ---- mistakes
+
+
+def noise(size=(16, 16, 16), origin_mm=(0.0, 0.0, 0.0), seed=1):
+    grid = Grid(size, (2.0, 2.0, 2.0), origin_mm)
+    return geometry.to_image(np.random.default_rng(seed).random(size).astype(np.float32), grid)
+
+
+CONSTANT = geometry.to_image(np.ones((16, 16, 16), np.float32), Grid.of(noise()))
+WITH_NAN = geometry.to_image(np.where(np.arange(16) == 3, np.nan, geometry.to_array(noise())), Grid.of(noise()))
+
+
+@pytest.mark.parametrize(
+    ("fixed", "moving", "mask", "words"),
+    [
+        (CONSTANT, noise(), None, "the fixed image is constant"),
+        (noise(), CONSTANT, None, "the moving image is constant"),
+        (noise(), WITH_NAN, None, "the moving image is constant or not finite"),
+        (noise((16, 16, 4)), noise(), None, r"the fixed image has \(16, 16, 4\) voxels; elastix needs at least 8"),
+        (
+            noise(),
+            noise(),
+            noise(origin_mm=(0.0, 5.0, 0.0)),
+            "mask is not on the image's grid: .* 5.000 mm apart",
+        ),
+        (noise(), noise(), noise((16, 16, 15)), "mask is not on the image's grid: size"),
+        (noise(), noise(), noise() < 0, "mask is empty"),
+    ],
+    ids=["fixed constant", "moving constant", "NaN", "tiny", "mask elsewhere", "mask of another size", "mask empty"],
+)
+def test_images_that_elastix_would_take_silently_are_refused(fixed, moving, mask, words, parameters):
+    with pytest.raises(UserError, match=words):
+        elastix.register(fixed, moving, parameters(AFFINE), 1, 1, fixed_mask=mask)
+
+
+def test_images_that_never_overlap_are_told_in_elastix_s_own_words(tmp_path, parameters):
+    geometry.write_image(noise(), tmp_path / "fixed.nii.gz")
+    far = noise(origin_mm=(500.0, 0.0, 0.0), seed=2)
+    said = r"P01-T1_to_P01-CT: elastix gave up .*samples map outside moving image buffer.*Look whether the two images"
+    with pytest.raises(UserError, match=said) as caught:
+        prealign_files(tmp_path, noise(), far, parameters(UNINITIALIZED))
+    assert "Traceback" not in str(caught.value)
+    assert not (tmp_path / "affine.tfm").exists()
+
+
+def test_a_wrong_parameter_file_is_told_with_its_name(tmp_path, parameters):
+    wrong = parameters(AFFINE.replace("AdvancedNormalizedCorrelation", "NoSuchMetric"), "wrong.txt")
+    with pytest.raises(UserError, match=r"elastix gave up with .*wrong\.txt.*NoSuchMetric"):
+        register(noise(), noise(seed=2), wrong, log_folder=tmp_path / "log")
+
+
+def test_an_elastix_that_dies_is_told_with_its_exit_code(parameters, monkeypatch):
+    """An absurd parameter can abort the whole process: the job survives it, since the process is a child."""
+    monkeypatch.setattr(elastix, "_register_in_child", lambda *arguments: os._exit(134))
+    with pytest.raises(UserError, match=r"It said: nothing \(exit code 134\)"):
+        register(noise(), noise(seed=2), parameters(AFFINE))
+
+
+def test_an_alignment_that_leaves_the_moving_image_is_refused(tmp_path, parameters, monkeypatch):
+    away = geometry.affine(np.eye(3), [500.0, 0, 0])
+    monkeypatch.setattr(elastix, "register", lambda *arguments: (away, 1.0))
+    with pytest.raises(UserError, match=r"P01-T1_to_P01-CT: .*only 0% of the fixed image lies inside"):
+        prealign_files(tmp_path, FIXED_IMAGE, MOVING_IMAGE, parameters(AFFINE))
+    assert not (tmp_path / "affine.tfm").exists()
+
+
+def test_the_overlap_is_the_share_of_fixed_voxels_inside_the_moving_image():
+    fixed = noise((32, 16, 16))
+    shift = geometry.affine(np.eye(3), [32.0, 0, 0])  # by half of its length
+    assert elastix.overlap_fraction(sitk.AffineTransform(3), fixed, fixed) == 1
+    assert elastix.overlap_fraction(shift, fixed, fixed) == pytest.approx(0.5)

@@ -1,0 +1,193 @@
+"""The scripts of the evaluation, from files to files."""
+
+import json
+import os
+from pathlib import Path
+
+import collect_metrics
+import measure_pair
+import numpy as np
+import pandas as pd
+import pytest
+import select_model
+import SimpleITK as sitk
+import warp_pair
+
+from cohortmorph import UserError, displacement, geometry, landmarks, metrics
+from cohortmorph.files import write_json
+from cohortmorph.geometry import Grid
+
+FIXED = Grid((16, 15, 14), (2.0, 2.0, 3.0), (-10.0, -12.0, -20.0))
+MOVING = Grid((30, 28, 20), (2.0, 2.0, 3.0), (30.0, 25.0, -30.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+TRUTH = geometry.affine(np.diag([1.02, 0.98, 1.0]), [2.0, 4.0, 3.0])
+METHODS = ["initial", "affine", "voxelmorph_weight-1.0_epoch-20"]
+
+
+def pattern(points_lps_mm):
+    x, y, z = np.moveaxis(points_lps_mm, -1, 0)
+    return (300 * np.sin(x / 9) + 200 * np.cos(y / 8 + z / 7) - 500).astype(np.float32)
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """Files of a pair whose true transform is known: the affine method has it, the others are the identity."""
+    inverse = geometry.affine(*geometry.matrix_and_offset(TRUTH.GetInverse()))
+    matrix, offset = geometry.matrix_and_offset(inverse)
+    fixed, moving = pattern(FIXED.points_mm()), pattern(MOVING.points_mm() @ matrix.T + offset)
+    for name, values, grid in [("fixed", fixed, FIXED), ("moving", moving, MOVING)]:
+        geometry.write_image(geometry.to_image(values, grid), tmp_path / f"{name}.nii.gz")
+        geometry.write_image(
+            geometry.to_image((values > -500).astype(np.uint8), grid), tmp_path / f"{name}_labels.nii.gz"
+        )
+    points = FIXED.to_world([[2, 3, 4], [8, 8, 8], [12, 10, 9], [40, 8, 8]])
+    moved = [TRUTH.TransformPoint(tuple(point)) for point in points]
+    for name, positions in [("fixed", points), ("moving", moved)]:
+        table = pd.DataFrame(positions, columns=landmarks.COORDINATES)
+        table.insert(0, "landmark", list("abcd"))
+        landmarks.write_tsv(table, tmp_path / f"{name}.tsv")
+    geometry.write_transform(TRUTH, tmp_path / "affine.tfm")
+    for method in METHODS:
+        transform = TRUTH if method == "affine" else sitk.Transform(3, sitk.sitkIdentity)
+        displacement.write(displacement.sample(transform, FIXED), tmp_path / method / "displacement.nii.gz")
+        write_json({"seconds": 2.5, "threads": 1, "seed": 1}, tmp_path / method / "registration.json")
+    return tmp_path
+
+
+def measure(folder, **changes):
+    arguments = {
+        "pair": "P1-T1_to_P1-CT",
+        "split": "validation",
+        "fixed": folder / "fixed.nii.gz",
+        "moving": folder / "moving.nii.gz",
+        "methods": METHODS,
+        "displacements": [folder / method / "displacement.nii.gz" for method in METHODS],
+        "affine": folder / "affine.tfm",
+        "fixed_labels": folder / "fixed_labels.nii.gz",
+        "moving_labels": folder / "moving_labels.nii.gz",
+        "fixed_landmarks": folder / "fixed.tsv",
+        "moving_landmarks": folder / "moving.tsv",
+        "fixed_mask": "",
+        "near_landmarks_mm": 8.0,
+        "output": folder / "metrics.tsv",
+    }
+    measure_pair.main(**{name: str(v) if isinstance(v, Path) else v for name, v in (arguments | changes).items()})
+    table = metrics.read_table(folder / "metrics.tsv")
+    return table, table.set_index(["method", "metric", "structure"])["value"]
+
+
+def test_the_true_transform_measures_as_true_and_the_identity_does_not(pair):
+    table, value = measure(pair)
+    assert value["affine", "tre_mean", "total"] < 1e-3
+    expected = np.mean(
+        [
+            np.linalg.norm(np.subtract(TRUTH.TransformPoint(tuple(p)), p))
+            for p in FIXED.to_world([[2, 3, 4], [8, 8, 8], [12, 10, 9]])
+        ]
+    )
+    assert value["initial", "tre_mean", "total"] == pytest.approx(expected, abs=1e-3)
+    for method in ("initial", "affine", "voxelmorph"):
+        assert value[method, "landmarks_n", "total"] == 3 and value[method, "landmarks_outside", "total"] == 1
+    assert value["affine", "dice", "mean"] > 0.95 > 0.9 > value["initial", "dice", "mean"]
+    assert value["affine", "ncc_squared", "image"] > 0.99 > value["initial", "ncc_squared", "image"]
+    assert value["affine", "ncc_signed", "image"] > 0.99 and value["affine", "ncc_local", "image"] > 0.9
+    assert value["affine", "jacobian_min", "image"] == pytest.approx(1.02 * 0.98, abs=1e-4)
+    assert value["affine", "folding", "image"] == 0 and value["affine", "runtime", "image"] == 2.5
+    learned = table[table.method == "voxelmorph"]
+    assert set(learned.weight) == {"1.0"} and set(learned.epoch) == {20}
+    assert set(table.unit) == {"mm", "1", "%", "s", "count"} and set(table.split) == {"validation"}
+    assert not table.value.isna().any()
+
+
+def test_a_pair_without_landmarks_labels_or_mask_is_measured_on_what_it_has(pair):
+    none = {"fixed_labels": "", "moving_labels": "", "fixed_landmarks": "", "moving_landmarks": ""}
+    table, _ = measure(pair, **none)
+    assert set(table.metric) == {
+        *("ncc_squared", "ncc_signed", "ncc_local", "jacobian_min", "jacobian_sd_log", "folding", "runtime")
+    }
+
+
+def test_the_mask_of_the_fixed_image_restricts_similarity_and_regularity(pair):
+    mask = np.zeros(FIXED.size, np.uint8)
+    mask[4:9, 4:9, 4:9] = 1
+    geometry.write_image(geometry.to_image(mask, FIXED), pair / "mask.nii.gz")
+    _, whole = measure(pair)
+    _, masked = measure(pair, fixed_mask=pair / "mask.nii.gz")
+    assert masked["initial", "ncc_signed", "image"] != pytest.approx(whole["initial", "ncc_signed", "image"], abs=1e-3)
+    assert masked["initial", "tre_mean", "total"] == whole["initial", "tre_mean", "total"]
+
+
+def test_what_the_moving_image_does_not_cover_takes_no_part_in_similarity(pair):
+    shift_mm = np.array([20.0, 0, 0])
+    away = displacement.sample(geometry.affine(np.eye(3), shift_mm), FIXED)
+    displacement.write(away, pair / "initial" / "displacement.nii.gz")
+    moving = geometry.to_image(pattern(MOVING.points_mm() - shift_mm), MOVING)
+    geometry.write_image(moving, pair / "moving.nii.gz")
+    assert 0.2 < np.mean(~MOVING.contains(FIXED.points_mm() + shift_mm)) < 0.5
+    _, value = measure(pair)
+    assert value["initial", "ncc_signed", "image"] > 0.99
+
+
+def test_a_displacement_of_another_grid_is_refused(pair):
+    wrong = pair / "affine" / "displacement.nii.gz"
+    displacement.write(displacement.sample(TRUTH, MOVING), wrong)
+    with pytest.raises(UserError, match="not on the fixed image's grid"):
+        measure(pair)
+    assert not (pair / "metrics.tsv").exists()
+
+
+def test_warping_writes_each_method_with_the_moving_minimum_outside(pair):
+    far = displacement.sample(geometry.affine(np.eye(3), [1000, 0, 0]), FIXED)
+    displacement.write(far, pair / "initial" / "displacement.nii.gz")
+    moved, moved_labels = ([pair / m / f"{name}.nii.gz" for m in METHODS[:2]] for name in ("moved", "moved_labels"))
+    sources = [pair / method / "displacement.nii.gz" for method in METHODS[:2]]
+    warp_pair.main(pair / "moving.nii.gz", pair / "moving_labels.nii.gz", sources, moved, moved_labels)
+    away, onto = (geometry.to_array(geometry.read_image(path)) for path in moved)
+    minimum = geometry.to_array(geometry.read_image(pair / "moving.nii.gz")).min()
+    assert (away == minimum).all() and minimum < -900
+    assert np.abs(onto - pattern(FIXED.points_mm())).max() < 20
+    away, onto = (geometry.to_array(geometry.read_image(path)) for path in moved_labels)
+    assert (away == 0).all() and set(np.unique(onto)) == {0, 1}
+
+
+def test_warping_without_labels(pair):
+    source = [pair / "affine" / "displacement.nii.gz"]
+    warp_pair.main(pair / "moving.nii.gz", "", source, [pair / "moved.nii.gz"], [])
+    assert FIXED.difference_from(geometry.read_grid(pair / "moved.nii.gz")) is None
+
+
+def test_from_pairs_to_the_chosen_model(pair):
+    measure(pair)
+    collect_metrics.main([pair / "metrics.tsv"], pair / "all.tsv", pair / "summary.tsv", bootstrap_samples=100, seed=1)
+    select_model.main(pair / "all.tsv", {"metric": "tre", "folding_percent_max": 0.5}, pair / "selected.json")
+    selected = json.loads((pair / "selected.json").read_text())
+    assert (selected["weight"], selected["epoch"], selected["validation_pairs"]) == ("1.0", 20, 1)
+    summary = pd.read_csv(pair / "summary.tsv", sep="\t", dtype={"weight": str})
+    row = summary[(summary.method == "affine") & (summary.metric == "tre_mean") & (summary.structure == "total")]
+    assert row[["n", "failed"]].to_numpy().tolist() == [[1, 0]] and row.ci_low.isna().all()
+
+
+@pytest.mark.real
+@pytest.mark.skipif("COHORTMORPH_DATA" not in os.environ, reason="COHORTMORPH_DATA names no folder of real data")
+def test_the_lung_landmarks_before_registration(tmp_path):
+    data = Path(os.environ["COHORTMORPH_DATA"]) / "lung-ct"
+    fixed = data / "3DCT_lung_baseline.mha"
+    identity = sitk.Transform(3, sitk.sitkIdentity)
+    path = tmp_path / "initial" / "displacement.nii.gz"
+    displacement.write(displacement.sample(identity, geometry.read_grid(fixed)), path)
+    write_json({"seconds": 0.0}, path.parent / "registration.json")
+    geometry.write_transform(geometry.affine(np.eye(3), [0, 0, 0]), tmp_path / "affine.tfm")
+    _, value = measure(
+        tmp_path,
+        fixed=fixed,
+        moving=data / "3DCT_lung_followup.mha",
+        methods=["initial"],
+        displacements=[path],
+        affine=tmp_path / "affine.tfm",
+        fixed_labels="",
+        moving_labels="",
+        fixed_landmarks=data / "CT_3D_lung_fixed_point_set_corrected.txt",
+        moving_landmarks=data / "CT_3D_lung_moving_point_set_corrected.txt",
+    )
+    found = [value["initial", f"tre_{name}", "total"] for name in ("mean", "sd", "max")]
+    assert found == pytest.approx([35.27, 3.06, 49.34], abs=0.005)
+    assert value["initial", "landmarks_n", "total"] == 51 and value["initial", "tre_near_n", "total"] == 0

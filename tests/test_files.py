@@ -1,0 +1,39 @@
+"""Files are complete or absent."""
+
+import pandas as pd
+import pytest
+
+from cohortmorph import files
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "table.nii.gz"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), files.publishing(path) as partial:
+        partial.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_publishing_keeps_all_suffixes_and_makes_the_folder(tmp_path):
+    path = tmp_path / "deep" / "image.nii.gz"
+    with files.publishing(path) as partial:
+        assert partial.name == "image.nii.gz" and partial != path and not path.exists()
+        partial.write_text("new")
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_json_returns_and_refuses_nan(tmp_path):
+    content = {"weight": "1.0", "candidates": [1, None, 2.5]}
+    files.write_json(content, tmp_path / "a.json")
+    assert files.read_json(tmp_path / "a.json") == content
+    with pytest.raises(ValueError):
+        files.write_json({"value": float("nan")}, tmp_path / "b.json")
+    assert not (tmp_path / "b.json").exists()
+
+
+def test_table_keeps_micrometres_far_from_the_origin(tmp_path):
+    files.write_table(pd.DataFrame({"z_mm": [-1204.512345]}), tmp_path / "a.tsv")
+    assert pd.read_csv(tmp_path / "a.tsv", sep="\t").z_mm[0] == pytest.approx(-1204.512345, abs=1e-5)

@@ -1,0 +1,253 @@
+"""The network's pieces against scipy and against voxelmorph 0.2's own layers; its weights on disk."""
+
+import zipfile
+
+import numpy as np
+import pytest
+from scipy.ndimage import map_coordinates
+
+from cohortmorph import training
+from cohortmorph.networks import RegistrationNetwork, load_weights, save_weights, size_multiple, tf, upsample, vxm, warp
+
+DEFAULT = {
+    "encoder": [16, 32, 32, 32],
+    "decoder": [32, 32, 32, 32, 32, 16, 16],
+    "int_steps": 0,
+    "field_downsampling": 1,
+}
+SMALL = {"encoder": [4, 4], "decoder": [4, 4, 4], "int_steps": 0, "field_downsampling": 1}
+SHAPES = {"2-D": (16, 12), "3-D": (12, 8, 16)}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    training.start_tensorflow(seed=1, threads=1)
+
+
+@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+def shape(request):
+    return request.param
+
+
+def random_values(*shape, seed=1):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def random_field(shape, batch=2, voxels=3.0, seed=2):
+    """Independent displacements, many of them over the border."""
+    return voxels * random_values(batch, *shape, len(shape), seed=seed)
+
+
+def grid_of(shape):
+    return np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+
+
+def stirred(network, seed=3):
+    """Give a network weights that make a field of some voxels: at its start it is almost zero."""
+    rng = np.random.default_rng(seed)
+    for variable in network.weights:
+        fan_in = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 30
+        variable.assign(rng.normal(0, np.sqrt(1 / fan_in), variable.shape).astype(np.float32))
+    return network
+
+
+# ---- warp
+
+
+def test_warp_is_linear_interpolation_with_the_border_s_value_beyond(shape):
+    values, field = random_values(2, *shape, 3), random_field(shape)
+    warped = warp(tf.constant(values), tf.constant(field)).numpy()
+    for sample in range(2):
+        positions = np.moveaxis(grid_of(shape) + field[sample].astype(np.float64), -1, 0)
+        assert (positions < 0).any() and (positions[0] > shape[0] - 1).any()
+        for channel in range(3):
+            expected = map_coordinates(values[sample, ..., channel], positions, order=1, mode="nearest")
+            np.testing.assert_allclose(warped[sample, ..., channel], expected, atol=1e-5)
+
+
+def test_warp_is_voxelmorph_s_own_transformer(shape):
+    values, field = random_values(2, *shape, 1), random_field(shape)
+    theirs = vxm.layers.SpatialTransformer(interp_method="linear", indexing="ij")([values, field])
+    np.testing.assert_allclose(warp(tf.constant(values), tf.constant(field)), theirs, atol=1e-5)
+
+
+def test_an_integer_displacement_takes_the_value_over_there(shape):
+    """moved(x) = moving(x + u): a displacement of +2 along the first axis brings the content two voxels back."""
+    values = random_values(1, *shape, 1)
+    field = np.zeros((1, *shape, len(shape)), np.float32)
+    field[..., 0], field[..., 1] = 2, -1
+    warped = warp(tf.constant(values), tf.constant(field)).numpy()
+    np.testing.assert_array_equal(warped[:, :-2, 1:], values[:, 2:, :-1])
+    np.testing.assert_array_equal(warped[:, -2:, 1:], np.repeat(values[:, -1:, :-1], 2, axis=1))
+
+
+def test_warp_goes_along_axes_of_one_voxel():
+    values = random_values(1, 6, 1, 1)
+    field = np.full((1, 6, 1, 2), 0.5, np.float32)
+    expected = (values + values[:, [1, 2, 3, 4, 5, 5]]) / 2
+    np.testing.assert_allclose(warp(tf.constant(values), tf.constant(field)), expected, atol=1e-6)
+
+
+# ---- upsampling and integration
+
+
+def test_upsampling_is_voxelmorph_s_own_rescaling(shape):
+    coarse = random_field([n // 2 for n in shape])
+    theirs = vxm.layers.RescaleTransform(2)(coarse)
+    np.testing.assert_allclose(2 * upsample(tf.constant(coarse), shape), theirs, atol=1e-4)
+
+
+def test_upsampling_keeps_the_corners(shape):
+    coarse = random_field([n // 2 for n in shape])
+    fine = upsample(tf.constant(coarse), shape).numpy()
+    np.testing.assert_allclose(fine[:, *[0] * len(shape)], coarse[:, *[0] * len(shape)], atol=1e-6)
+    np.testing.assert_allclose(fine[:, *[-1] * len(shape)], coarse[:, *[-1] * len(shape)], atol=1e-5)
+
+
+def smooth_velocity(shape):
+    position = 2 * np.pi * grid_of(shape) / np.array(shape)
+    columns = [1.5 * np.sin(position[..., (axis + 1) % len(shape)]) for axis in range(len(shape))]
+    return np.stack(columns, axis=-1)[None].astype(np.float32)
+
+
+def test_scaling_and_squaring_is_voxelmorph_s_own(shape):
+    velocity = smooth_velocity(shape)
+    network = RegistrationNetwork(shape, SMALL | {"int_steps": 7})
+    theirs = vxm.layers.VecInt(method="ss", int_steps=7)(tf.constant(velocity)).numpy()
+    np.testing.assert_allclose(network.displacement(tf.constant(velocity)), theirs, atol=1e-4)
+    assert np.abs(theirs - velocity).max() > 0.1
+
+
+@pytest.mark.filterwarnings("ignore:Dense transform shape")
+@pytest.mark.parametrize("downsampling", [1, 2])
+@pytest.mark.parametrize("int_steps", [0, 5])
+def test_the_displacement_is_that_of_voxelmorph_s_own_network(shape, int_steps, downsampling):
+    """The same weights in VxmDense give the same field; without integration, VxmDense never undoes the downsampling."""
+    settings = SMALL | {"int_steps": int_steps, "field_downsampling": downsampling}
+    network = stirred(RegistrationNetwork(shape, settings))
+    theirs = vxm.networks.VxmDense(
+        shape,
+        nb_unet_features=[settings["encoder"], settings["decoder"]],
+        int_steps=int_steps,
+        svf_resolution=downsampling,
+        int_resolution=downsampling,
+    )
+    theirs.set_weights([variable.numpy() for variable in network.weights])
+    moving, fixed = random_values(2, *shape, 1, seed=4), random_values(2, *shape, 1, seed=5)
+    expected = tf.keras.Model(theirs.inputs, theirs.references.pos_flow)([moving, fixed])
+    if int_steps == 0 and downsampling == 2:
+        expected = vxm.layers.RescaleTransform(2)(expected)
+    field = network.model([moving, fixed])
+    assert field.shape == (2, *[n // downsampling for n in shape], len(shape))
+    assert 0.1 < np.std(expected) < 10
+    np.testing.assert_allclose(network.displacement(field), expected, atol=1e-3)
+    if downsampling == 1:
+        moved = warp(tf.constant(moving), network.displacement(field))
+        np.testing.assert_allclose(moved, theirs([moving, fixed])[0], atol=1e-3)
+
+
+# ---- architecture
+
+
+@pytest.mark.parametrize(("shape", "number"), [((32, 32), 109_170), ((16, 16, 16), 327_331)])
+def test_the_default_network_keeps_its_size(shape, number):
+    network = RegistrationNetwork(shape, DEFAULT)
+    counted = sum(int(np.prod(variable.shape)) for variable in network.weights)
+    print(f"{len(shape)}-D: {counted:,} parameters")
+    assert counted == number
+
+
+def test_layers_are_those_of_the_paper():
+    layers = RegistrationNetwork((32, 32), DEFAULT).model.layers
+    kinds = [type(layer).__name__ for layer in layers]
+    slopes = [float(layer.alpha) for layer in layers if type(layer).__name__ == "LeakyReLU"]
+    assert slopes == pytest.approx([0.2] * 11)
+    assert {layer.kernel_size for layer in layers if type(layer).__name__ == "Conv2D"} == {(3, 3)}
+    assert {layer.pool_size for layer in layers if type(layer).__name__ == "MaxPooling2D"} == {(2, 2)}
+    assert kinds.count("MaxPooling2D") == kinds.count("UpSampling2D") == 4
+    assert kinds.count("Concatenate") == 1 + 4  # both images, and a skip connection a level
+    assert kinds[-1] == "Conv2D"  # the field itself is not bent by an activation
+
+
+def test_sides_are_divisible_once_a_level():
+    assert size_multiple([16, 32, 32, 32]) == 16
+    assert size_multiple([4]) == 2
+    RegistrationNetwork((2 * size_multiple(SMALL["encoder"]), 4), SMALL)
+
+
+def test_the_network_starts_almost_at_the_identity(shape):
+    network = RegistrationNetwork(shape, SMALL)
+    images = [random_values(1, *shape, 1, seed=seed) for seed in (1, 2)]
+    field = np.abs(network.displacement(network.model(images)))
+    assert 0 < field.max() < 0.01
+
+
+def test_moving_comes_first(shape):
+    network = stirred(RegistrationNetwork(shape, SMALL))
+    assert ["source" in tensor.name for tensor in network.model.inputs] == [True, False]
+
+
+# ---- weights on disk
+
+
+def test_weights_come_back_to_the_bit(shape, tmp_path):
+    written = stirred(RegistrationNetwork(shape, SMALL))
+    save_weights(written, tmp_path / "weights.npz")
+    read = RegistrationNetwork(shape, SMALL)
+    load_weights(read, tmp_path / "weights.npz")
+    images = [random_values(1, *shape, 1, seed=seed) for seed in (1, 2)]
+    np.testing.assert_array_equal(read.model(images), written.model(images))
+    for ours, theirs in zip(read.weights, written.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_weights_fit_a_network_for_images_of_another_size(tmp_path):
+    written = stirred(RegistrationNetwork((16, 12), SMALL))
+    save_weights(written, tmp_path / "weights.npz")
+    read = RegistrationNetwork((8, 20), SMALL)
+    load_weights(read, tmp_path / "weights.npz")
+    np.testing.assert_array_equal(read.weights[0], written.weights[0])
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"encoder": [4, 8]}, {"decoder": [4, 4, 4, 4]}, {"decoder": [4, 4]}, {"shape": (8, 8, 8)}],
+    ids=["wider", "longer", "shorter", "3-D"],
+)
+def test_weights_of_another_architecture_are_refused(other, tmp_path):
+    save_weights(RegistrationNetwork((8, 8), SMALL), tmp_path / "weights.npz")
+    settings = SMALL | other
+    network = RegistrationNetwork(settings.pop("shape", (8, 8)), settings)
+    before = [variable.numpy() for variable in network.weights]
+    with pytest.raises(ValueError, match=r"weights\.npz holds weights of another network"):
+        load_weights(network, tmp_path / "weights.npz")
+    for variable, array in zip(network.weights, before, strict=True):
+        np.testing.assert_array_equal(variable, array)
+
+
+def test_more_than_ninety_nine_layers_stay_in_order(tmp_path):
+    class Deep:
+        """As many variables as a network deeper than any here."""
+
+        def __init__(self, value):
+            self.weights = [tf.Variable(value * n) for n in range(120)]
+
+    written, read = Deep(1.0), Deep(0.0)
+    save_weights(written, tmp_path / "weights.npz")
+    load_weights(read, tmp_path / "weights.npz")
+    assert [float(variable) for variable in read.weights] == list(range(120))
+
+
+def test_the_file_holds_plain_arrays_and_pickles_are_refused(tmp_path):
+    network = RegistrationNetwork((8, 8), SMALL)
+    save_weights(network, tmp_path / "weights.npz")
+    with zipfile.ZipFile(tmp_path / "weights.npz") as archive:
+        for name in archive.namelist():
+            with archive.open(name) as file:
+                assert np.lib.format.read_magic(file) == (1, 0)
+                _, _, dtype = np.lib.format.read_array_header_1_0(file)
+                assert dtype == np.float32
+    pickled = np.array([{"code": "runs when this is loaded"}], dtype=object)
+    np.savez(tmp_path / "pickled.npz", pickled)
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        load_weights(network, tmp_path / "pickled.npz")

@@ -1,0 +1,311 @@
+"""The scripts around VoxelMorph and the affine transforms, from files to files: directions, frames, grids, units."""
+
+import numpy as np
+import pytest
+import register_affine
+import register_voxelmorph
+import SimpleITK as sitk
+from compose_affine import main as compose_affine
+from prepare_input import main as prepare_input
+from prepare_input import network_grid
+from scipy.spatial.transform import Rotation
+
+from cohortmorph import UserError, displacement, geometry, training
+from cohortmorph.files import read_json, write_json
+from cohortmorph.geometry import Grid
+from cohortmorph.networks import RegistrationNetwork, save_weights
+
+OBLIQUE = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
+# The frame on which the network works.
+GRIDS = {
+    "LPS": Grid((20, 18, 16), (2.0, 2.0, 2.0), (-20.0, -15.0, -10.0)),
+    "RAS": Grid((20, 18, 16), (2.0, 1.5, 2.5), (20.0, 15.0, -10.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+    "oblique": Grid((20, 18, 16), (1.8, 2.0, 2.5), (-10.0, -20.0, 5.0), tuple(OBLIQUE.ravel())),
+    "thick slices": Grid((30, 28, 8), (0.8, 0.8, 5.0), (-12.0, -11.0, -20.0)),
+    "axes permuted": Grid((20, 18, 16), (1.5, 2.0, 2.5), (-15.0, -15.0, -15.0), (0, 0, 1, 1, 0, 0, 0, 1, 0)),
+}
+# The fixed image has a grid of its own, with other axes.
+FIXED = Grid((24, 22, 20), (3.0, 3.0, 3.0), (35.0, -30.0, -25.0), (-1, 0, 0, 0, 1, 0, 0, 0, 1))
+TO_FIXED = geometry.affine(Rotation.from_euler("z", 25, degrees=True).as_matrix() * [1.1, 0.95, 1.0], [6.0, -4.0, 3.0])
+TO_MOVING = geometry.affine(
+    Rotation.from_euler("xyz", [10, 5, -40], degrees=True).as_matrix() + np.diag([0.05, 0, -0.1]), [-8.0, 12.0, 5.0]
+)
+SETTINGS = {"dimensions": 2, "encoder": [4, 4], "decoder": [4, 4, 4], "int_steps": 0, "field_downsampling": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    training.start_tensorflow(seed=1, threads=1)
+
+
+@pytest.fixture(params=GRIDS.values(), ids=GRIDS.keys())
+def frame(request):
+    return request.param
+
+
+def mapped(transform, points_mm):
+    """Map points, shape (n, 3), by an affine transform, with numpy."""
+    matrix, offset_mm = geometry.matrix_and_offset(transform)
+    return points_mm @ matrix.T + offset_mm
+
+
+def inverted(transform, points_mm):
+    matrix, offset_mm = geometry.matrix_and_offset(transform)
+    return (points_mm - offset_mm) @ np.linalg.inv(matrix).T
+
+
+def write_noise(path, grid, seed=1):
+    """Write an image of random values on `grid`; return its path."""
+    values = np.random.default_rng(seed).random(grid.size).astype(np.float32)
+    geometry.write_image(geometry.to_image(values, grid), path)
+    return str(path)
+
+
+def some_points(n=30):
+    return np.random.default_rng(5).uniform(-40, 40, (n, 3))
+
+
+# ---- compose_affine
+
+
+def test_composing_goes_from_fixed_back_to_the_frame_and_on_to_moving(tmp_path):
+    geometry.write_transform(TO_FIXED, tmp_path / "fixed.tfm")
+    geometry.write_transform(TO_MOVING, tmp_path / "moving.tfm")
+    write_json({"seconds": 2.5, "threads": 1}, tmp_path / "fixed.json")
+    write_json({"seconds": 4.0, "threads": 2}, tmp_path / "moving.json")
+    compose_affine(
+        to_fixed=str(tmp_path / "fixed.tfm"),
+        to_moving=str(tmp_path / "moving.tfm"),
+        registrations=[str(tmp_path / "fixed.json"), str(tmp_path / "moving.json")],
+        affine=str(tmp_path / "affine.tfm"),
+        registration=str(tmp_path / "affine.json"),
+    )
+    in_frame_mm = some_points()
+    of_fixed_mm, of_moving_mm = mapped(TO_FIXED, in_frame_mm), mapped(TO_MOVING, in_frame_mm)
+    composed = geometry.read_affine(tmp_path / "affine.tfm")
+    np.testing.assert_allclose(mapped(composed, of_fixed_mm), of_moving_mm, atol=1e-6)
+    assert read_json(tmp_path / "affine.json") == {"seconds": 6.5, "threads": 2, "composed_of": 2}
+
+
+def test_an_image_is_aligned_to_itself_by_the_identity(tmp_path):
+    compose_affine("", "", [], str(tmp_path / "affine.tfm"), str(tmp_path / "affine.json"))
+    matrix, offset_mm = geometry.matrix_and_offset(geometry.read_affine(tmp_path / "affine.tfm"))
+    np.testing.assert_array_equal(matrix, np.eye(3))
+    np.testing.assert_array_equal(offset_mm, 0)
+    assert read_json(tmp_path / "affine.json") == {"seconds": 0, "threads": 1, "composed_of": 0}
+
+
+# ---- register_affine
+
+
+def register_free(tmp_path, methods, harmonized):
+    write_noise(tmp_path / "fixed.nii.gz", FIXED)
+    geometry.write_transform(TO_MOVING, tmp_path / "affine.tfm")
+    write_json({"seconds": 3.0, "threads": 1, "seed": 4}, tmp_path / "affine.json")
+    paths = [str(tmp_path / method / "displacement.nii.gz") for method in methods]
+    register_affine.main(
+        methods, str(tmp_path / "fixed.nii.gz"), str(tmp_path / "affine.tfm"), str(tmp_path / "affine.json"),
+        harmonized, paths,
+    )  # fmt: skip
+    return {method: displacement.read(path, FIXED) for method, path in zip(methods, paths, strict=True)}
+
+
+def test_initial_harmonized_and_affine_move_landmarks_as_their_transforms_do(tmp_path):
+    """Harmonizing gives a transform for each image, from the harmonized world into its own."""
+    files = [str(tmp_path / f"{name}.tfm") for name in ("of_fixed", "of_moving")]
+    of_moving = geometry.affine(Rotation.from_euler("z", 17, degrees=True).as_matrix(), [1.0, 2.0, -6.0])
+    geometry.write_transform(TO_FIXED, files[0])
+    geometry.write_transform(of_moving, files[1])
+    # Not in the order in which they are written down in the script.
+    fields = register_free(tmp_path, ["affine", "initial", "harmonized"], files)
+    points_mm = FIXED.to_world(np.random.default_rng(3).integers(0, FIXED.size, (20, 3)))
+    expected = {
+        "initial": points_mm,
+        "affine": mapped(TO_MOVING, points_mm),
+        "harmonized": mapped(of_moving, inverted(TO_FIXED, points_mm)),
+    }
+    for method, field in fields.items():
+        np.testing.assert_allclose(displacement.move_points(points_mm, field), expected[method], atol=1e-3)
+    assert read_json(tmp_path / "affine/registration.json") == {"seconds": 3.0, "threads": 1, "seed": 4}
+    for method in ("initial", "harmonized"):
+        assert read_json(tmp_path / method / "registration.json")["seconds"] == 0
+
+
+def test_without_harmonizing_there_are_two_free_methods(tmp_path):
+    fields = register_free(tmp_path, ["initial", "affine"], [])
+    assert set(fields) == {"initial", "affine"}
+    assert not (tmp_path / "harmonized").exists()
+
+
+# ---- prepare_input
+
+
+def test_an_image_is_seen_through_its_affine_on_the_frame_s_grid(frame, tmp_path):
+    """A ramp in the image's world, sampled at the places where the affine puts the frame's voxels."""
+    wide = Grid((60, 60, 60), (3.0, 3.0, 3.0), (-90.0, -85.0, -80.0))
+    normal = np.array([0.3, -0.2, 0.5])
+    ramp = (wide.points_mm() @ normal).astype(np.float32)
+    geometry.write_image(geometry.to_image(ramp, wide), tmp_path / "image.nii.gz")
+    write_noise(tmp_path / "frame.nii.gz", frame)
+    geometry.write_transform(TO_MOVING, tmp_path / "affine.tfm")
+    prepare_input(
+        image=str(tmp_path / "image.nii.gz"),
+        frame=str(tmp_path / "frame.nii.gz"),
+        affine=str(tmp_path / "affine.tfm"),
+        intensity_settings={"window": [-100, 100]},
+        spacing_mm=None,
+        dimensions=2,
+        multiple=16,
+        output=str(tmp_path / "input.nii.gz"),
+    )
+    seen = geometry.read_image(tmp_path / "input.nii.gz")
+    grid = Grid.of(seen)
+    assert grid.size == (32, 32, frame.size[2])
+    points_mm = mapped(TO_MOVING, grid.points_mm().reshape(-1, 3))
+    expected = ((points_mm @ normal + 100) / 200).reshape(grid.size)
+    expected[~wide.contains(points_mm).reshape(grid.size)] = np.nan
+    values = geometry.to_array(seen)
+    assert values.dtype == np.float32
+    reached = np.isfinite(expected)
+    assert reached.mean() > 0.5
+    np.testing.assert_allclose(values[reached], np.clip(expected[reached], 0, 1), atol=1e-4)
+
+
+def test_where_the_image_does_not_reach_the_network_sees_zero(tmp_path):
+    small = geometry.to_image(np.full((8, 8, 8), 90.0) + np.arange(8), GRIDS["LPS"].resized((8, 8, 8)))
+    geometry.write_image(small, tmp_path / "image.nii.gz")
+    write_noise(tmp_path / "frame.nii.gz", GRIDS["LPS"])
+    geometry.write_transform(sitk.AffineTransform(3), tmp_path / "affine.tfm")
+    files = [str(tmp_path / name) for name in ("image.nii.gz", "frame.nii.gz", "affine.tfm")]
+    prepare_input(*files, {"window": [0, 100]}, None, 3, 16, str(tmp_path / "input.nii.gz"))
+    values = geometry.to_array(geometry.read_image(tmp_path / "input.nii.gz"))
+    assert values.shape == (32, 32, 16)
+    middle = training.crop(values, (8, 8, 8))
+    assert middle.min() > 0.89
+    assert values.sum() == pytest.approx(middle.sum())
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+@pytest.mark.parametrize("spacing_mm", [None, 4.0, [3.0, 2.0, 5.0]], ids=str)
+def test_the_network_s_grid_covers_the_frame_in_sides_that_it_can_halve(frame, spacing_mm, dimensions):
+    grid = network_grid(frame, spacing_mm, dimensions, 16)
+    expected_mm = frame.spacing_mm if spacing_mm is None else np.broadcast_to(spacing_mm, 3)
+    np.testing.assert_allclose(grid.spacing_mm, expected_mm)
+    np.testing.assert_array_equal(grid.axes, frame.axes)
+    assert all(n % 16 == 0 for n in grid.size[:dimensions])
+    if dimensions == 2:
+        assert grid.size[2] == (frame.size[2] if spacing_mm is None else frame.respaced(spacing_mm).size[2])
+    # Padded evenly: the middles are at most a voxel apart, and every corner of the frame's voxels is inside.
+    corners = np.array([[i, j, k] for i in (0, 1) for j in (0, 1) for k in (0, 1)]) * np.array(frame.size) - 0.5
+    at = grid.to_indices(frame.to_world(corners))
+    assert (at >= -0.5 - 1e-6).all() and (at <= np.array(grid.size) - 0.5 + 1e-6).all()
+    assert (np.abs(grid.to_indices(frame.centre_mm) - (np.array(grid.size) - 1) / 2) <= 0.5 + 1e-6).all()
+
+
+# ---- register_voxelmorph
+
+
+def register(tmp_path, frame, weights, settings):
+    """Run the script for a fixed image on FIXED; return its fields."""
+    for name in ("fixed_input", "moving_input"):
+        write_noise(tmp_path / f"{name}.nii.gz", frame, seed=len(name))
+    write_noise(tmp_path / "fixed.nii.gz", FIXED)
+    geometry.write_transform(TO_FIXED, tmp_path / "frame_to_fixed.tfm")
+    geometry.write_transform(TO_MOVING, tmp_path / "frame_to_moving.tfm")
+    outputs = [str(tmp_path / f"network-{number}/displacement.nii.gz") for number in range(len(weights))]
+    register_voxelmorph.main(
+        fixed=str(tmp_path / "fixed.nii.gz"),
+        fixed_input=str(tmp_path / "fixed_input.nii.gz"),
+        moving_input=str(tmp_path / "moving_input.nii.gz"),
+        frame_to_fixed=str(tmp_path / "frame_to_fixed.tfm"),
+        frame_to_moving=str(tmp_path / "frame_to_moving.tfm"),
+        weights=weights,
+        settings=settings,
+        seed=1,
+        threads=1,
+        displacements=outputs,
+    )
+    return [displacement.read(path, FIXED) for path in outputs]
+
+
+def weights_of_a_constant(voxels, settings, path):
+    """Write weights of a network that answers every pair with one displacement: its last layer is all bias."""
+    network = RegistrationNetwork([16] * settings["dimensions"], settings)
+    kernel, bias = network.weights[-2:]
+    kernel.assign(np.zeros(kernel.shape, np.float32))
+    bias.assign(np.array(voxels, np.float32))
+    save_weights(network, path)
+    return str(path)
+
+
+def landmarks_seen_by(frame):
+    """Return voxel centres of the fixed image that lie well inside the frame, and where they are in it."""
+    points_mm = FIXED.points_mm().reshape(-1, 3)
+    in_frame_mm = inverted(TO_FIXED, points_mm)
+    index = frame.to_indices(in_frame_mm)
+    seen = ((index > 0.5) & (index < np.array(frame.size) - 1.5)).all(axis=1)
+    assert seen.sum() > 50
+    return points_mm[seen], in_frame_mm[seen]
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_a_network_s_shift_arrives_in_moving_mm_through_both_affines(frame, dimensions, tmp_path):
+    """x → A_F⁻¹ x = y in the frame → y + S u, u in voxels → A_M; two networks of one job keep their order."""
+    settings = SETTINGS | {"dimensions": dimensions}
+    shifts = [[1.25, -0.75, 0.5][:dimensions], [-2.0, 0.5, 1.0][:dimensions]]
+    weights = [weights_of_a_constant(u, settings, tmp_path / f"{n}.npz") for n, u in enumerate(shifts)]
+    fields = register(tmp_path, frame, weights, settings)
+    points_mm, in_frame_mm = landmarks_seen_by(frame)
+    for number, (shift, field) in enumerate(zip(shifts, fields, strict=True)):
+        shift_mm = frame.steps_mm @ np.array([*shift, 0.0][:3])
+        expected_mm = mapped(TO_MOVING, in_frame_mm + shift_mm)
+        np.testing.assert_allclose(displacement.move_points(points_mm, field), expected_mm, atol=1e-3)
+        how = read_json(tmp_path / f"network-{number}/registration.json")
+        assert how["threads"] == 1 and how["device"] == "CPU" and how["seconds"] > 0
+        assert how["sha256"] == training.checksum(weights[number])
+
+
+def test_a_displacement_that_varies_is_taken_at_the_right_place(frame, tmp_path, monkeypatch):
+    """A displacement linear in the voxel indices survives linear interpolation: every landmark is known exactly."""
+    slope = np.array([[0.05, -0.02, 0.03], [0.01, -0.04, 0.02], [-0.03, 0.02, 0.06]])
+    offset = np.array([-0.5, 1.0, 0.25])
+
+    def linear(self, fixed, moving):
+        index = np.stack(np.meshgrid(*map(np.arange, fixed.shape), indexing="ij"), axis=-1)
+        return (index @ slope.T + offset).astype(np.float32)
+
+    monkeypatch.setattr(training.Registrar, "__call__", linear)
+    weights = [weights_of_a_constant([0.0, 0.0], SETTINGS, tmp_path / "weights.npz")]
+    (field,) = register(tmp_path, frame, weights, SETTINGS)
+    points_mm, in_frame_mm = landmarks_seen_by(frame)
+    voxels = frame.to_indices(in_frame_mm) @ slope.T + offset
+    expected_mm = mapped(TO_MOVING, in_frame_mm + voxels @ frame.steps_mm.T)
+    np.testing.assert_allclose(displacement.move_points(points_mm, field), expected_mm, atol=1e-3)
+    assert np.ptp(voxels @ frame.steps_mm.T, axis=0).min() > 0.5
+
+
+def test_outside_the_frame_the_affine_remains(tmp_path):
+    frame = GRIDS["LPS"]
+    weights = [weights_of_a_constant([3.0, 3.0], SETTINGS, tmp_path / "weights.npz")]
+    (field,) = register(tmp_path, frame, weights, SETTINGS)
+    points_mm = FIXED.points_mm().reshape(-1, 3)
+    in_frame_mm = inverted(TO_FIXED, points_mm)
+    index = frame.to_indices(in_frame_mm)
+    outside = ((index < -0.51) | (index > np.array(frame.size) - 0.49)).any(axis=1)
+    assert 100 < outside.sum() < len(points_mm) - 100
+    moved_mm = displacement.move_points(points_mm, field)
+    np.testing.assert_allclose(moved_mm[outside], mapped(TO_MOVING, in_frame_mm[outside]), atol=1e-3)
+
+
+def test_weights_of_another_architecture_stop_the_job(tmp_path):
+    weights = [weights_of_a_constant([0.0, 0.0], SETTINGS | {"decoder": [4, 4, 8]}, tmp_path / "weights.npz")]
+    with pytest.raises(ValueError, match="weights of another network"):
+        register(tmp_path, GRIDS["LPS"], weights, SETTINGS)
+    assert not (tmp_path / "network-0/displacement.nii.gz").exists()
+
+
+def test_a_network_that_answers_nonsense_leaves_no_displacement(tmp_path):
+    weights = [weights_of_a_constant([np.nan, 0.0], SETTINGS, tmp_path / "weights.npz")]
+    with pytest.raises((ValueError, UserError), match="not finite"):
+        register(tmp_path, GRIDS["LPS"], weights, SETTINGS)
+    assert not (tmp_path / "network-0/displacement.nii.gz").exists()

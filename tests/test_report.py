@@ -1,0 +1,309 @@
+"""The report says what the tables say, admits what they cannot say, and needs no other file."""
+
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+import write_report
+from test_figures import SELECTED, cohort_metrics, histories, summarized
+
+from cohortmorph import figures, report, statistics
+from cohortmorph.files import write_json, write_table
+
+MANY = {"validation": ["P04"], "test": [f"H{number:03d}" for number in range(6)]}
+
+
+class Page(HTMLParser):
+    """Collect tags, resources, captions and text; complain of tags that do not match."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.resources, self.captions, self.headers, self.text, self.scripts = [], [], [], [], "", 0
+        self.feed(html)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.scripts += tag == "script"
+        self.resources += [value for name, value in attributes if name in ("src", "href", "srcset", "data", "action")]
+        if tag not in ("meta", "img", "br", "link"):
+            self.open.append(tag)
+        if tag in ("caption", "figcaption"):
+            self.captions.append("")
+        if tag == "th" and ("scope", "col") in attributes:
+            self.headers.append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.text += data
+        if {"caption", "figcaption"} & set(self.open):
+            self.captions[-1] += data
+        if "thead" in self.open and self.headers:
+            self.headers[-1] += data.strip()
+
+
+@pytest.fixture(scope="module")
+def picture(tmp_path_factory):
+    """A path of a small figure, as PNG."""
+    path = tmp_path_factory.mktemp("figures") / "figure.png"
+    figures.save(figures.message("a figure"), path)
+    return str(path)
+
+
+def rendered(metrics, selected=SELECTED, picture=None, **changes):
+    shown = [report.Picture(picture, "A title", "A caption.")] if picture else []
+    arguments = {
+        "curves": shown, "comparisons": shown, "pairs": shown, "harmonized": shown,
+        "provenance": report.provenance({"seed": 1}, 1, "abc"), "parameter_texts": {},
+    }  # fmt: skip
+    if selected is not None:
+        selected = statistics.select_model(metrics, "ncc", 0.5) | selected
+    return report.render(metrics, summarized(metrics), selected, **(arguments | changes))
+
+
+def verdict(measure, metrics, selected=SELECTED):
+    return report.verdict(measure, metrics, summarized(metrics), selected)
+
+
+def words(verdict):
+    return " ".join(verdict.sentences)
+
+
+def of(metrics, metric, method, pair=None, structure=None):
+    """Select rows of a metrics table."""
+    rows = (metrics.metric == metric) & (metrics.method == method)
+    if pair:
+        rows &= metrics.pair == pair
+    return rows & (metrics.structure == structure) if structure else rows
+
+
+def test_the_report_contains_the_numbers_of_the_summary(picture):
+    metrics = cohort_metrics()
+    summary = summarized(metrics)
+    page = Page(rendered(metrics, picture=picture))
+    test = figures.compared(summary[summary.split == "test"], SELECTED)
+    for metric, structure, decimals in [
+        ("tre_mean", "total", 2), ("tre_mean", "z", 2), ("tre_near_mean", "total", 2), ("dice", "mean", 3),
+        ("dice", "2", 3), ("ncc_squared", "image", 3), ("folding", "image", 3), ("runtime", "image", 1),
+    ]:  # fmt: skip
+        rows = test[(test.metric == metric) & (test.structure == structure)]
+        assert len(rows) >= 4
+        for row in rows.itertuples():
+            assert f"{row.mean:.{decimals}f} ± {row.sd:.{decimals}f}" in page.text
+    row = test[(test.metric == "tre_mean") & (test.structure == "total") & (test.method == "bspline-3r")].iloc[0]
+    assert f"95 % interval {row.ci_low:.2f} to {row.ci_high:.2f}, n = 4 pairs of 2 subjects." in page.text
+    columns, rows = report.comparison_table(summary, SELECTED)
+    table = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
+    assert list(table) == ["initial", "affine", "bspline-1r", "bspline-3r", "voxelmorph, λ = 1, epoch 100"]
+    means = test.set_index(["method", "metric", "structure"])["mean"]
+    assert table["affine"]["Dice"].startswith(f"{means['affine', 'dice', 'mean']:.3f} ± ")
+    assert table["affine"]["TRE′ (mm)"].startswith(f"{means['affine', 'tre_near_mean', 'total']:.2f} ± ")
+    assert table["bspline-1r"]["folding (%)"].startswith(f"{means['bspline-1r', 'folding', 'image']:.3f} ± ")
+    assert table["initial"]["runtime (s)"] == "–" and table["initial"]["n"] == "4"
+    assert page.headers[: len(columns) + 3] == ["λ", "epoch 20", "epoch 100", *columns]
+    axes_and_labels, rows = report.structures_table(summary, SELECTED)
+    by_axis = dict(zip(axes_and_labels, rows[1], strict=True))
+    assert by_axis["error inferior–superior (mm)"].startswith(f"{means['affine', 'tre_mean', 'z']:.2f} ± ")
+    assert by_axis["Dice, label 2"].startswith(f"{means['affine', 'dice', '2']:.3f} ± ")
+    # Networks that were not chosen are in no comparison.
+    learned = summary[(summary.split == "test") & (summary.weight == "10") & (summary.metric == "tre_mean")]
+    assert all(f"{value:.2f} ± " not in page.text for value in learned["mean"] if value > 5)
+
+
+def test_the_report_needs_nothing_from_outside(picture):
+    page = Page(rendered(cohort_metrics(), picture=picture))
+    assert len(page.resources) >= 4 and page.scripts == 0
+    assert all(resource.startswith(("data:image/", "#")) for resource in page.resources)
+    html = rendered(cohort_metrics(), picture=picture)
+    assert not re.search(r"https?://|url\(|@import|<link", html)
+
+
+def test_every_text_is_escaped(picture):
+    evil = "<script>alert(1)</script>"
+    metrics = cohort_metrics()
+    html = rendered(
+        metrics.replace({"method": {"bspline-1r": evil}}),
+        selected=SELECTED | {"reason": evil},
+        picture=picture,
+        curves=[report.Picture(picture, evil, f'"{evil}')],
+        provenance=report.provenance({"cohort": evil, evil: 1}, 1, evil),
+        parameter_texts={evil: evil},
+    )
+    assert "<script" not in html
+    assert Page(html).text.count(evil) >= 9
+
+
+@pytest.mark.parametrize("phantom", [True, False])
+def test_every_caption_says_phantom_of_a_phantom_only(picture, phantom):
+    page = Page(rendered(cohort_metrics(), picture=picture, phantom=phantom))
+    assert len(page.captions) == 7
+    assert all(caption.startswith("PHANTOM.") == phantom for caption in page.captions)
+    assert ("PHANTOM" in page.text) == phantom
+
+
+@pytest.mark.parametrize("landmarks", [True, False])
+@pytest.mark.parametrize("labels", [True, False])
+@pytest.mark.parametrize("selected", [SELECTED, None])
+def test_a_report_comes_of_whatever_was_measured(landmarks, labels, selected):
+    page = Page(rendered(cohort_metrics(landmarks, labels, learned=selected is not None), selected))
+    assert ("TRE, lowest mean" in page.text) == landmarks
+    assert ("Dice, highest mean" in page.text) == labels
+    assert ("No TRE: no test pair has landmarks on both images." in page.text) == (not landmarks)
+    assert ("No Dice: no test pair has labels on both images." in page.text) == (not labels)
+    assert ("λ = 1, epoch 100" in page.text) == (selected is not None)
+
+
+def test_a_cohort_without_test_pairs_says_so():
+    page = Page(rendered(cohort_metrics(subjects={"validation": ["P04"]})))
+    assert "There is no test pair" in page.text and "Nothing was measured on test pairs." in page.text
+
+
+def test_the_best_method_is_named_with_its_uncertainty():
+    metrics = cohort_metrics()
+    best = verdict(figures.TRE, metrics)
+    assert best.method == "bspline-3r" and re.fullmatch(r"1\.\d\d mm", best.value)
+    assert "n = 4 pairs of 2 subjects" in words(best) and "better than it on 4 of 4 pairs" in words(best)
+    assert verdict(figures.DICE, metrics).method == "bspline-3r"
+    assert verdict(figures.DICE, cohort_metrics(labels=False)) is None
+    # One subject's pairs twice as bad for the best method: its interval now holds the next one's.
+    metrics.loc[of(metrics, "tre_mean", "bspline-3r") & metrics.pair.str.startswith("P06"), "value"] *= 1.6
+    assert "Its interval overlaps with that of bspline-1r" in words(verdict(figures.TRE, metrics))
+
+
+def test_a_method_that_failed_somewhere_is_not_the_best():
+    metrics = cohort_metrics()
+    metrics.loc[of(metrics, "tre_mean", "bspline-3r", "P05-T1_to_P05-CT", "total"), "value"] = np.nan
+    best = verdict(figures.TRE, metrics)
+    assert best.method == "bspline-1r"
+    assert "Not ranked, without a value on some pair: bspline-3r." in words(best)
+    trouble = report.troubles(metrics, SELECTED)
+    assert "No value of tre_mean by bspline-3r for P05-T1_to_P05-CT: it takes no part in the mean." in trouble
+
+
+def test_doing_nothing_can_be_best_and_that_is_said():
+    metrics = cohort_metrics()
+    metrics.loc[of(metrics, "tre_mean", "initial"), "value"] = 0.5
+    best = verdict(figures.TRE, metrics)
+    assert best.method == "initial" and "no registration improved it" in words(best)
+    worse = [sentence for sentence in report.troubles(metrics, SELECTED) if "worse TRE than the start" in sentence]
+    assert len(worse) == 4
+
+
+def test_few_pairs_and_pairs_of_one_subject_are_cautioned():
+    few = " ".join(report.sureness(cohort_metrics()))
+    assert "4 test pairs are too few to rank methods" in few
+    assert "The 4 test pairs come from 2 subjects" in few
+    many = " ".join(report.sureness(cohort_metrics(subjects=MANY)))
+    assert "too few" not in many and "The 12 test pairs come from 6 subjects" in many
+    one_each = cohort_metrics(subjects=MANY).query("pair.str.contains('T1')")
+    assert "come from" not in " ".join(report.sureness(one_each))
+
+
+def test_a_single_pair_has_no_interval():
+    metrics = cohort_metrics(subjects={"validation": ["P04"], "test": ["P05"]}).query("pair.str.contains('T1')")
+    best = verdict(figures.TRE, metrics)
+    assert "No interval from a single pair, n = 1 pair of 1 subject." in words(best)
+    assert "overlaps" not in words(best)
+    assert "nan" not in Page(rendered(metrics)).text.lower()
+
+
+def test_what_went_wrong_is_listed():
+    metrics = cohort_metrics()
+    pair = "P06-T2_to_P06-CT"
+    metrics.loc[(metrics.metric == "landmarks_outside") & (metrics.pair == pair), "value"] = 3
+    metrics.loc[of(metrics, "tre_mean", "affine", pair), "value"] = 99
+    metrics = metrics[~((metrics.metric == "dice") & (metrics.pair == pair))]
+    trouble = "\n".join(report.troubles(metrics, SELECTED))
+    assert f"{pair}: 3 of 43 landmarks lie outside of the fixed image" in trouble
+    assert f"affine left a worse TRE than the start had: {pair}." in trouble
+    assert re.search(r"bspline-1r folds in 4 of 4 test pairs, at worst 0\.1\d* % of the voxels", trouble)
+    assert f"No Dice for {pair} of 4 test pairs: they have no labels." in trouble
+    assert "bspline-3r folds" not in trouble
+
+
+def test_nothing_wrong_is_said_too():
+    metrics = cohort_metrics()
+    metrics.loc[metrics.metric == "folding", "value"] = 0
+    assert report.troubles(metrics, SELECTED) == []
+    assert "no method folds" in Page(rendered(metrics)).text
+
+
+def test_the_choice_is_explained_and_its_edges_are_warned_of():
+    metrics = cohort_metrics()
+    selected = statistics.select_model(metrics, "tre", 0.5)
+    chosen = report.choice(selected)
+    assert chosen["headline"] == f"λ = {selected['weight']}, epoch {selected['epoch']}" == "λ = 0.5, epoch 100"
+    assert "the smallest λ and the last epoch" in chosen["warnings"][0]
+    assert [weight for weight, _ in chosen["rows"]] == ["0.5", "1", "10"] and chosen["epochs"] == [20, 100]
+    cells = {
+        (weight, epoch): cell
+        for weight, row in chosen["rows"]
+        for epoch, cell in zip(chosen["epochs"], row, strict=True)
+    }
+    assert [place for place, cell in cells.items() if cell["chosen"]] == [("0.5", 100)]
+    for candidate in selected["candidates"]:
+        assert cells[candidate["weight"], candidate["epoch"]]["text"] == f"{candidate['value']:.3f}"
+    inside = report.choice(selected | {"weight": "1", "epoch": 20})
+    assert inside["warnings"] == []
+    folding = report.choice(selected | {"admissible": False})
+    assert any("folds more than" in warning for warning in folding["warnings"])
+
+
+def test_pairs_come_worst_first_and_what_is_left_out_is_counted():
+    metrics = cohort_metrics()
+    pairs = sorted(metrics[metrics.split == "test"].pair.unique())
+    worst, failed = pairs[2], pairs[1]
+    metrics.loc[of(metrics, "tre_mean", "voxelmorph", worst), "value"] = 50
+    pictures, left_out = report.pair_pictures({pair: "x.png" for pair in pairs}, metrics, SELECTED, most=3)
+    assert pictures[0].title == f"{worst} (test pair)" and left_out == 1
+    assert "voxelmorph, λ = 1, epoch 100 50.00" in pictures[0].caption
+    metrics.loc[of(metrics, "tre_mean", "voxelmorph", failed, "total"), "value"] = np.nan
+    pictures, _ = report.pair_pictures({pair: "x.png" for pair in pairs}, metrics, SELECTED)
+    assert [picture.title.split()[0] for picture in pictures[:2]] == [failed, worst]
+
+
+def test_folders_of_the_machine_stay_out_of_the_report():
+    config = {
+        "data_folder": "/home/someone/Patients", "cohort": "/home/someone/cohort.tsv", "seed": 1,
+        "pairs": {"table": "${HOME}/pairs.tsv", "moving": ["T1", "/data/x.nii"]}, "prealign": "config/affine.txt",
+    }  # fmt: skip
+    assert report.without_folders(config) == {
+        "cohort": "cohort.tsv", "seed": 1, "pairs": {"table": "pairs.tsv", "moving": ["T1", "x.nii"]},
+        "prealign": "config/affine.txt",
+    }  # fmt: skip
+
+
+def test_the_script_writes_one_file_and_its_provenance(tmp_path):
+    metrics = cohort_metrics()
+    selected = statistics.select_model(metrics, "tre", 0.5)
+    write_table(metrics, tmp_path / "metrics.tsv")
+    write_table(summarized(metrics), tmp_path / "summary.tsv")
+    write_json(selected, tmp_path / "selected.json")
+    figures.save(figures.training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
+    (tmp_path / "affine.txt").write_text('(Transform "AffineTransform") // see http://elastix.example\n')
+    pairs = sorted(metrics[metrics.split == "test"].pair.unique())
+    svg, png = str(tmp_path / "figure.svg"), str(tmp_path / "figure.png")
+    for run in ("one", "two"):
+        write_report.main(
+            metrics=tmp_path / "metrics.tsv", summary=tmp_path / "summary.tsv", selected=tmp_path / "selected.json",
+            training=svg, selection=svg, weights="", methods=png, runtime=png, pair_pictures=[png] * 4, pairs=pairs,
+            harmonize_pictures=[png] * 2, subjects=["P05", "P06"], parameter_files=[tmp_path / "affine.txt"],
+            config={"data_folder": str(tmp_path), "voxelmorph": {"weights": ["0.5"]}}, seed=7, commit="abc",
+            output=tmp_path / f"{run}.html", provenance=tmp_path / f"{run}.json", phantom=True, pictures_max=3,
+        )  # fmt: skip
+    html = (tmp_path / "one.html").read_text()
+    assert html == (tmp_path / "two.html").read_text()
+    page = Page(html)
+    assert all(resource.startswith(("data:image/", "#")) for resource in page.resources)
+    # two curves, two comparisons, three of four pairs, two subjects
+    assert sum(resource.startswith("data:") for resource in page.resources) == 9
+    assert "among the figures beside it: 1 more." in page.text and "AffineTransform" in page.text
+    assert "4 test pairs of 2 subjects" in page.text and "4 validation pairs of 2 subjects" in page.text
+    made = json.loads((tmp_path / "one.json").read_text())
+    assert made["seed"] == 7 and made["commit"] == "abc" and made["packages"]["numpy"] == np.__version__
+    assert list(made["parameter_files"]) == ["affine.txt"] and len(made["parameter_files"]["affine.txt"]) == 64
+    assert str(tmp_path) not in html and str(tmp_path) not in json.dumps(made)

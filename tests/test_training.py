@@ -1,0 +1,549 @@
+"""What training draws, what it learns and records, how it breaks down, and how a trained network is applied."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import train_voxelmorph
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cohortmorph import UserError, files, geometry, losses, training
+from cohortmorph.geometry import Grid
+from cohortmorph.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
+
+SETTINGS = {
+    "dimensions": 2,
+    "epochs": 30,
+    "steps_per_epoch": 1,
+    "batch_size": 4,
+    "learning_rate": 0.003,
+    "kept_epochs": [10, 30],
+    "similarity": {"name": "ncc-squared", "window": 9},
+    "regularization": {"convention": "mean"},
+    "int_steps": 0,
+    "encoder": [8, 8],
+    "decoder": [8, 8, 8],
+    "field_downsampling": 1,
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    training.start_tensorflow(seed=1, threads=1)
+
+
+def labelled(image, shape=(8, 8, 5)):
+    """An image whose values say whose it is, and which slice: 100 · image + slice (+ a little contrast)."""
+    values = np.full(shape, 100.0 * image) + np.arange(shape[2])
+    values[0, 0] += 0.25
+    return values.astype(np.float32)
+
+
+def blobs(seed, shift_voxels=(0, 0), shape=(32, 32, 6)):
+    """Smooth spots in [0, 1] that are somewhere else in each slice; `shift_voxels` moves them all."""
+    rng = np.random.default_rng(seed)
+    i, j = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
+    image = np.zeros(shape)
+    for k in range(shape[2]):
+        for _ in range(6):
+            centre = rng.uniform(8, 24, 2) + shift_voxels
+            image[..., k] += rng.uniform(0.3, 1) * np.exp(-((i - centre[0]) ** 2 + (j - centre[1]) ** 2) / 18)
+    return (image / image.max()).astype(np.float32)
+
+
+SIMPLE = SETTINGS | {"epochs": 5, "similarity": {"name": "mse"}}
+
+
+def small_samples():
+    images = [blobs(seed, shape=(16, 16, 4)) for seed in (1, 2, 3, 4)]
+    return training.Samples(2, 4, pairs=[(images[0], images[1]), (images[2], images[3])])
+
+
+# ---- samples
+
+
+@given(st.data())
+@settings(max_examples=50, deadline=None)
+def test_cropping_undoes_padding(data):
+    dimensions = data.draw(st.sampled_from([2, 3]))
+    shape = data.draw(st.lists(st.integers(1, 9), min_size=dimensions, max_size=dimensions))
+    more = data.draw(st.lists(st.integers(0, 7), min_size=dimensions, max_size=dimensions))
+    array = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    padded = training.pad(array, np.add(shape, more))
+    assert padded.shape == tuple(np.add(shape, more))
+    np.testing.assert_array_equal(training.crop(padded, shape), array)
+    assert padded.sum(dtype=float) == pytest.approx(array.sum(dtype=float), abs=1e-4)
+    # The components of a displacement follow as one more axis, that cropping leaves alone.
+    np.testing.assert_array_equal(training.crop(np.stack([padded] * 5, axis=-1), shape)[..., 4], array)
+
+
+def test_sides_are_padded_evenly_to_the_multiple():
+    samples = training.Samples(3, 16, pairs=[(np.ones((20, 16, 10)), np.ones((20, 16, 10)))])
+    assert samples.shape == (32, 16, 16)
+    assert samples.fixed.shape == (1, 32, 16, 16) and samples.fixed.dtype == np.float32
+    np.testing.assert_array_equal(training.crop(samples.fixed[0], (20, 16, 10)), 1)
+    assert samples.fixed.sum() == 20 * 16 * 10
+
+
+def test_in_two_dimensions_the_slices_are_samples_and_their_number_stays():
+    samples = training.Samples(2, 16, pairs=[(labelled(1, (20, 30, 5)), labelled(2, (20, 30, 5)))])
+    assert samples.shape == (32, 32) and len(samples) == 5
+    np.testing.assert_array_equal(samples.fixed[:, 16, 16], 100 + np.arange(5))
+    np.testing.assert_array_equal(samples.moving[:, 16, 16], 200 + np.arange(5))
+
+
+def test_pairs_of_different_size_are_padded_to_the_largest():
+    pairs = [(labelled(n, shape), labelled(n + 1, shape)) for n, shape in ((1, (8, 8, 5)), (3, (14, 6, 3)))]
+    samples = training.Samples(2, 4, pairs=pairs)
+    assert samples.shape == (16, 8) and len(samples) == 5 + 3
+    assert sorted(samples.fixed.max(axis=(1, 2))) == [n + 0.25 for n in (100, 101, 102, 103, 104, 300, 301, 302)]
+
+
+def test_a_size_asked_for_is_reached():
+    samples = training.Samples(2, 4, pairs=[(labelled(1), labelled(2))], at_least=(13, 4, 2))
+    assert samples.shape == (16, 8) and len(samples) == 5
+
+
+def test_a_drawn_pair_belongs_together():
+    pairs = [(labelled(10 + n), labelled(20 + n)) for n in range(3)]
+    samples = training.Samples(2, 8, pairs=pairs)
+    fixed, moving = samples.draw(np.random.default_rng(1), 12)
+    assert fixed.shape == moving.shape == (12, 8, 8, 1)
+    np.testing.assert_array_equal(moving - fixed, 1000)
+    assert len(np.unique(fixed[:, 4, 4])) == 12  # none twice, as long as there are enough
+    assert len(samples.draw(np.random.default_rng(1), 40)[0]) == 40
+
+
+def test_every_slice_is_drawn_as_often_as_any_other_and_a_batch_spreads_over_all():
+    samples = training.Samples(2, 8, pairs=[(labelled(1, (8, 8, 20)), labelled(2, (8, 8, 20)))])
+    rng = np.random.default_rng(1)
+    batches = np.array([samples.draw(rng, 4)[0][:, 4, 4, 0] - 100 for _ in range(1000)]).astype(int)
+    times = np.bincount(batches.ravel(), minlength=20)
+    assert times.min() > 150 and times.max() < 250  # 200 are expected, with a standard deviation of 13
+    assert {tuple(batch // 5) for batch in np.sort(batches)} == {(0, 1, 2, 3)}
+
+
+def test_slices_without_content_in_either_image_are_dropped():
+    fixed, moving = labelled(1), labelled(2)
+    fixed[:, :, 0] = moving[:, :, 3] = 0
+    samples = training.Samples(2, 8, pairs=[(fixed, moving)])
+    np.testing.assert_array_equal(samples.fixed[:, 4, 4], [101, 102, 104])
+    np.testing.assert_array_equal(samples.moving[:, 4, 4], [201, 202, 204])
+
+
+def test_pairs_without_any_common_slice_are_the_user_s_mistake():
+    with pytest.raises(UserError, match="no slice has content in both images"):
+        training.Samples(2, 8, pairs=[(np.zeros((8, 8, 5)), labelled(2))])
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_any_two_never_pairs_an_image_with_itself(dimensions):
+    samples = training.Samples(dimensions, 8, images=[labelled(n, (8, 8, 8)) for n in range(3)])
+    fixed, moving = (batch.reshape(300, -1)[:, 12].astype(int) for batch in samples.draw(np.random.default_rng(1), 300))
+    pairs = set(zip(fixed // 100, moving // 100, strict=True))
+    assert pairs == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
+    np.testing.assert_array_equal(fixed % 100, moving % 100)  # the same slice of both
+    if dimensions == 2:
+        assert set(fixed % 100) == set(range(8))
+
+
+def test_memory_of_any_two_grows_with_the_images_and_not_with_their_pairs():
+    sizes = {}
+    for number in (4, 8):
+        samples = training.Samples(3, 8, images=[labelled(n, (8, 8, 8)) for n in range(number)])
+        assert len(samples) == number
+        assert samples.fixed is samples.moving
+        sizes[number] = samples.fixed.nbytes
+    assert sizes[8] == 2 * sizes[4] == 8 * 8**3 * 4
+
+
+def test_nothing_to_draw_from_is_an_error():
+    with pytest.raises(ValueError, match="nothing to draw from"):
+        training.Samples(2, 8, pairs=[])
+
+
+def test_the_probe_holds_all_samples_where_they_are_few():
+    samples = training.Samples(2, 8, pairs=[(labelled(1), labelled(2))])
+    batches = samples.probe(16, batch_size=2)
+    assert [len(fixed) for fixed, _ in batches] == [2, 2, 1]
+    assert batches[0][0].shape == batches[0][1].shape == (2, 8, 8, 1)
+    np.testing.assert_array_equal(np.concatenate([f for f, _ in batches])[:, 4, 4, 0], 100 + np.arange(5))
+    np.testing.assert_array_equal(np.concatenate([m for _, m in batches])[:, 4, 4, 0], 200 + np.arange(5))
+
+
+def test_the_probe_of_many_samples_is_evenly_spread():
+    samples = training.Samples(2, 8, pairs=[(labelled(1, (8, 8, 40)), labelled(2, (8, 8, 40)))])
+    ((fixed, moving),) = samples.probe(4, batch_size=8)
+    np.testing.assert_array_equal(fixed[:, 4, 4, 0], [105, 115, 125, 135])
+    np.testing.assert_array_equal(moving[:, 4, 4, 0], [205, 215, 225, 235])
+
+
+# ---- the loop, without a network
+
+
+class NoNetwork:
+    """Stands in for Trainer: steps cost nothing, and the loss says how many there were."""
+
+    def __init__(self, shape, settings, weight):
+        self.network = type("Network", (), {"weights": [tf.Variable([0.0])], "shape": shape})
+        self.seen = []
+
+    def step(self, fixed, moving):
+        self.seen.append((fixed.numpy(), moving.numpy()))
+        self.network.weights[0].assign_add([1.0])
+        return tf.constant([3.0, 1.0, 2.0, 1.0]) * len(self.seen)
+
+    def evaluate(self, fixed, moving):
+        # Larger samples count more, and an average over batches of different size must not forget it.
+        return tf.constant([1.0, 2.0, 3.0]) * float(np.mean(fixed[:, 4, 4]))
+
+
+@pytest.fixture
+def stub(monkeypatch):
+    """Replace the Trainer; the list holds those that were made."""
+    made = []
+
+    def make(*arguments):
+        made.append(NoNetwork(*arguments))
+        return made[-1]
+
+    monkeypatch.setattr(training, "Trainer", make)
+    return made
+
+
+def run_stub(stub, tmp_path, seed=1, kept=(), **changes):
+    samples = training.Samples(2, 8, pairs=[(labelled(n), labelled(n + 1)) for n in range(1, 9)])
+    watched = training.Samples(2, 8, pairs=[(labelled(1), labelled(2))])
+    paths = {epoch: tmp_path / f"epoch-{epoch}.npz" for epoch in kept}
+    history = training.train(
+        samples, watched, 1.0, SETTINGS | {"batch_size": 3} | changes, seed, paths, tmp_path / "rescue.npz"
+    )
+    return history, [fixed[:, 4, 4, 0].tolist() for fixed, _ in stub[-1].seen]
+
+
+def test_draws_are_determined_by_seed_and_epoch(stub, tmp_path):
+    _, drawn = run_stub(stub, tmp_path, epochs=5)
+    _, again = run_stub(stub, tmp_path, epochs=5)
+    _, two_steps = run_stub(stub, tmp_path, epochs=5, steps_per_epoch=2)
+    _, other_seed = run_stub(stub, tmp_path, epochs=5, seed=2)
+    assert drawn == again
+    # The first step of an epoch draws the same, whatever came before: an epoch can be repeated by itself.
+    assert two_steps[0::2] == drawn
+    assert drawn != other_seed
+    assert len(set(map(tuple, drawn))) > 1
+
+
+def test_every_epoch_has_a_row_with_means_over_its_steps(stub, tmp_path):
+    history, _ = run_stub(stub, tmp_path, epochs=4, steps_per_epoch=2)
+    assert tuple(history.columns) == training.HISTORY
+    assert history["epoch"].tolist() == [1, 2, 3, 4]
+    assert history["loss"].tolist() == [4.5, 10.5, 16.5, 22.5]
+    assert history["similarity"].tolist() == [1.5, 3.5, 5.5, 7.5]
+    assert history["penalty"].tolist() == [3, 7, 11, 15]
+    assert (history["seconds"] >= 0).all()
+
+
+def test_validation_is_a_mean_over_the_same_samples_at_every_epoch(stub, tmp_path):
+    history, _ = run_stub(stub, tmp_path, epochs=6)
+    # Slices 100 … 104, in batches of 3 and 2.
+    np.testing.assert_allclose(history["validation_loss"], 102, rtol=1e-6)
+    np.testing.assert_allclose(history["validation_similarity"], 204, rtol=1e-6)
+    np.testing.assert_allclose(history["validation_penalty"], 306, rtol=1e-6)
+
+
+def test_weights_are_kept_after_their_epoch(stub, tmp_path):
+    run_stub(stub, tmp_path, epochs=6, steps_per_epoch=2, kept=[2, 6])
+    for epoch in (2, 6):
+        with np.load(tmp_path / f"epoch-{epoch}.npz", allow_pickle=False) as arrays:
+            assert arrays["000"].tolist() == [2.0 * epoch]
+    assert not (tmp_path / "rescue.npz").exists()
+
+
+# ---- a small training, twice
+
+WORK = """
+import json, sys
+import train_voxelmorph
+train_voxelmorph.main(**json.load(open(sys.argv[1])))
+"""
+
+
+def training_arguments(folder, validation_seed=9):
+    """Write small images: three training pairs, and a validation pair on a larger grid of its own."""
+    grid = Grid((32, 32, 6), (1.0, 1.0, 2.0), (-16.0, -16.0, 0.0))
+    wide = Grid((37, 33, 5), (1.0, 1.0, 2.0), (-16.0, -16.0, 0.0))
+
+    def write(name, array, on):
+        geometry.write_image(geometry.to_image(array, on), folder / name)
+        return str(folder / name)
+
+    pairs = [
+        (write(f"fixed-{n}.nii.gz", blobs(n), grid), write(f"moving-{n}.nii.gz", blobs(n, (2, -1)), grid))
+        for n in range(3)
+    ]
+    validation = (
+        write("fixed-validation.nii.gz", blobs(validation_seed, shape=wide.size), wide),
+        write("moving-validation.nii.gz", blobs(validation_seed, (2, -1), wide.size), wide),
+    )
+    return {
+        "weight": "0.5",
+        "training_inputs": pairs,
+        "validation_inputs": [validation],
+        "settings": SETTINGS,
+        "seed": 7,
+        "threads": 1,
+        "history": str(folder / "history.tsv"),
+        "weights": [str(folder / f"epoch-{epoch}.npz") for epoch in SETTINGS["kept_epochs"]],
+        "report": str(folder / "training.json"),
+    }
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory):
+    """The folder of the same training in another process, which validates on other images, and that process."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    (folder / "arguments.json").write_text(json.dumps(training_arguments(folder, validation_seed=10)))
+    environment = os.environ | {"PYTHONPATH": str(Path(train_voxelmorph.__file__).parent)}
+    with (folder / "output.txt").open("w") as output:
+        command = [sys.executable, "-c", WORK, str(folder / "arguments.json")]
+        process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
+    yield folder, process
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, elsewhere):
+    """The folder of a training in this process, and its arguments; `elsewhere` starts first and runs beside it."""
+    folder = tmp_path_factory.mktemp("trained")
+    arguments = training_arguments(folder)
+    train_voxelmorph.main(**arguments)
+    return folder, arguments
+
+
+def arrays_of(path):
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
+
+
+def test_training_lowers_the_loss_and_raises_the_likeness_of_unseen_images(trained):
+    folder, _ = trained
+    history = pd.read_csv(folder / "history.tsv", sep="\t")
+    assert tuple(history.columns) == training.HISTORY
+    assert history["epoch"].tolist() == list(range(1, 31))
+    first, last = history.iloc[:5].mean(), history.iloc[-5:].mean()
+    print(
+        f"loss {first['loss']:.3f} to {last['loss']:.3f}, validation {first['validation_loss']:.3f} to "
+        f"{last['validation_loss']:.3f}"
+    )
+    assert last["loss"] < first["loss"] - 0.05
+    assert last["validation_similarity"] < first["validation_similarity"] - 0.02
+    np.testing.assert_allclose(history["loss"], history["similarity"] + 0.5 * history["penalty"], atol=1e-5)
+    assert (history["similarity"] < 0).all() and (history["penalty"] > 0).all()
+
+
+def test_training_json_says_how_it_was_done(trained):
+    folder, _ = trained
+    facts = files.read_json(folder / "training.json")
+    assert facts["shape"] == [40, 36]  # the validation images are larger, and share the network
+    assert (facts["samples"], facts["validation_samples"]) == (18, 5)
+    assert (facts["weight"], facts["seed"], facts["threads"], facts["settings"]) == ("0.5", 7, 1, SETTINGS)
+    assert set(facts["sha256"]) == {"10", "30"}
+    assert facts["sha256"]["30"] == training.checksum(folder / "epoch-30.npz") != facts["sha256"]["10"]
+
+
+def test_kept_weights_give_the_loss_of_their_epoch(trained):
+    """The weights on disk, and the loss written out step by step, reproduce history.tsv."""
+    folder, arguments = trained
+    history = pd.read_csv(folder / "history.tsv", sep="\t").set_index("epoch")
+    pairs = train_voxelmorph.read(arguments["validation_inputs"])
+    samples = training.Samples(2, 4, pairs=pairs, at_least=(40, 36, 6))
+    network = RegistrationNetwork((40, 36), SETTINGS)
+    for epoch in SETTINGS["kept_epochs"]:
+        load_weights(network, folder / f"epoch-{epoch}.npz")
+        field = network.model([samples.moving[..., None], samples.fixed[..., None]])
+        moved = warp(tf.constant(samples.moving[..., None]), network.displacement(field))
+        likeness = float(np.mean(losses.ncc_squared(samples.fixed[..., None], moved, 9)))
+        penalty = float(np.mean(losses.gradient_penalty(field, "mean")))
+        row = history.loc[epoch]
+        assert row["validation_similarity"] == pytest.approx(likeness, abs=1e-4)
+        assert row["validation_penalty"] == pytest.approx(penalty, abs=1e-4)
+        assert row["validation_loss"] == pytest.approx(likeness + 0.5 * penalty, abs=1e-4)
+
+
+def test_a_step_and_a_validation_see_the_same_loss_and_the_step_lowers_it():
+    """Of a network whose answer depends on which image is which."""
+    trainer = training.Trainer((16, 16), SIMPLE | {"learning_rate": 1e-4}, 0.01)
+    rng = np.random.default_rng(4)
+    for variable in trainer.network.weights:
+        variable.assign(rng.normal(0, 0.2, variable.shape))
+    fixed, moving = (tf.constant(batch) for batch in small_samples().draw(rng, 4))
+    before = trainer.evaluate(fixed, moving).numpy()
+    np.testing.assert_allclose(trainer.step(fixed, moving).numpy()[:3], before, rtol=1e-4)
+    assert before[0] == pytest.approx(before[1] + 0.01 * before[2], rel=1e-5)
+    assert trainer.evaluate(fixed, moving)[0] < before[0]
+    assert np.abs(trainer.evaluate(moving, fixed)[0] - before[0]) > 0.01 * abs(before[0])
+
+
+def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
+    arguments = training_arguments(tmp_path)
+    images = [path for pair in arguments["training_inputs"] for path in pair]
+    small = SIMPLE | {"epochs": 2, "kept_epochs": [2], "regularization": {"convention": "sum"}, "int_steps": 1}
+    arguments |= {"training_inputs": images, "settings": small, "weights": [str(tmp_path / "epoch-2.npz")]}
+    train_voxelmorph.main(**arguments)
+    assert files.read_json(tmp_path / "training.json")["samples"] == 6
+    history = pd.read_csv(tmp_path / "history.tsv", sep="\t")
+    np.testing.assert_allclose(history["loss"], history["similarity"] + 0.5 * history["penalty"], atol=1e-5)
+
+
+def test_another_process_trains_the_same_bits_whatever_it_validates_on(trained, elsewhere):
+    (folder, _), (other, process) = trained, elsewhere
+    assert process.wait(timeout=300) == 0, (other / "output.txt").read_text()
+    for epoch in SETTINGS["kept_epochs"]:
+        here, there = (arrays_of(place / f"epoch-{epoch}.npz") for place in (folder, other))
+        assert here.keys() == there.keys()
+        for name, array in here.items():
+            np.testing.assert_array_equal(array, there[name])
+    here, there = (pd.read_csv(place / "history.tsv", sep="\t") for place in (folder, other))
+    columns = ["epoch", "loss", "similarity", "penalty"]
+    pd.testing.assert_frame_equal(here[columns], there[columns], check_exact=True)
+    assert (here["validation_loss"] != there["validation_loss"]).all()
+
+
+# ---- breakdown
+
+
+def poisoned(samples, epoch, step, steps_per_epoch):
+    """Samples whose draw holds one NaN at that step."""
+    draw, drawn = samples.draw, []
+
+    def draw_and_poison(rng, number):
+        drawn.append(number)
+        fixed, moving = draw(rng, number)
+        if len(drawn) == (epoch - 1) * steps_per_epoch + step:
+            moving[0, 3, 3] = np.nan
+        return fixed, moving
+
+    samples.draw = draw_and_poison
+    return samples
+
+
+def test_a_loss_that_is_no_number_names_epoch_and_step_and_leaves_the_last_good_weights(tmp_path):
+    broken = poisoned(small_samples(), epoch=3, step=2, steps_per_epoch=2)
+    two_steps = SIMPLE | {"steps_per_epoch": 2}
+    kept, rescue = {2: tmp_path / "epoch-2.npz"}, tmp_path / "rescue.npz"
+    said = r"λ = 2 broke down at epoch 3, step 2: loss nan .*epoch 2 are in .*rescue\.npz"
+    with pytest.raises(UserError, match=said):
+        training.train(broken, small_samples(), 2.0, two_steps, 1, kept, rescue)
+    network = RegistrationNetwork((16, 16), two_steps)
+    load_weights(network, rescue)
+    for name, array in arrays_of(tmp_path / "epoch-2.npz").items():
+        np.testing.assert_array_equal(arrays_of(rescue)[name], array)
+
+
+def test_a_learning_rate_that_explodes_is_named(tmp_path):
+    too_fast = SIMPLE | {"learning_rate": 1e30}
+    with pytest.raises(UserError, match=r"broke down at epoch \d, step 1: loss .*Lower voxelmorph\.learning_rate"):
+        training.train(small_samples(), small_samples(), 1.0, too_fast, 1, {}, tmp_path / "rescue.npz")
+    assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / "rescue.npz").values())
+
+
+def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_weights(tmp_path, monkeypatch):
+    """√0 is a number, its derivative is none: the loss looks well while the weights are lost."""
+
+    def rootless(settings):
+        return lambda fixed, moved: tf.reduce_mean((fixed - moved) ** 2) + tf.sqrt(0.0 * tf.reduce_sum(moved))
+
+    monkeypatch.setattr(training, "similarity", rootless)
+    with pytest.raises(UserError, match=r"epoch 1, step 1: loss 0\.\d+ .*size of the gradient nan.*of epoch 0 are in"):
+        training.train(small_samples(), small_samples(), 1.0, SIMPLE, 1, {}, tmp_path / "rescue.npz")
+    assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / "rescue.npz").values())
+
+
+def test_validation_images_of_another_size_are_an_error(stub, tmp_path):
+    other = training.Samples(2, 8, pairs=[(labelled(1, (9, 8, 5)), labelled(2, (9, 8, 5)))])
+    with pytest.raises(ValueError, match=r"validation images of \(16, 8\) for a network of \(16, 16\)"):
+        training.train(small_samples(), other, 1.0, SIMPLE, 1, {}, tmp_path / "rescue.npz")
+
+
+# ---- registering
+
+
+def with_constant_field(network, voxels):
+    """Let a network answer every pair with one displacement: its last layer is all bias."""
+    kernel, bias = network.weights[-2:]
+    kernel.assign(np.zeros(kernel.shape, np.float32))
+    bias.assign(np.array(voxels, np.float32))
+    return network
+
+
+@pytest.mark.parametrize(("dimensions", "voxels"), [(2, [1.5, -2.0]), (3, [1.5, -2.0, 0.5])])
+def test_the_registrar_gives_voxels_of_the_arrays_themselves(dimensions, voxels):
+    registrar = training.Registrar((13, 10, 7), SETTINGS | {"dimensions": dimensions})
+    with_constant_field(registrar.network, voxels)
+    images = [np.random.default_rng(seed).random((13, 10, 7), dtype=np.float32) for seed in (1, 2)]
+    displacement = registrar(*images)
+    assert displacement.shape == (13, 10, 7, 3)
+    np.testing.assert_allclose(displacement, np.broadcast_to([*voxels, 0.0][:3], displacement.shape), atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:Dense transform shape")
+def test_a_downsampled_field_is_scaled_to_voxels_of_the_images():
+    registrar = training.Registrar((13, 10, 7), SETTINGS | {"field_downsampling": 2})
+    with_constant_field(registrar.network, [1.5, -2.0])
+    image = np.random.default_rng(1).random((13, 10, 7), dtype=np.float32)
+    np.testing.assert_allclose(registrar(image, image)[6, 5, 3], [3, -4, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
+    """Slice by slice and padded by hand, the network gives the same: no batch mixes slices up."""
+    shape = (13, 10, 7)
+    registrar = training.Registrar(shape, SETTINGS | {"dimensions": dimensions})
+    rng = np.random.default_rng(4)
+    for variable in registrar.network.weights:
+        variable.assign(rng.normal(0, 0.2, variable.shape))
+    fixed, moving = (rng.random(shape, dtype=np.float32) for _ in range(2))
+    displacement = registrar(fixed, moving, slices_at_once=3)
+    assert np.std(displacement[..., 0]) > 0.01
+    if dimensions == 3:
+        size = (16, 12, 8)
+        before = [(n - m) // 2 for n, m in zip(size, shape, strict=True)]
+        inputs = []
+        for image in (moving, fixed):
+            padded = np.zeros((1, *size, 1), np.float32)
+            padded[0, before[0] : before[0] + 13, before[1] : before[1] + 10, before[2] : before[2] + 7, 0] = image
+            inputs.append(padded)
+        expected = registrar.network.model(inputs).numpy()[0]
+        expected = expected[before[0] : before[0] + 13, before[1] : before[1] + 10, before[2] : before[2] + 7]
+        np.testing.assert_allclose(displacement, expected, atol=1e-4)
+        return
+    for k in range(7):
+        inputs = []
+        for image in (moving, fixed):
+            padded = np.zeros((1, 16, 12, 1), np.float32)
+            padded[0, 1:14, 1:11, 0] = image[..., k]
+            inputs.append(padded)
+        expected = registrar.network.model(inputs).numpy()[0, 1:14, 1:11]
+        np.testing.assert_allclose(displacement[:, :, k, :2], expected, atol=1e-4)
+        np.testing.assert_array_equal(displacement[:, :, k, 2], 0)
+
+
+def test_one_registrar_takes_the_weights_of_any_training(tmp_path):
+    registrar = training.Registrar((16, 16, 3), SETTINGS)
+    image = np.random.default_rng(1).random((16, 16, 3), dtype=np.float32)
+    for voxels in ([1.0, 2.0], [-3.0, 0.5]):
+        save_weights(with_constant_field(RegistrationNetwork((32, 8), SETTINGS), voxels), tmp_path / "weights.npz")
+        load_weights(registrar.network, tmp_path / "weights.npz")
+        np.testing.assert_allclose(registrar(image, image)[8, 8, 1, :2], voxels, atol=1e-6)
+
+
+def test_the_checksum_is_that_of_sha256sum(tmp_path):
+    (tmp_path / "file").write_bytes(b"abc")
+    assert training.checksum(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")

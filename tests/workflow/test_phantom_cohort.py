@@ -1,0 +1,113 @@
+"""The whole workflow on a small phantom cohort, as a user starts it."""
+
+import json
+
+import pandas as pd
+import pytest
+from conftest import SMALL, SUBJECTS, table_of
+
+pytestmark = pytest.mark.workflow
+
+
+def test_planted_rotations_and_slices_are_found(finished):
+    for subject in SUBJECTS:
+        found = json.loads((finished.folder / f"results/harmonized/{subject}/harmonize.json").read_text())
+        truth = json.loads((finished.folder / f"results/phantom/{subject}/truth.json").read_text())
+        for image in ("T1", "T2"):
+            assert found["images"][image]["angle_degrees"] == truth["images"][image]["angle_degrees"]
+        for image in ("CT", "T1", "T2"):
+            assert found["images"][image]["start_slice"] == truth["start_slice"][image]
+
+
+def test_tables_hold_every_method_and_metric(finished):
+    metrics = pd.read_csv(finished.folder / "results/evaluation/metrics.tsv", sep="\t", dtype={"weight": str})
+    assert set(metrics["method"]) == {"initial", "harmonized", "affine", "bspline-1r", "bspline-3r", "voxelmorph"}
+    assert set(metrics.loc[metrics["method"] == "voxelmorph", "weight"]) == {"1", "4"}
+    assert set(metrics.loc[metrics["method"] == "voxelmorph", "epoch"]) == {3, 6}
+    assert set(metrics["split"]) == {"validation", "test"}
+    assert {"tre_mean", "tre_near_mean", "dice", "ncc_squared", "folding", "jacobian_min", "runtime"} <= set(
+        metrics["metric"]
+    )
+    tre = (
+        metrics[(metrics["metric"] == "tre_mean") & (metrics["structure"] == "total")].groupby("method")["value"].mean()
+    )
+    assert tre["initial"] > tre["affine"] > tre["bspline-3r"]
+
+
+def test_selection_comes_from_validation_pairs(finished):
+    selected = json.loads((finished.folder / "results/evaluation/selected_model.json").read_text())
+    assert selected["weight"] in {"1", "4"} and selected["epoch"] in {3, 6}
+    assert selected["validation_pairs"] == 2
+
+
+def test_report_stands_alone(finished):
+    report = (finished.folder / "results/report.html").read_text()
+    assert "phantom" in report.lower()
+    assert 'src="http' not in report and 'href="http' not in report
+
+
+def test_a_finished_run_has_nothing_to_do(finished):
+    assert finished.planned("--configfile", "small.yaml") == {}
+
+
+def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
+    table = finished.folder / "config/cohort.tsv"
+    before = table.read_text()
+    try:
+        table.write_text(table_of(SUBJECTS | {"P04": "test"}))
+        planned = finished.planned("--configfile", "small.yaml")
+    finally:
+        table.write_text(before)
+    own = {
+        "make_phantom": 1,
+        "convert_image": 3,
+        "harmonize_subject": 1,
+        "prealign": 2,
+        "compose_affine": 1,
+        "prepare_input": 3,
+        "register_affine": 2,
+        "register_elastix": 2,
+        "register_voxelmorph": 2,
+        "warp_pair": 2,
+        "measure_pair": 2,
+        "plot_harmonize": 1,
+    }
+    assert {rule: planned.get(rule) for rule in own} == own
+    assert "train_voxelmorph" not in planned
+    tables = {"collect_metrics", "select_model", "plot_comparison", "plot_pair", "write_report", "all"}
+    assert set(planned) == set(own) | tables
+
+
+def test_no_identity_in_any_file_name_log_or_text(finished):
+    """The DICOM headers of the phantom carry a name: it must not come out of results/phantom."""
+    results = finished.folder / "results"
+    assert any(b"PHANTOM^" in path.read_bytes() for path in (results / "phantom").rglob("*") if path.is_file())
+    for path in results.rglob("*"):
+        if path.is_file() and "phantom" not in path.relative_to(results).parts:
+            assert b"PHANTOM^" not in path.read_bytes(), path
+
+
+def test_mistakes_are_told_at_once_without_a_traceback(project):
+    rows = table_of(SUBJECTS).replace("\tP03", "\tP03").splitlines()
+    rows[5] = rows[5].replace("validation", "validaton")
+    rows[7] = rows[7].replace("results/phantom/P03/CT\t", "missing/folder\t")
+    project.write("config/cohort.tsv", "\n".join(rows) + "\n")
+    project.write("small.yaml", SMALL.replace("epochs: 6", "epochz: 6"))
+    code, said = project.snakemake("--configfile", "small.yaml", "check_cohort")
+    assert code != 0
+    assert "Traceback" not in said
+    for words in ("line 6", "validaton", "validation", "missing/folder", "epochz", "epochs", "small.yaml"):
+        assert words in said, words
+
+
+def test_check_cohort_only_checks_and_counts(project):
+    project.write("config/cohort.tsv", table_of(SUBJECTS))
+    code, said = project.snakemake("check_cohort")
+    assert code == 0, said
+    summary = (project.folder / "results/check_cohort.txt").read_text()
+    assert all(word in summary for word in ("CT", "T1", "T2", "train", "validation", "test"))
+    assert sorted(path.name for path in (project.folder / "results").iterdir()) == [
+        "benchmarks",
+        "check_cohort.txt",
+        "logs",
+    ]
