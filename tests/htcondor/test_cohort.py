@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from conftest import PROJECT, Run, small_project
+from pools import Run, small_project
+from projects import PROJECT, SUBJECTS, table_of
 
 from cohortmorph import pool as pool_module
 
@@ -105,12 +106,10 @@ def untimed_table(path):
 
 
 def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
-    from conftest import workflow_conftest
-
     table = finished.folder / "config/cohort.tsv"
     before = table.read_text()
     try:
-        table.write_text(workflow_conftest.table_of(workflow_conftest.SUBJECTS | {"P04": "test"}))
+        table.write_text(table_of(SUBJECTS | {"P04": "test"}))
         code, said = finished.snakemake("--dry-run", "--configfile", "small.yaml")
     finally:
         table.write_text(before)

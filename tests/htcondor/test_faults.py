@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pandas as pd
-from conftest import Run, rule_of, wait_for
+from pools import Run, rule_of, wait_for
 
 PHANTOM = "results/phantom/P01/truth.json"  # one job of some seconds
 

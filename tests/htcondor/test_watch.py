@@ -1,7 +1,7 @@
 """What is said of jobs that cannot run, and how those of an earlier run go; on a real pool, with plain jobs."""
 
 import pytest
-from conftest import wait_for
+from pools import wait_for
 
 from cohortmorph import pool as house
 

@@ -1,77 +1,7 @@
-"""A copy of the project, small phantom cohorts, and Snakemake as its users start it."""
-
-import os
-import shutil
-import subprocess
-import sys
-from pathlib import Path
+"""Projects to run Snakemake in."""
 
 import pytest
-
-PROJECT = Path(__file__).parents[2]
-# The smallest phantom that has room for a network of two levels and for 30 landmarks a subject.
-SMALL = """
-phantom: {seed: 1, spacing_mm: 4.0, slab_mm: 32, deformation_mm: 4.0}
-voxelmorph:
-  weights: ["1", "4"]
-  epochs: 6
-  kept_epochs: [3, 6]
-  encoder: [8, 8]
-  decoder: [8, 8, 8]
-evaluation: {bootstrap_samples: 200}
-"""
-SUBJECTS = {"P01": "train", "P02": "validation", "P03": "test"}
-
-
-def table_of(subjects):
-    """Return a cohort table of phantom subjects."""
-    rows = ["subject\timage\tmodality\tsource\tlabels\tlandmarks\tmask\tsplit"]
-    for subject, split in subjects.items():
-        for image in ("CT", "T1", "T2"):
-            base = f"results/phantom/{subject}/{image}"
-            rows.append(f"{subject}\t{image}\t{image}\t{base}\t{base}_labels.nii.gz\t{base}_landmarks.tsv\t\t{split}")
-    return "\n".join(rows) + "\n"
-
-
-class Project:
-    """A copy of the project's files, without results, to run Snakemake in."""
-
-    def __init__(self, folder):
-        self.folder = Path(folder)
-        for name in ("Snakefile", "config", "rules", "scripts", "envs", "profiles", "tests/real"):
-            source, target = PROJECT / name, self.folder / name
-            if source.is_dir():
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
-            else:
-                shutil.copy(source, target)
-
-    def write(self, name, text):
-        """Write a file of the copy."""
-        (self.folder / name).write_text(text)
-
-    def snakemake(self, *arguments, cores=2):
-        """Run Snakemake; return its exit code and everything it said."""
-        command = [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments]
-        ran = subprocess.run(
-            command, cwd=self.folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=dict(os.environ)
-        )
-        return ran.returncode, ran.stdout
-
-    def planned(self, *arguments):
-        """Return {rule: number of jobs} of a dry run."""
-        code, said = self.snakemake("--dry-run", "--quiet", "rules", *arguments)
-        assert code == 0, said
-        lines = said.splitlines()
-        if "job" not in "".join(line[:3] for line in lines) or not any(line.startswith("total") for line in lines):
-            return {}
-        start = next(n for n, line in enumerate(lines) if line.startswith("job "))
-        rows = [line.split() for line in lines[start + 2 :]]
-        counts = {}
-        for row in rows:
-            if len(row) != 2 or row[0] == "total":
-                break
-            counts[row[0]] = int(row[1])
-        return counts
+from projects import SMALL, SUBJECTS, Project, table_of
 
 
 @pytest.fixture

@@ -2,13 +2,9 @@
 
 import re
 import shutil
-import sys
-from pathlib import Path
 
 import pydicom
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 from test_privacy import BIRTH_DATE, CANARY, UID_ROOT, leaks, plant_folder
 
 pytestmark = [pytest.mark.workflow, pytest.mark.filterwarnings("ignore::UserWarning")]

@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 import pytest
-from conftest import SMALL, SUBJECTS, table_of
+from projects import SMALL, SUBJECTS, table_of
 
 pytestmark = pytest.mark.workflow
 
