@@ -196,23 +196,23 @@ def composed_from(role, file):
 # Networks
 
 
-def network_inputs(samples):
-    """Return the network's views for alignment ids, or tuples of them, in the same shape."""
+def network_files(samples, name="network_input"):
+    """Return the network's views (or labels) for alignment ids, or tuples of them, in the same shape."""
     return [
-        (f"results/pairs/{sample}/network_input.nii.gz" if isinstance(sample, str) else tuple(network_inputs(sample)))
+        f"results/pairs/{sample}/{name}.nii.gz" if isinstance(sample, str) else tuple(network_files(sample, name))
         for sample in samples
     ]
 
 
-TRAINING_INPUTS = network_inputs(cohort.training_inputs) if LEARNED else []
-VALIDATION_INPUTS = network_inputs(cohort.validation_inputs) if LEARNED else []
-TRAINING_FILES = sorted(
-    {
-        path
-        for sample in TRAINING_INPUTS + VALIDATION_INPUTS
-        for path in ([sample] if isinstance(sample, str) else sample)
-    }
-)
+TRAINING_INPUTS = network_files(cohort.training_inputs) if LEARNED else []
+VALIDATION_INPUTS = network_files(cohort.validation_inputs) if LEARNED else []
+SUPERVISED = VOXELMORPH.get("label_weight", 0) > 0
+TRAINING_LABELS = network_files(cohort.training_inputs, "network_labels") if SUPERVISED else []
+
+
+def files_in(samples):
+    """Return the files of network inputs, each once."""
+    return sorted({path for sample in samples for path in ([sample] if isinstance(sample, str) else sample)})
 
 
 def network_settings(keys):
@@ -222,7 +222,10 @@ def network_settings(keys):
 
 ARCHITECTURE = network_settings(["dimensions", "encoder", "decoder", "int_steps", "field_downsampling"])
 TRAINING = network_settings(
-    ["epochs", "steps_per_epoch", "batch_size", "learning_rate", "kept_epochs", "similarity", "regularization"]
+    [
+        *("epochs", "steps_per_epoch", "batch_size", "learning_rate", "kept_epochs"),
+        *("similarity", "regularization", "label_weight", "flips"),
+    ]
 )
 
 

@@ -26,10 +26,34 @@ rule prepare_input:
         "../scripts/prepare_input.py"
 
 
+rule prepare_labels:
+    """Put an image's label map on the same grid, for a training that uses labels."""
+    input:
+        labels=cell_of_pair("moving", "labels"),
+        frame=of_pair("frame"),
+        affine="results/pairs/{pair}/affine.tfm",
+    output:
+        "results/pairs/{pair}/network_labels.nii.gz",
+    log:
+        "results/logs/prepare_labels/{pair}.log",
+    benchmark:
+        "results/benchmarks/prepare_labels/{pair}.tsv"
+    conda:
+        "../envs/imaging.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        spacing_mm=VOXELMORPH.get("spacing_mm"),
+        dimensions=VOXELMORPH["dimensions"],
+        multiple=2 ** len(VOXELMORPH["encoder"]),
+    script:
+        "../scripts/prepare_labels.py"
+
+
 rule train_voxelmorph:
     """Train the network for one weight λ; the loss and its parts stand in history.tsv, an epoch a row."""
     input:
-        TRAINING_FILES,
+        files_in(TRAINING_INPUTS + VALIDATION_INPUTS + TRAINING_LABELS),
     output:
         weights=expand("results/models/voxelmorph/weight-{{weight}}/epoch-{epoch}.npz", epoch=VOXELMORPH["kept_epochs"]),
         history="results/models/voxelmorph/weight-{weight}/history.tsv",
@@ -45,6 +69,7 @@ rule train_voxelmorph:
         **needs(memory_mb=8000, minutes=720, gpus=int(VOXELMORPH.get("gpu", False))),
     params:
         training_inputs=TRAINING_INPUTS,
+        training_labels=TRAINING_LABELS,
         validation_inputs=VALIDATION_INPUTS,
         settings=ARCHITECTURE | TRAINING,
         seed=config["seed"],

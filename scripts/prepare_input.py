@@ -22,21 +22,12 @@ def main(
 ):
     """Write the network's view of `image`; sides are padded to a multiple of `multiple` (in 2-D: in the slice only)."""
     prepared = intensity.prepare(geometry.read_image(image), intensity_settings, name=image)
-    grid = network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
+    grid = geometry.network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
     transform = geometry.read_affine(affine)
     resampled = sitk.Resample(
         prepared, grid.size, transform, sitk.sitkLinear, grid.origin_mm, grid.spacing_mm, grid.direction, 0.0
     )
     geometry.write_image(resampled, output)
-
-
-def network_grid(frame, spacing_mm, dimensions, multiple):
-    """Return the frame's grid at `spacing_mm` (None: as it is), with sides that the network can halve."""
-    grid = frame if spacing_mm is None else frame.respaced(spacing_mm)
-    size = [-(-n // multiple) * multiple for n in grid.size]
-    if dimensions == 2:
-        size[2] = grid.size[2]
-    return grid.resized(size)
 
 
 if __name__ == "__main__":

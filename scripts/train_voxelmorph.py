@@ -18,6 +18,7 @@ from cohortmorph.networks import device, size_multiple
 def main(
     weight: str,
     training_inputs: list,
+    training_labels: list,
     validation_inputs: list,
     settings: dict,
     seed: int,
@@ -26,14 +27,24 @@ def main(
     weights: list,
     report: str,
 ):
-    """Train; `training_inputs` are paths of images of which any two make a pair, or (fixed, moving) paths."""
+    """Train; `training_inputs` are paths of images of which any two make a pair, or (fixed, moving) paths.
+
+    `training_labels` are their label maps in the same form, or empty: then labels play no part.
+    """
     training.start_tensorflow(seed, threads)
     used = device()
     dimensions, multiple = settings["dimensions"], size_multiple(settings["encoder"])
     any_two = isinstance(training_inputs[0], str)
     learned, validated = read(training_inputs), read(validation_inputs)
     shape = training.largest_shape(learned + validated)
-    drawn = training.Samples(dimensions, multiple, **{"images" if any_two else "pairs": learned}, at_least=shape)
+    drawn = training.Samples(
+        dimensions,
+        multiple,
+        **{"images" if any_two else "pairs": learned},
+        at_least=shape,
+        labels=read(training_labels) or None,
+        flips=settings["flips"],
+    )
     watched = training.Samples(dimensions, multiple, pairs=validated, at_least=shape)
     logs.log.info(
         "λ = %s on %s with %d threads: %d %s to draw from, %d validation samples, images of %s",
@@ -43,9 +54,11 @@ def main(
     folder = Path(history).parent
     # What decides the result; the library's modules stand for the code.
     code = [Path(cohortmorph.__file__).parent / f"{module}.py" for module in ("losses", "networks", "training")]
-    read_files = [path for entry in training_inputs + validation_inputs for path in np.atleast_1d(entry)]
+    read_files = [
+        path for entry in training_inputs + training_labels + validation_inputs for path in np.atleast_1d(entry)
+    ]
     decisive = checkpoints.fingerprint(
-        [weight, settings, seed, training_inputs, validation_inputs], [*code, *read_files]
+        [weight, settings, seed, training_inputs, training_labels, validation_inputs], [*code, *read_files]
     )
     checkpoint = checkpoints.Checkpoint(folder / "checkpoint.npz", decisive)
     table = training.train(
@@ -61,6 +74,7 @@ def main(
         "shape": drawn.shape,
         "samples": len(drawn),
         "validation_samples": len(watched),
+        "label_numbers": drawn.label_numbers.tolist(),
         "seconds": float(table["seconds"].sum()),
         "resumed_after_epoch": checkpoint.first_epoch - 1,
         "sha256": {str(epoch): training.checksum(path) for epoch, path in kept.items()},

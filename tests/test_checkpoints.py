@@ -29,6 +29,8 @@ SETTINGS = {
     "kept_epochs": [2, EPOCHS],
     "similarity": {"name": "ncc-squared", "window": 5},
     "regularization": {"convention": "mean"},
+    "label_weight": 0,
+    "flips": True,
 }
 # The rule's script on the images of a folder; every epoch leaves a checkpoint, and takes a while if so wished.
 TRAIN = """
@@ -44,7 +46,8 @@ class Eager(checkpoints.Checkpoint):
 checkpoints.Checkpoint = Eager
 images = [("fixed.nii.gz", "moving.nii.gz")]
 train_voxelmorph.main(
-    weight=weight, training_inputs=images, validation_inputs=images, settings=settings, seed=1, threads=1,
+    weight=weight, training_inputs=images, training_labels=[], validation_inputs=images,
+    settings=settings, seed=1, threads=1,
     history=folder + "/history.tsv", report=folder + "/training.json",
     weights=[folder + f"/epoch-{{epoch}}.npz" for epoch in settings["kept_epochs"]],
 )

@@ -68,6 +68,8 @@ def measure(folder, **changes):
         "moving_landmarks": folder / "moving.tsv",
         "fixed_mask": "",
         "near_landmarks_mm": 8.0,
+        "fixed_intensity": {"percentiles": [0, 100]},
+        "moving_intensity": {"percentiles": [0, 100]},
         "output": folder / "metrics.tsv",
     }
     measure_pair.main(**{name: str(v) if isinstance(v, Path) else v for name, v in (arguments | changes).items()})

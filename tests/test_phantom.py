@@ -105,7 +105,7 @@ def test_the_pictures_follow_the_truth(folder, image):
     x = drawn.grids["CT"].points_mm()
     field = phantom.to_image((rigid.from_ct(x) - x).astype(np.float32), drawn.grids["CT"])
     unwarped = to_array(displacement.warp_labels(sitk.ReadImage(folder / f"{image}_labels.nii.gz"), field))
-    assert np.mean(unwarped[inside] == fixed[inside]) < agreement - 0.05
+    assert np.mean(unwarped[inside] == fixed[inside]) < agreement - 0.03
 
 
 def test_t1_and_t2_are_of_opposite_contrast_and_ct_is_in_hounsfield_units(folder):

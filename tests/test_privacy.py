@@ -226,7 +226,7 @@ def test_burned_in_annotations_are_refused_unless_allowed(patient):
             slice_ = pydicom.dcmread(path)
             slice_.BurnedInAnnotation = "YES"
             slice_.save_as(path)
-    with pytest.raises(UserError, match="annotations are burned into its pixels"):
+    with pytest.raises(UserError, match="annotations, perhaps a name, are burned into its pixels"):
         dicom.read_series(patient, "P01")
     assert dicom.read_series(patient, "P01", allow=["burned-in"])[0].GetSize() == GRID.size
 

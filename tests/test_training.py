@@ -1,5 +1,6 @@
 """What training draws, what it learns and records, how it breaks down, and how a trained network is applied."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -30,6 +31,8 @@ SETTINGS = {
     "encoder": [8, 8],
     "decoder": [8, 8, 8],
     "field_downsampling": 1,
+    "label_weight": 0,
+    "flips": False,
 }
 
 
@@ -118,6 +121,50 @@ def test_a_drawn_pair_belongs_together():
     np.testing.assert_array_equal(moving - fixed, 1000)
     assert len(np.unique(fixed[:, 4, 4])) == 12  # none twice, as long as there are enough
     assert len(samples.draw(np.random.default_rng(1), 40)[0]) == 40
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_flips_mirror_all_arrays_of_a_sample_alike_along_the_axes_of_the_images(dimensions):
+    def ramp(image):
+        return 100.0 * image + np.arange(8 * 8 * 8).reshape(8, 8, 8)
+
+    arguments = {"pairs": [(ramp(1), ramp(2))], "labels": [(ramp(0) % 7, ramp(0) % 7)]}
+    samples = training.Samples(dimensions, 8, **arguments, flips=True)
+    plain = training.Samples(dimensions, 8, **arguments)
+    seen = set()
+    for seed in range(60):
+        fixed, moving, fixed_labels, moving_labels = samples.draw(np.random.default_rng(seed), 1)
+        expected = plain.draw(np.random.default_rng(seed), 1)[0][0, ..., 0]
+        np.testing.assert_array_equal(moving - fixed, np.full_like(fixed, 100))
+        np.testing.assert_array_equal(fixed_labels, moving_labels)
+        as_label = (fixed[..., 0] - 100) % 7
+        np.testing.assert_array_equal(np.argmax(fixed_labels, axis=-1)[as_label > 0] + 1, as_label[as_label > 0])
+        every = [axes for n in range(dimensions + 1) for axes in itertools.combinations(range(dimensions), n)]
+        seen.add(next(axes for axes in every if np.array_equal(np.flip(expected, axes), fixed[0, ..., 0])))
+    assert seen == set(every)
+
+
+def test_labels_pull_the_field_where_the_images_say_nothing():
+    """Flat images and two label maps that lie apart: only the labels can lower the loss, and they do."""
+    i, j = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
+    square = [((np.abs(i - centre) < 4) & (np.abs(j - 8) < 4))[None, ..., None].astype("f4") for centre in (7, 9)]
+    image = np.random.default_rng(1).random((1, 16, 16, 1)).astype("f4") * 1e-6
+    trainer = training.Trainer((16, 16), SIMPLE | {"learning_rate": 3e-3, "label_weight": 1.0}, 0.001)
+    losses = [trainer.step(*map(tf.constant, (image, image, *square))).numpy() for _ in range(60)]
+    assert losses[0][3] == pytest.approx(1 - 5 / 7, abs=0.02)  # two of seven rows lie apart
+    assert losses[-1][3] < 0.5 * losses[0][3]
+    assert losses[-1][0] == pytest.approx(losses[-1][1] + 0.001 * losses[-1][2] + losses[-1][3], rel=1e-4)
+
+
+def test_a_gradient_far_too_long_does_not_throw_the_network_away():
+    trainer = training.Trainer((16, 16), SIMPLE | {"learning_rate": 1e-4}, 1e9)
+    rng = np.random.default_rng(1)
+    images = [tf.constant(rng.random((2, 16, 16, 1)), tf.float32) for _ in range(2)]
+    trainer.network.weights[-2].assign(rng.normal(size=trainer.network.weights[-2].shape) * 1e-2)
+    assert trainer.step(*images)[-1] > 1e3
+    moments = [variable.numpy() for variable in trainer.optimizer.variables if "/m/" in variable.name.lower()]
+    assert moments
+    assert np.sqrt(sum((moment**2).sum() for moment in moments)) <= 0.1001  # (1 − β₁) times the longest allowed
 
 
 def test_every_slice_is_drawn_as_often_as_any_other_and_a_batch_spreads_over_all():
@@ -294,6 +341,7 @@ def training_arguments(folder, validation_seed=9):
     return {
         "weight": "0.5",
         "training_inputs": pairs,
+        "training_labels": [],
         "validation_inputs": [validation],
         "settings": SETTINGS,
         "seed": 7,

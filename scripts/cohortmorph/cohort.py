@@ -618,6 +618,7 @@ class _Check:
             return
         if self.complete["voxelmorph"] is not None:
             self._learnable(splits)
+            self._labels_to_learn_from([pair for pair in pairs if pair[3] == "train"])
             self._selectable([pair for pair in pairs if pair[3] == "validation"])
         elif not pairs and not self.problems:
             self.in_config(("pairs", "design"), "these rows and this design make no pair")
@@ -648,6 +649,18 @@ class _Check:
         if not splits["validation"]:
             text = "column split: found no validation pair; voxelmorph chooses λ and epoch on at least 1"
             self.in_table(self.header_line, text + " (or set voxelmorph: null)")
+
+    def _labels_to_learn_from(self, training_pairs):
+        if not self.complete["voxelmorph"]["label_weight"]:
+            return
+        wanted = {image for _, fixed, moving, *_ in training_pairs for image in (fixed, moving)}
+        if self.design["design"] == "between-subjects":
+            drawn = (self.images["image"] == self.design["image"]) & (self.images["split"] == "train")
+            wanted = set(self.images.index[drawn])
+        lacking = [image for image in self.images.index if image in wanted and not self.images.at[image, "labels"]]
+        if lacking:
+            found = f"found {self.complete['voxelmorph']['label_weight']}, which needs labels on every train image"
+            self.in_config(("voxelmorph", "label_weight"), f"{found}; without: {_listed(lacking, 5)}")
 
     def _selectable(self, validation_pairs):
         if not self.sound("evaluation.selection.metric"):

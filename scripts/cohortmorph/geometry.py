@@ -176,3 +176,12 @@ def write_transform(transform, path):
     """Write an ITK transform file; the file is complete or absent."""
     with publishing(path) as partial:
         sitk.WriteTransform(transform, str(partial))
+
+
+def network_grid(frame, spacing_mm, dimensions, multiple):
+    """Return the frame's grid at `spacing_mm` (None: as it is), with sides that the network can halve."""
+    grid = frame if spacing_mm is None else frame.respaced(spacing_mm)
+    size = [-(-n // multiple) * multiple for n in grid.size]
+    if dimensions == 2:
+        size[2] = grid.size[2]
+    return grid.resized(size)

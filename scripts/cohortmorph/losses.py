@@ -1,4 +1,4 @@
-"""The parts of the training loss L(F, M, φ) = L_sim(F, M∘φ) + λ · L_reg(u), as TensorFlow functions.
+"""The parts of the training loss L(F, M, φ) = L_sim(F, M∘φ) + λ · L_reg(u) (+ γ · L_labels), as TensorFlow functions.
 
 Images have shape (batch, *shape, 1) and values in [0, 1]; fields have shape (batch, *shape, dimensions), in voxels.
 Each function returns one number a sample, shape (batch,).
@@ -71,6 +71,21 @@ def gradient_penalty(field, convention, field_downsampling=1):
     if convention == "sum":
         return sum(tf.reduce_sum(square, axis=list(range(1, len(square.shape)))) for square in squares)
     return field_downsampling * sum(_mean(square) for square in squares) / len(squares)
+
+
+def dice_loss(fixed_labels, moved_labels):
+    """Return 1 − Dice, the mean over structures of ``2 Σ F M / (Σ F + Σ M)``, for maps in [0, 1].
+
+    A structure that neither map holds counts as overlapping. (Balakrishnan et al., IEEE TMI 2019, equation 7.)
+
+    Parameters
+    ----------
+    fixed_labels, moved_labels : tensor, shape (batch, *shape, structures)
+    """
+    axes = list(range(1, len(fixed_labels.shape) - 1))
+    both = tf.reduce_sum(fixed_labels * moved_labels, axis=axes)
+    total = tf.reduce_sum(fixed_labels + moved_labels, axis=axes)
+    return 1 - tf.reduce_mean((2 * both + 1e-3) / (total + 1e-3), axis=-1)
 
 
 def _mean(values):

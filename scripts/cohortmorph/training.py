@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cohortmorph import UserError
-from cohortmorph.losses import gradient_penalty, similarity
+from cohortmorph.losses import dice_loss, gradient_penalty, similarity
 
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.networks import RegistrationNetwork, save_weights, size_multiple, tf, warp
@@ -25,11 +25,16 @@ log = logging.getLogger("cohortmorph")
 # without the noise of what a batch happens to hold.
 PROBE = 16
 
+# Longer gradients are shortened to this. A usual one is half as long; one of fifty, from windows that are almost flat,
+# throws the network out of all that it has learned, and it does not come back.
+GRADIENT_NORM_MAX = 1.0
+
 HISTORY = (
     "epoch",
     "loss",
     "similarity",
     "penalty",
+    "label_loss",
     "validation_loss",
     "validation_similarity",
     "validation_penalty",
@@ -59,50 +64,88 @@ class Samples:
         Every side of the samples is padded to a multiple of it.
     at_least : tuple of int, optional
         Size below which no side stays: training and validation share a network, but not their subjects' grids.
+    labels : list, optional
+        Label maps (whole numbers, 0: no structure) of the `pairs` or `images`, in the same form.
+    flips : bool
+        Whether samples are mirrored at random along each axis, both images alike. Without it a network of few subjects
+        learns where their heads differ, not what their images show.
+
+    Attributes
+    ----------
+    label_numbers : array
+        The structures, in ascending order; empty without `labels`.
     """
 
-    def __init__(self, dimensions, multiple, pairs=None, images=None, at_least=(0, 0, 0)):
+    def __init__(self, dimensions, multiple, pairs=None, images=None, at_least=(0, 0, 0), labels=None, flips=False):
         self.dimensions = dimensions
+        self.flips = flips
         self.any_two = images is not None
-        arrays = images if self.any_two else [image for pair in pairs for image in pair]
+        arrays = images if self.any_two else _flat(pairs)
         if not arrays:
             raise ValueError("there is nothing to draw from")
         largest = np.maximum(largest_shape(arrays), at_least)
         shape = -(-largest // multiple) * multiple
         if dimensions == 2:
             shape[2] = largest[2]
-        padded = [pad(array, shape) for array in arrays]
-        if dimensions == 2:
-            padded = [np.moveaxis(array, 2, 0) for array in padded]
         self.shape = tuple(int(n) for n in shape[:dimensions])
+        self.fixed, self.moving = self._stacks(arrays, shape)
+        label_maps = [] if labels is None else labels if self.any_two else _flat(labels)
+        self.fixed_labels, self.moving_labels = self._stacks(label_maps, shape) if label_maps else (None, None)
+        self.label_numbers = np.unique([number for map_ in label_maps for number in np.unique(map_) if number > 0])
+        if dimensions == 2 and not self.any_two:
+            # A slice that one of the stacks does not reach has nothing to register.
+            content = np.logical_and(*[np.ptp(stack, axis=(1, 2)) > 0 for stack in (self.fixed, self.moving)])
+            if not content.any():
+                raise UserError("no slice has content in both images of a pair: look at the affine alignment.")
+            self.fixed, self.moving = self.fixed[content], self.moving[content]
+            if label_maps:
+                self.fixed_labels, self.moving_labels = self.fixed_labels[content], self.moving_labels[content]
+
+    def _stacks(self, arrays, shape):
+        """Return what is drawn from: (fixed, moving), arrays of shape (samples, *shape); of images, the same twice."""
+        padded = [pad(array, shape) for array in arrays]
+        if self.dimensions == 2:
+            padded = [np.moveaxis(array, 2, 0) for array in padded]
         if self.any_two:
-            self.moving = self.fixed = np.stack(padded)
-        else:
-            self.fixed, self.moving = np.stack(padded[0::2]), np.stack(padded[1::2])
-            if dimensions == 2:
-                self.fixed, self.moving = (stack.reshape(-1, *self.shape) for stack in (self.fixed, self.moving))
-                # A slice that one of the stacks does not reach has nothing to register.
-                content = [np.ptp(stack, axis=(1, 2)) > 0 for stack in (self.fixed, self.moving)]
-                self.fixed, self.moving = self.fixed[np.logical_and(*content)], self.moving[np.logical_and(*content)]
-                if not len(self.fixed):
-                    raise UserError("no slice has content in both images of a pair: look at the affine alignment.")
+            stack = np.stack(padded)
+            return stack, stack
+        fixed, moving = np.stack(padded[0::2]), np.stack(padded[1::2])
+        if self.dimensions == 2:
+            return fixed.reshape(-1, *self.shape), moving.reshape(-1, *self.shape)
+        return fixed, moving
 
     def __len__(self):
         return len(self.fixed)
 
     def draw(self, rng, number):
-        """Return (fixed, moving), `number` random samples, each of shape (number, *shape, 1)."""
+        """Draw random samples.
+
+        Returns
+        -------
+        fixed, moving : arrays, shape (number, *shape, 1)
+        fixed_labels, moving_labels : arrays, shape (number, *shape, structures)
+            With labels only: 1 where the structure is, else 0.
+        """
+        by_slice = self.any_two and self.dimensions == 2
         if self.any_two:
-            chosen = np.array([rng.choice(len(self), 2, replace=False) for _ in range(number)])
-            fixed, moving = self.fixed[chosen[:, 0]], self.moving[chosen[:, 1]]
-            if self.dimensions == 2:
+            fixed, moving = np.array([rng.choice(len(self), 2, replace=False) for _ in range(number)]).T
+            if by_slice:
                 slices = rng.integers(self.fixed.shape[1], size=number)
-                fixed, moving = (stack[np.arange(number), slices] for stack in (fixed, moving))
         else:
             # Evenly spread from a random start: neighbouring slices are alike, and would not stand for all of them.
-            chosen = ((rng.random() + np.arange(number)) * len(self) / number).astype(int) % len(self)
-            fixed, moving = self.fixed[chosen], self.moving[chosen]
-        return fixed[..., None], moving[..., None]
+            fixed = moving = ((rng.random() + np.arange(number)) * len(self) / number).astype(int) % len(self)
+        stacks = [(self.fixed, fixed), (self.moving, moving)]
+        if len(self.label_numbers):
+            stacks += [(self.fixed_labels, fixed), (self.moving_labels, moving)]
+        drawn = [stack[index, slices] if by_slice else stack[index] for stack, index in stacks]
+        if self.flips:
+            for sample in range(number):
+                axes = np.flatnonzero(rng.random(self.dimensions) < 0.5)
+                for arrays in drawn:
+                    arrays[sample] = np.flip(arrays[sample], axes)
+        images, labels = drawn[:2], drawn[2:]
+        structures = [(array[..., None] == self.label_numbers).astype(np.float32) for array in labels]
+        return (*(array[..., None] for array in images), *structures)
 
     def probe(self, most, batch_size):
         """Return at most `most` samples of the pairs, evenly spread and always the same, as batches (fixed, moving)."""
@@ -110,6 +153,10 @@ class Samples:
         chosen = ((np.arange(number) + 0.5) * len(self) / number).astype(int)
         batches = np.split(chosen, range(batch_size, number, batch_size))
         return [(self.fixed[batch, ..., None], self.moving[batch, ..., None]) for batch in batches]
+
+
+def _flat(pairs):
+    return [array for pair in pairs for array in pair]
 
 
 def largest_shape(samples):
@@ -142,37 +189,42 @@ class Trainer:
         self.optimizer = tf.keras.optimizers.Adam(settings["learning_rate"])
         compare = similarity(settings["similarity"])
         convention = settings["regularization"]["convention"]
+        label_weight = settings["label_weight"]
         network = self.network
 
-        def parts(field, fixed, moving):
-            moved = warp(moving, network.displacement(field))
-            likeness = tf.reduce_mean(compare(fixed, moved))
+        def parts(field, fixed, moving, fixed_labels=None, moving_labels=None):
+            displacement = network.displacement(field)
+            likeness = tf.reduce_mean(compare(fixed, warp(moving, displacement)))
             penalty = tf.reduce_mean(gradient_penalty(field, convention, network.field_downsampling))
-            return likeness + weight * penalty, likeness, penalty
+            overlap = tf.constant(0.0)
+            if fixed_labels is not None:
+                overlap = tf.reduce_mean(dice_loss(fixed_labels, warp(moving_labels, displacement)))
+            return likeness + weight * penalty + label_weight * overlap, likeness, penalty, overlap
 
         @tf.function(jit_compile=True)
-        def parts_and_gradient(field, fixed, moving):
+        def parts_and_gradient(field, *images):
             with tf.GradientTape() as tape:
                 tape.watch(field)
-                loss, likeness, penalty = parts(field, fixed, moving)
-            return (loss, likeness, penalty), tape.gradient(loss, field)
+                result = parts(field, *images)
+            return result, tape.gradient(result[0], field)
 
         @tf.function
-        def step(fixed, moving):
+        def step(fixed, moving, *labels):
             with tf.GradientTape() as tape:
                 field = network.model([moving, fixed], training=True)
-            result, gradient = parts_and_gradient(field, fixed, moving)
+            result, gradient = parts_and_gradient(field, fixed, moving, *labels)
             gradients = tape.gradient(field, network.weights, output_gradients=gradient)
+            gradients, norm = tf.clip_by_global_norm(gradients, GRADIENT_NORM_MAX)
             self.optimizer.apply_gradients(zip(gradients, network.weights, strict=True))
             # The gradient's size as well: it can break down, and take the weights along, while the loss is a number.
-            return tf.stack([*result, tf.linalg.global_norm(gradients)])
+            return tf.stack([*result, norm])
 
         # Compiled twice, not one inside the other: the gradient of a compiled function is 25 times slower.
         compiled_parts = tf.function(parts, jit_compile=True)
 
         @tf.function
         def evaluate(fixed, moving):
-            return tf.stack(compiled_parts(network.model([moving, fixed], training=False), fixed, moving))
+            return tf.stack(compiled_parts(network.model([moving, fixed], training=False), fixed, moving)[:3])
 
         self.step, self.evaluate = step, evaluate
 
@@ -191,7 +243,7 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     training, validation : Samples
         Validation pairs are watched only: they change nothing.
     weight : float
-        λ of L = similarity + λ · penalty.
+        λ of L = similarity + λ · penalty (+ the settings' ``label_weight`` · Dice loss, if `training` has labels).
     settings : dict
         The config's ``voxelmorph`` section.
     seed : int
@@ -206,7 +258,8 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     Returns
     -------
     history : DataFrame
-        One row an epoch; columns :data:`HISTORY`. `similarity` and `penalty` are the unweighted parts of `loss`.
+        One row an epoch; columns :data:`HISTORY`. `similarity`, `penalty` and `label_loss` (0 without labels) are the
+        unweighted parts of `loss`; `validation_loss` has no part from labels.
 
     Raises
     ------
@@ -225,21 +278,20 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
         rng = np.random.default_rng([seed, epoch])
         started, parts = time.monotonic(), []
         for step in range(1, steps + 1):
-            fixed, moving = training.draw(rng, settings["batch_size"])
-            parts.append(trainer.step(tf.constant(fixed), tf.constant(moving)).numpy())
+            parts.append(trainer.step(*map(tf.constant, training.draw(rng, settings["batch_size"]))).numpy())
             if not np.isfinite(parts[-1]).all():
                 _rescue(trainer.network, good, rescue_path)
-                loss, likeness, penalty, gradient = parts[-1]
+                loss, likeness, penalty, overlap, gradient = parts[-1]
                 raise UserError(
                     f"training with λ = {weight:g} broke down at epoch {epoch}, step {step}: loss {loss:g} "
-                    f"(similarity {likeness:g}, penalty {penalty:g}, size of the gradient {gradient:g}). The weights "
-                    f"of epoch {epoch - 1} are in {rescue_path}. Lower voxelmorph.learning_rate, and look whether an "
-                    "input image is flat."
+                    f"(similarity {likeness:g}, penalty {penalty:g}, labels {overlap:g}, size of the gradient "
+                    f"{gradient:g}). The weights of epoch {epoch - 1} are in {rescue_path}. Lower "
+                    "voxelmorph.learning_rate, and look whether an input image is flat."
                 )
         good = [variable.numpy() for variable in trainer.network.weights]
         parts_of_probe = [trainer.evaluate(tf.constant(fixed), tf.constant(moving)).numpy() for fixed, moving in probe]
         watched = np.average(parts_of_probe, axis=0, weights=[len(fixed) for fixed, _ in probe])
-        row = [epoch, *np.mean(parts, axis=0)[:3], *watched, time.monotonic() - started]
+        row = [epoch, *np.mean(parts, axis=0)[:4], *watched, time.monotonic() - started]
         rows.append(row)
         if epoch in kept_paths:
             save_weights(trainer.network, kept_paths[epoch])
@@ -247,7 +299,11 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
             checkpoint.save(trainer.variables, rows, kept_paths, last=epoch == epochs)
         if epoch in told:
             log.info(
-                "epoch %d of %d: loss %.4f, similarity %.4f, penalty %.4g; validation %.4f", *row[:1], epochs, *row[1:5]
+                "epoch %d of %d: loss %.4f, similarity %.4f, penalty %.4g; validation %.4f",
+                epoch,
+                epochs,
+                *row[1:4],
+                row[5],
             )
     return pd.DataFrame(rows, columns=HISTORY)
 

@@ -1,0 +1,33 @@
+"""Put an image's label map on the grid on which the network works (see prepare_input.py).
+
+In: the label map, the frame image, and the affine transform frame world → image world. Out: a NIfTI label map,
+resampled once, to the nearest neighbour; where the map does not reach, 0.
+"""
+
+import SimpleITK as sitk
+
+from cohortmorph import geometry, labels, logs
+
+
+def main(
+    label_map: str, frame: str, affine: str, spacing_mm: float | list, dimensions: int, multiple: int, output: str
+):
+    """Write the network's view of `label_map`."""
+    grid = geometry.network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
+    transform = geometry.read_affine(affine)
+    resampled = sitk.Resample(
+        labels.read(label_map), grid.size, transform, sitk.sitkNearestNeighbor,
+        grid.origin_mm, grid.spacing_mm, grid.direction, 0,
+    )  # fmt: skip
+    geometry.write_image(resampled, output)
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+        main(
+            label_map=snakemake.input.labels,  # noqa: F821
+            frame=snakemake.input.frame,  # noqa: F821
+            affine=snakemake.input.affine,  # noqa: F821
+            output=snakemake.output[0],  # noqa: F821
+            **snakemake.params,  # noqa: F821
+        )
