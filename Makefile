@@ -10,11 +10,12 @@ endif
 RUN := $(UV) run --frozen --no-sync
 export PYTHONWARNINGS := ignore::UserWarning:htcondor2
 
-.PHONY: help setup demo test lint view clean
+.PHONY: help setup demo test test-pool lint view clean
 
 help:
 	@echo "make demo   register the embedded phantom cohort, end to end, and say which files to open"
-	@echo "make test   run all tests"
+	@echo "make test   run all tests but those on a pool"
+	@echo "make test-pool   run the tests on a private HTCondor pool (Debian's packages; not proven to the end yet)"
 	@echo "make lint   check the style of Python and Snakemake files"
 	@echo "make view   open the report"
 	@echo "make clean  remove the environment and caches; results stay"
@@ -39,7 +40,10 @@ demo: setup
 	@echo "Your own cohort: edit config/cohort.tsv and config/config.yaml (config/README.md explains both)."
 
 test: setup
-	$(RUN) pytest --durations=10
+	$(RUN) pytest -m "not pool" --durations=10
+
+test-pool: setup
+	$(RUN) pytest -m pool --durations=10
 
 lint: setup
 	$(RUN) ruff check .

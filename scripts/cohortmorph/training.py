@@ -25,7 +25,7 @@ log = logging.getLogger("cohortmorph")
 # without the noise of what a batch happens to hold.
 PROBE = 16
 
-# Longer gradients are shortened to this. A usual one is half as long; one of fifty, from windows that are almost flat,
+# Longer gradients are shortened to this. Usual ones are 0.3 to 1 long; one of fifty, from windows that are almost flat,
 # throws the network out of all that it has learned, and it does not come back.
 GRADIENT_NORM_MAX = 1.0
 

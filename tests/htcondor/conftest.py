@@ -9,10 +9,10 @@ from pools import STARTED, Pool, Run, missing, small_project
 
 
 def pytest_collection_modifyitems(items):
-    """Mark every test of this folder as one of the workflow."""
+    """Mark every test of this folder."""
     for item in items:
         if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.workflow)
+            item.add_marker(pytest.mark.pool)
 
 
 @pytest.fixture(autouse=True)

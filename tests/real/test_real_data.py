@@ -8,7 +8,7 @@ pytestmark = pytest.mark.real
 # The shortened form: so many subjects of each split, and a training of a minute or two.
 SUBJECTS = {"train": 6, "validation": 2, "test": 2}
 SHORT = """
-voxelmorph: {weights: ["1"], epochs: 8, steps_per_epoch: 60, kept_epochs: [8]}
+voxelmorph: {epochs: 8, steps_per_epoch: 60, kept_epochs: [8]}
 evaluation: {bootstrap_samples: 200}
 """
 
