@@ -84,6 +84,11 @@ def table_cell(column):
     return lambda wildcards: IMAGES.at[f"{wildcards.subject}-{wildcards.image}", column]
 
 
+def typed_data_folder(wildcards):
+    """Return the config's data folder. (As a plain string, Snakemake would take its ${VARIABLES} for wildcards.)"""
+    return config["data_folder"]
+
+
 def table_file(image_id, column):
     """Return the file in this column of an image, or nothing; structures from the clinic are converted first."""
     cell = IMAGES.at[image_id, column]

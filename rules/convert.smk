@@ -16,7 +16,7 @@ rule list_series:
     conda:
         "../envs/imaging.yaml"
     params:
-        data_folder=config["data_folder"],
+        data_folder=typed_data_folder,
         images=IMAGES[["subject", "image"]].values.tolist(),
         fingerprints=[sources.fingerprint(path) for path in SOURCES],
     script:
@@ -40,7 +40,7 @@ rule convert_image:
     resources:
         **needs(memory_mb=2000, minutes=20),
     params:
-        data_folder=config["data_folder"],
+        data_folder=typed_data_folder,
         series=table_cell("series"),
         settings=config["dicom"],
         fingerprint=fingerprint_of("source"),
@@ -64,7 +64,7 @@ rule convert_labels:
     resources:
         **needs(memory_mb=2000, minutes=20),
     params:
-        data_folder=config["data_folder"],
+        data_folder=typed_data_folder,
         structures=config["structures"],
         series=table_cell("series"),
         allow=config["dicom"]["allow"],
