@@ -7,7 +7,7 @@ import register_voxelmorph
 import SimpleITK as sitk
 from compose_affine import main as compose_affine
 from prepare_input import main as prepare_input
-from prepare_input import network_grid
+from prepare_labels import main as prepare_labels
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError, displacement, geometry, training
@@ -185,10 +185,34 @@ def test_where_the_image_does_not_reach_the_network_sees_zero(tmp_path):
     assert values.sum() == pytest.approx(middle.sum())
 
 
+def test_labels_are_seen_through_the_same_affine_on_the_same_grid_unmixed(frame, tmp_path):
+    """Where the image, seen by the network, is well inside of a structure, its label is that structure's."""
+    wide = Grid((60, 60, 60), (3.0, 3.0, 3.0), (-90.0, -85.0, -80.0))
+    ramp = (wide.points_mm() @ np.array([0.3, -0.2, 0.5])).astype(np.float32)
+    structures = np.where(ramp > 0, 3, 7).astype(np.uint8)
+    geometry.write_image(geometry.to_image(ramp, wide), tmp_path / "image.nii.gz")
+    geometry.write_image(geometry.to_image(structures, wide), tmp_path / "labels.nii.gz")
+    write_noise(tmp_path / "frame.nii.gz", frame)
+    geometry.write_transform(TO_MOVING, tmp_path / "affine.tfm")
+    image, labels, reference, affine, seen, seen_labels = [
+        str(tmp_path / f"{name}")
+        for name in ("image.nii.gz", "labels.nii.gz", "frame.nii.gz", "affine.tfm", "a.nii.gz", "b.nii.gz")
+    ]
+    prepare_input(image, reference, affine, {"window": [-100, 100]}, None, 3, 16, seen)
+    prepare_labels(labels, reference, affine, None, 3, 16, seen_labels)
+    assert geometry.read_grid(seen_labels).difference_from(geometry.read_grid(seen)) is None
+    values = 200 * geometry.to_array(geometry.read_image(seen)) - 100
+    numbers = geometry.to_array(geometry.read_image(seen_labels))
+    assert set(np.unique(numbers)) <= {0, 3, 7}
+    inside = (numbers > 0) & (np.abs(values) > 3)  # 3: the ramp over a voxel's diagonal
+    assert inside.mean() > 0.3
+    np.testing.assert_array_equal(numbers[inside], np.where(values[inside] > 0, 3, 7))
+
+
 @pytest.mark.parametrize("dimensions", [2, 3])
 @pytest.mark.parametrize("spacing_mm", [None, 4.0, [3.0, 2.0, 5.0]], ids=str)
 def test_the_network_s_grid_covers_the_frame_in_sides_that_it_can_halve(frame, spacing_mm, dimensions):
-    grid = network_grid(frame, spacing_mm, dimensions, 16)
+    grid = geometry.network_grid(frame, spacing_mm, dimensions, 16)
     expected_mm = frame.spacing_mm if spacing_mm is None else np.broadcast_to(spacing_mm, 3)
     np.testing.assert_allclose(grid.spacing_mm, expected_mm)
     np.testing.assert_array_equal(grid.axes, frame.axes)
