@@ -57,7 +57,7 @@ class Project:
 
     def planned(self, *arguments):
         """Return {rule: number of jobs} of a dry run."""
-        code, said = self.snakemake("--dry-run", "--quiet", "rules", *arguments)
+        code, said = self.snakemake(*arguments, "--dry-run", "--quiet", "rules")
         assert code == 0, said
         lines = said.splitlines()
         if "job" not in "".join(line[:3] for line in lines) or not any(line.startswith("total") for line in lines):

@@ -87,9 +87,7 @@ def plant_folder(folder):
     planted = 0
     for n, path in enumerate(sorted(folder.iterdir())):
         planted = plant(path, n)
-        path.rename(
-            folder / ["-rf", f"{CANARY}^Jane\n{n}", f"{CANARY} ; touch x", f"..{CANARY}"][n % 4].ljust(3 + n, "_")
-        )
+        path.rename(folder / (["-rf", f"{CANARY}^Jane\n{n}", f"{CANARY} ; touch x", f"..{CANARY}"][n % 4] + n * "_"))
     (folder / f"{CANARY} letter.pdf").write_text(CANARY)
     return planted
 

@@ -7,6 +7,8 @@ import pydicom
 import pytest
 from test_privacy import BIRTH_DATE, CANARY, UID_ROOT, leaks, plant_folder
 
+from cohortmorph import phantom
+
 pytestmark = [pytest.mark.workflow, pytest.mark.filterwarnings("ignore::UserWarning")]
 SETTINGS = """
 data_folder: pacs
@@ -17,17 +19,16 @@ evaluation: {bootstrap_samples: 200}
 
 
 @pytest.fixture
-def hospital(finished, project):
+def hospital(project, tmp_path_factory):
     """The small cohort as a hospital would give it: folders, files and tags named after the patients."""
+    made = tmp_path_factory.mktemp("phantom")
+    phantom.write_subject("P01", made, seed=1, spacing_mm=4.0, slab_mm=32, deformation_mm=4.0)
     rows = ["subject\timage\tmodality\tsource\tlandmarks\tsplit"]
     for image in ("CT", "T1", "T2"):
         folder = project.folder / "pacs" / f"{CANARY}^Jane" / image
-        shutil.copytree(finished.folder / "results/phantom/P01" / image, folder)
-        (folder / ".snakemake_timestamp").unlink(missing_ok=True)  # of the workflow, in folders that it makes
+        shutil.copytree(made / image, folder)
         plant_folder(folder)
-        shutil.copy(
-            finished.folder / f"results/phantom/P01/{image}_landmarks.tsv", project.folder / f"pacs/{image}.tsv"
-        )
+        shutil.copy(made / f"{image}_landmarks.tsv", project.folder / f"pacs/{image}.tsv")
         rows.append(f"P01\t{image}\t{image}\t{CANARY}^Jane/{image}\t{image}.tsv\ttest")
     project.write("config/cohort.tsv", "\n".join(rows) + "\n")
     project.write("hospital.yaml", SETTINGS)
