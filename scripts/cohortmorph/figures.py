@@ -186,7 +186,9 @@ def message(text):
 
 @styled
 def training(histories):
-    """Draw loss and its two parts against epoch, a line a λ; validation dashed with markers.
+    """Draw loss and its parts against epoch, a line a λ; validation dashed with markers.
+
+    A training that used labels has a panel for their part; validation has none, and its loss is without it.
 
     Parameters
     ----------
@@ -195,13 +197,16 @@ def training(histories):
     """
     if not histories:
         return message("No network was trained: the configuration has no learned method.")
-    figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
-    panels = figure.subplots(1, 3)
     titles = {
         "loss": "Loss = similarity term + λ · penalty",
         "similarity": "Similarity term",
         "penalty": "Penalty (before × λ)",
     }
+    if any(history.label_loss.any() for history in histories.values()):
+        titles["loss"] = "Loss = similarity term + λ · penalty\n+ γ · label loss (validation: without)"
+        titles["label_loss"] = "Label loss, 1 − Dice (before × γ)"
+    figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(titles))
     styles = weight_styles(histories)
     validated = False
     for axes, (column, title) in zip(panels, titles.items(), strict=True):
@@ -209,6 +214,8 @@ def training(histories):
             history = histories[weight].sort_values("epoch")
             lonely = "." if len(history) == 1 else None
             axes.plot(history.epoch, history[column], color=colour, linewidth=1.1, marker=lonely)
+            if column == "label_loss":
+                continue
             validation = history[["epoch", f"validation_{column}"]].dropna()
             validated |= not validation.empty
             every = max(len(validation) // 8, 1)
