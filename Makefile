@@ -27,7 +27,8 @@ setup: .venv/.synced
 	.uv/bin/pip install --quiet --disable-pip-version-check uv
 
 .venv/.synced: pyproject.toml uv.lock $(filter .uv/bin/uv,$(UV))
-	$(UV) sync --frozen --quiet
+# Bytecode now, once: without it, or on a shared file system that jobs cannot write to, every job compiles all it imports.
+	$(UV) sync --frozen --quiet --compile-bytecode
 	@touch $@
 
 demo: setup

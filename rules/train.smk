@@ -64,7 +64,7 @@ rule train_voxelmorph:
         "results/benchmarks/train_voxelmorph/weight-{weight}.tsv"
     conda:
         "../envs/voxelmorph.yaml"
-    threads: 2
+    threads: VOXELMORPH.get("threads", 1)
     resources:
         **needs(memory_mb=8000, minutes=720, gpus=int(VOXELMORPH.get("gpu", False))),
     params:

@@ -16,6 +16,7 @@ voxelmorph:
   kept_epochs: [3, 6]
   encoder: [8, 8]
   decoder: [8, 8, 8]
+  threads: 2
 evaluation: {bootstrap_samples: 200}
 """
 SUBJECTS = {"P01": "train", "P02": "validation", "P03": "test"}

@@ -1,6 +1,7 @@
 """Label maps: a whole number at each voxel, 0 where there is no structure."""
 
 import numpy as np
+import pandas as pd
 import SimpleITK as sitk
 
 from cohortmorph import UserError
@@ -57,7 +58,7 @@ def dice(fixed, moved):
     if fixed.shape != moved.shape:
         raise ValueError(f"label maps of shapes {fixed.shape} and {moved.shape} cannot be compared voxel by voxel")
     # One pass for all labels: an atlas has a hundred of them.
-    labels, numbers = np.unique(np.concatenate([fixed.ravel(), moved.ravel()]), return_inverse=True)
+    numbers, labels = pd.factorize(np.concatenate([fixed.ravel(), moved.ravel()]), sort=True)
     fixed_numbers, moved_numbers = np.split(numbers, 2)
     fixed_count, moved_count, common = (
         np.bincount(chosen, minlength=len(labels))
