@@ -15,7 +15,8 @@ chosen_files = list(map(str, workflow.overwrite_configfiles))
 config_files = [path for path in map(str, workflow.configfiles) if path not in chosen_files] + chosen_files
 
 try:
-    cohort = cohort_table.load(config, config_files)
+    # A job of a pool reads the same table as the run that sent it, which has looked at the files.
+    cohort = cohort_table.load(config, config_files, files_are_here=not workflow.remote_exec)
 except UserError as error:
     raise WorkflowError(str(error)) from None
 config.update(cohort_table.with_defaults(config))
@@ -32,7 +33,7 @@ FREE = ["initial", *(["harmonized"] if HARMONIZED else []), "affine"]  # they ne
 METHODS = [*FREE, *BASELINES, *LEARNED]
 LABELLED = bool(len(EVALUATED)) and bool((IMAGES.loc[PAIRS["moving"], "labels"] != "").all())
 SELECTED = "results/evaluation/selected_model.json" if LEARNED else []
-SOURCES = [path for path in IMAGES["source"] if not path.startswith("results/phantom/")]
+SHARED_FILES = bool(workflow.storage_settings.shared_fs_usage)  # whether the machines of a pool see this folder
 PHANTOM = bool(IMAGES["source"].str.startswith("results/phantom/").any())
 
 
@@ -112,6 +113,11 @@ def fingerprint_of(column):
     return lambda wildcards: (
         "" if phantom_path(column)(wildcards) else sources.fingerprint(table_cell(column)(wildcards))
     )
+
+
+def fingerprints_of_sources(wildcards):
+    """Return the fingerprints of all images of the user's."""
+    return [sources.fingerprint(path) for path in IMAGES["source"] if not path.startswith("results/phantom/")]
 
 
 def image_file(image_id):

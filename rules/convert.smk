@@ -18,7 +18,7 @@ rule list_series:
     params:
         data_folder=typed_data_folder,
         images=IMAGES[["subject", "image"]].values.tolist(),
-        fingerprints=[sources.fingerprint(path) for path in SOURCES],
+        fingerprints=fingerprints_of_sources,
     script:
         "../scripts/list_series.py"
 
@@ -35,6 +35,7 @@ rule convert_image:
         "results/logs/convert_image/{subject}-{image}.log",
     benchmark:
         "results/benchmarks/convert_image/{subject}-{image}.tsv"
+    localrule: not SHARED_FILES
     conda:
         "../envs/imaging.yaml"
     resources:
@@ -59,6 +60,7 @@ rule convert_labels:
         "results/logs/convert_labels/{subject}-{image}.log",
     benchmark:
         "results/benchmarks/convert_labels/{subject}-{image}.tsv"
+    localrule: not SHARED_FILES
     conda:
         "../envs/imaging.yaml"
     resources:

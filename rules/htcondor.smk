@@ -3,6 +3,6 @@
 
 onstart:
     try:
-        pool.begin(workflow)
+        pool.begin(workflow, IMAGES)
     except UserError as error:
         raise WorkflowError(str(error)) from None

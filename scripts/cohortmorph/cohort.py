@@ -119,7 +119,7 @@ class Cohort:
         ]
 
 
-def load(config, config_files, produced_under="results/"):
+def load(config, config_files, produced_under="results/", files_are_here=True):
     """Check configuration, cohort table and pairs table, and return the cohort.
 
     Parameters
@@ -130,6 +130,9 @@ def load(config, config_files, produced_under="results/"):
         The files it was merged from, the strongest last; used to say in which line a key stands.
     produced_under : str
         The workflow's output folder: paths in its ``phantom/`` are made by the workflow and need not exist.
+    files_are_here : bool
+        Whether the files of the table are looked at. A job on a pool's machine may not see them, and need not: the run
+        that sent it has.
 
     Returns
     -------
@@ -140,7 +143,7 @@ def load(config, config_files, produced_under="results/"):
     UserError
         With all problems at once, one a line, sorted by file and line.
     """
-    check = _Check(config, config_files, produced_under)
+    check = _Check(config, config_files, produced_under, files_are_here)
     check.schema()
     check.settings()
     check.read_images()
@@ -214,8 +217,9 @@ class _Problem:
 class _Check:
     """Collects every problem; each step works on what the steps before it found to be sound."""
 
-    def __init__(self, config, config_files, produced_under):
+    def __init__(self, config, config_files, produced_under, files_are_here):
         self.config = config
+        self.files_are_here = files_are_here
         self.phantom_folder = Path(produced_under, "phantom").as_posix() + "/"
         self.problems = set()
         self.broken = set()  # key paths of the configuration that later steps must not rely on
@@ -406,7 +410,7 @@ class _Check:
                 elif folder is not None or Path(typed).is_absolute():
                     path = Path(folder or ".", typed)
                     self.images.at[row.Index, column] = str(path)
-                    if text := _path_problem(column, path):
+                    if self.files_are_here and (text := _path_problem(column, path)):
                         self.in_row(row, column, f"found {typed!r}, {text}")
 
     def _data_folder(self):
@@ -426,7 +430,7 @@ class _Check:
             for path in self.images[list(PATH_COLUMNS)].to_numpy().ravel()
             if path and not path.startswith(self.phantom_folder) and not Path(path).is_absolute()
         ]
-        if relative and not Path(folder).is_dir():
+        if self.files_are_here and relative and not Path(folder).is_dir():
             self.in_config(("data_folder",), f"found {typed!r}, which is no folder ({folder})")
             return None
         return folder

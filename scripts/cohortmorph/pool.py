@@ -21,6 +21,7 @@ from cohortmorph import UserError
 log = logging.getLogger("snakemake.logging")
 
 FOLDER = "CohortMorphFolder"
+WORKFLOW = ("Snakefile", "rules", "scripts", "config", "envs")  # what every job reads of this folder
 LOCK = Path(".snakemake/cohortmorph.lock")
 RUNS = Path("results/logs/htcondor")  # the profile's htcondor-jobdir
 IDLE, REMOVED, HELD = 1, 3, 5  # HTCondor's JobStatus
@@ -282,6 +283,51 @@ def telling(report_error):
     return report_and_tell
 
 
+def sending(get_files):
+    """Return the plugin's `get_files`, for machines that share no files with this one.
+
+    The workflow's own files go along with every job, its log and benchmark come back. `get_files(job)` returns what is
+    sent, what comes back, and where to (HTCondor's remaps).
+    """
+
+    def get_files_of_workflow(job):
+        sent, returned, remaps = get_files(job)
+        # The plugin (0.3.0) lists a script by its path from the rule file, which is no path from here.
+        sent = [path for path in sent if not Path(path).parts[0] in ("..", *WORKFLOW)] + list(WORKFLOW)
+        for member in job.jobs if job.is_group() else [job]:
+            for path in filter(None, [*member.log, member.benchmark]):
+                returned.append(str(path))
+                remaps.append(f"{path} = {Path.cwd() / path}")
+        return sent, returned, remaps
+
+    return get_files_of_workflow
+
+
+def outside(images):
+    """Say which files of the cohort table cannot be sent with a job, as they lie outside of this folder, or return "".
+
+    Parameters
+    ----------
+    images : DataFrame
+        See :class:`cohortmorph.cohort.Cohort`. Sources are no matter: they are converted here.
+    """
+    found = [
+        f"  subject {row.subject}, image {row.image}, column {column}: {getattr(row, column)}"
+        for row in images.itertuples()
+        for column in ("labels", "landmarks", "mask")
+        if Path(getattr(row, column)).is_absolute() or ".." in Path(getattr(row, column)).parts
+    ]
+    if not found:
+        return ""
+    return "\n".join(
+        [
+            f"{len(found)} files of the cohort table lie outside of {Path.cwd()}. Without a shared file system they are "
+            "sent along with the jobs, by their path from here: copy or link them to this folder, and change the table.",
+            *found,
+        ]
+    )
+
+
 def withdraw(job):
     """Remove what the queue holds of a job that Snakemake is about to submit."""
     from htcondor2 import JobAction, Schedd
@@ -290,12 +336,14 @@ def withdraw(job):
     Schedd().act(JobAction.Remove, named, reason="submitted again")
 
 
-def begin(workflow):
+def begin(workflow, images):
     """Make a run safe, before its first job: one run in this folder, none of its earlier jobs, a fresh event log.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
+    images : DataFrame
+        See :class:`cohortmorph.cohort.Cohort`.
     """
     lock_folder()
     folder = str(Path.cwd())
@@ -313,8 +361,12 @@ def begin(workflow):
             "where `condor_q` works."
         ) from None
     remove_leftovers(schedd, folder)
-    # The plugin (0.3.0) dies or hangs of an event log that exists when it starts: each run gets a folder of its own.
     executor = workflow.scheduler._executor
+    if not workflow.storage_settings.shared_fs_usage:
+        if problem := outside(images):
+            raise UserError(problem)
+        executor._get_files_for_transfer = sending(executor._get_files_for_transfer)
+    # The plugin (0.3.0) dies or hangs of an event log that exists when it starts: each run gets a folder of its own.
     executor.jobDir = str(Path(executor.jobDir) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     Path(executor.jobDir).mkdir(parents=True)
     executor.run_job = patiently(executor.run_job, withdraw)
