@@ -20,6 +20,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 config.update(cohort_table.with_defaults(config))
+workflow.register_envvars(*cohort_table.variables(config))  # the jobs of a pool get these of the environment as well
 
 IMAGES, PAIRS, ALIGNMENTS = cohort.images, cohort.pairs, cohort.alignments
 EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")

@@ -44,6 +44,7 @@ class Pool:
             "CONDOR_CONFIG": str(self.folder / "condor_config"),
             "CONDOR_CPUS": "2",
             "PATCHELF": PATCHELF,
+            "COHORT_OF_TESTS": "/nowhere",
             "PYTHONWARNINGS": "ignore::UserWarning:htcondor2",
         }
 
@@ -164,7 +165,8 @@ def small_project(folder):
     """Return a copy of the project with the small phantom cohort, and few iterations of elastix: speed is the point."""
     project = Project(folder)
     project.write("config/cohort.tsv", table_of(SUBJECTS))
-    project.write("small.yaml", SMALL)
+    # A variable that only the submitting shell has: jobs must get it all the same.
+    project.write("small.yaml", SMALL + "data_folder: ${COHORT_OF_TESTS}\n")
     for path in (project.folder / "config/elastix").glob("*.txt"):
         path.write_text(re.sub(r"\(MaximumNumberOfIterations .*\)", "(MaximumNumberOfIterations 20)", path.read_text()))
     return project

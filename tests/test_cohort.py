@@ -169,7 +169,7 @@ def test_defaults():
     kept = {key: SHIPPED["voxelmorph"][key] for key in ("weights", "epochs", "kept_epochs")}
     before = deepcopy(minimal)
     filled = cohort.with_defaults(minimal | {"voxelmorph": kept, "baselines": {"a": "a.txt", "b": None}})
-    chosen = {"batch_size", "learning_rate", "field_downsampling", "similarity"}  # for the phantom
+    chosen = {"batch_size", "learning_rate", "field_downsampling", "similarity", "threads"}  # for the phantom
     of_phantom = {key: value for key, value in SHIPPED["voxelmorph"].items() if key not in chosen}
     assert filled["voxelmorph"].items() >= of_phantom.items() and not set(SHIPPED["voxelmorph"]) ^ set(
         filled["voxelmorph"]
@@ -277,11 +277,11 @@ CONFIG_MISTAKES = {
     "weight that is no number": ('"1", "2"', '"nan", "2"', ["voxelmorph.weights.0: found 'nan'"]),
     "weight twice": ('"1", "2"', '"1", "1.0"', ["voxelmorph.weights.1: found '1.0', the same number as '1'"]),
     "text for number": (
-        "learning_rate: 0.003",
+        "learning_rate: 0.004",
         "learning_rate: 1e-3",
         ["found '1e-3'; expected a number; write 0.001"],
     ),
-    "not a number": ("learning_rate: 0.003", "learning_rate: .nan", ["found NaN; expected a number"]),
+    "not a number": ("learning_rate: 0.004", "learning_rate: .nan", ["found NaN; expected a number"]),
     "no whole number": ("epochs: 200 ", "epochs: 200.0 ", ["voxelmorph.epochs: found 200.0; expected a whole number"]),
     "kept too late": ("[20, 50, 100, 200]", "[20, 200, 300]", ["kept_epochs.2: found 300; the training has only 200"]),
     "last not kept": ("[20, 50, 100, 200]", "[20, 50]", ["found 20, 50, without the last epoch 200"]),
@@ -787,3 +787,22 @@ def test_check_cohort_writes_the_summary():
     summary = cohort.describe(load_files())
     check_cohort.main(summary=summary, output="results/check_cohort.txt")
     assert Path("results/check_cohort.txt").read_text() == summary
+
+
+def test_a_job_elsewhere_does_not_look_for_files():
+    """A pool's machine without shared files has only the table; whatever else is wrong with it is still told."""
+    rows = write_mr_cohort()
+    for path in Path().glob("H*"):
+        path.unlink()
+    config = mr_config(data_folder="not/here")
+    assert len(problems(cohort.load, config, ["config/config.yaml"])) == 1
+    loaded = cohort.load(config, ["config/config.yaml"], files_are_here=False)
+    assert loaded.images.at["H1-MR", "source"] == "not/here/H1.nii.gz"
+    write_table([*rows, [*rows[1][:-1], "tets"]])
+    with pytest.raises(UserError, match="tets"):
+        cohort.load(config, ["config/config.yaml"], files_are_here=False)
+
+
+def test_variables_of_the_environment_are_named_for_the_jobs():
+    assert cohort.variables(mr_config(data_folder="${DATA}/$USER/x")) == ["DATA", "USER"]
+    assert cohort.variables(SHIPPED) == []

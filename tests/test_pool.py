@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from cohortmorph import UserError, pool
@@ -91,3 +92,43 @@ def test_submission_gives_up_in_the_end():
 
     with pytest.raises(RuntimeError, match="schedd away"):
         pool.patiently(submit, lambda job: None, waits_seconds=(0, 0))("job")
+
+
+class Rule:
+    """A job as the plugin sees it."""
+
+    def __init__(self, log, benchmark, members=()):
+        self.log, self.benchmark, self.jobs = log, benchmark, members
+
+    def is_group(self):
+        return bool(self.jobs)
+
+
+def test_the_workflow_goes_along_and_logs_come_back(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sent = ["Snakefile", "../scripts/prealign.py", "config/config.yaml", "results/images/P01/CT.nii.gz"]
+    members = [Rule(["a.log"], "a.tsv"), Rule(["b.log"], None)]
+    get_files = pool.sending(lambda job: (list(sent), ["affine.tfm"], ["affine.tfm = /there/affine.tfm"]))
+    to, back, remaps = get_files(Rule([], None, members))
+    assert set(to) == {"results/images/P01/CT.nii.gz", "Snakefile", "rules", "scripts", "config", "envs"}
+    assert len(to) == len(set(to))
+    assert back == ["affine.tfm", "a.log", "a.tsv", "b.log"]
+    assert remaps[1:] == [f"{name} = {tmp_path / name}" for name in back[1:]]
+
+
+def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    images = pd.DataFrame(
+        {
+            "subject": ["A01", "A02"],
+            "image": ["CT", "T1"],
+            "source": ["/pacs/1", "/pacs/2"],
+            "labels": ["/data/ct.nii.gz", "labels/t1.nii.gz"],
+            "landmarks": ["", "../t1.fcsv"],
+            "mask": ["", ""],
+        }
+    )
+    said = pool.outside(images)
+    assert "2 files" in said and "subject A01, image CT, column labels: /data/ct.nii.gz" in said
+    assert "subject A02, image T1, column landmarks: ../t1.fcsv" in said and "/pacs" not in said
+    assert pool.outside(images.assign(labels="", landmarks="")) == ""

@@ -23,6 +23,7 @@ from cohortmorph import UserError
 SPLITS = ("train", "validation", "test")
 PATH_COLUMNS = ("source", "labels", "landmarks", "mask")
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
+VARIABLE = re.compile(r"\$\{?(\w+)")  # of the environment, in data_folder
 SCHEMAS = Path(__file__).resolve().parents[2] / "config" / "schemas"
 NEEDS = {"tre": "landmarks", "dice": "labels", "ncc": ""}
 KINDS = {
@@ -168,6 +169,11 @@ def with_defaults(config):
         if isinstance(filled.get(name), dict):
             filled[name] = _without_nulls(filled[name])
     return filled
+
+
+def variables(config):
+    """Return the names of the environment's variables that the configuration uses: every job needs them."""
+    return sorted(set(VARIABLE.findall(config["data_folder"])))
 
 
 def key_paths(schema, before=()):
@@ -419,7 +425,7 @@ class _Check:
             return None
         typed = self.complete["data_folder"]
         folder = str(Path(os.path.expandvars(typed)).expanduser())
-        if unset := re.findall(r"\$\{?(\w+)", folder):
+        if unset := VARIABLE.findall(folder):
             self.in_config(
                 ("data_folder",),
                 f"found {typed!r}, but the environment has no variable {_listed(unset)}; export it first",

@@ -293,7 +293,7 @@ def sending(get_files):
     def get_files_of_workflow(job):
         sent, returned, remaps = get_files(job)
         # The plugin (0.3.0) lists a script by its path from the rule file, which is no path from here.
-        sent = [path for path in sent if not Path(path).parts[0] in ("..", *WORKFLOW)] + list(WORKFLOW)
+        sent = [path for path in sent if Path(path).parts[0] not in ("..", *WORKFLOW)] + list(WORKFLOW)
         for member in job.jobs if job.is_group() else [job]:
             for path in filter(None, [*member.log, member.benchmark]):
                 returned.append(str(path))
@@ -321,8 +321,8 @@ def outside(images):
         return ""
     return "\n".join(
         [
-            f"{len(found)} files of the cohort table lie outside of {Path.cwd()}. Without a shared file system they are "
-            "sent along with the jobs, by their path from here: copy or link them to this folder, and change the table.",
+            f"{len(found)} files of the cohort table lie outside of {Path.cwd()}. Without a shared file system they go "
+            "along with the jobs, by their path from here: copy or link them to this folder, and change the table.",
             *found,
         ]
     )
