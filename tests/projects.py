@@ -44,6 +44,12 @@ class Project:
             else:
                 shutil.copy(source, target)
 
+    def copy(self, folder):
+        """Return a copy of the project with its results."""
+        copied = type(self).__new__(type(self))
+        copied.folder = Path(shutil.copytree(self.folder, folder))
+        return copied
+
     def write(self, name, text):
         """Write a file of the copy."""
         (self.folder / name).write_text(text)

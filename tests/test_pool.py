@@ -132,3 +132,13 @@ def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
     assert "2 files" in said and "subject A01, image CT, column labels: /data/ct.nii.gz" in said
     assert "subject A02, image T1, column landmarks: ../t1.fcsv" in said and "/pacs" not in said
     assert pool.outside(images.assign(labels="", landmarks="")) == ""
+
+
+@pytest.mark.parametrize(("slots", "found"), [([{"TotalSlotGPUs": 2}, {}], True), ([{"TotalSlotGPUs": 0}, {}], False)])
+def test_a_pool_without_gpus_is_told(monkeypatch, caplog, slots, found):
+    monkeypatch.setattr(pool, "machines", lambda collector: slots)
+    monkeypatch.setattr(pool.log, "propagate", True)
+    pool.has_gpus.cache_clear()
+    assert pool.has_gpus() is found
+    assert ("training runs on CPUs" in caplog.text) is not found
+    pool.has_gpus.cache_clear()

@@ -63,12 +63,14 @@ def test_htcondor_received_what_the_rule_asks_for(jobs, finished, rule):
         assert "PATH=" in job["Environment"] and "HOME=" in job["Environment"]
 
 
-def test_training_asks_for_a_gpu_where_the_config_says_so(pool, finished):
+def test_training_asks_for_a_gpu_where_the_config_says_so(pool, finished, tmp_path):
     """The pool pretends to have one; TensorFlow finds none and trains on the CPU."""
-    gpu = ["--configfile", "small.yaml", "--config", "voxelmorph={gpu: true}"]
-    run = Run(finished, pool, *gpu, "--until", "train_voxelmorph", "--forcerun", "train_voxelmorph")
+    project = finished.copy(tmp_path / "cohort")
+    project.write("gpu.yaml", "voxelmorph: {gpu: true}\n")
+    gpu = ["--configfile", "small.yaml", "gpu.yaml"]
+    run = Run(project, pool, *gpu, "--until", "train_voxelmorph", "--forcerun", "train_voxelmorph")
     run.finish()
-    trained = [job for job in pool.history(finished.folder) if rules_of(job) == ["train_voxelmorph"]][-2:]
+    trained = [job for job in pool.history(project.folder) if rules_of(job) == ["train_voxelmorph"]]
     assert [job["RequestGPUs"] for job in trained] == [1, 1]
 
 

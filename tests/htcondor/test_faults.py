@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import signal
 from pathlib import Path
 
@@ -158,10 +157,8 @@ def test_snakemake_killed_while_a_job_waits_and_another_runs(pool, project):
 
 def test_snakemake_killed_during_training_goes_on(pool, finished, tmp_path):
     """Killed by SIGKILL, started again: the old job is gone first, and its successor goes on from the checkpoint."""
-    folder = tmp_path / "cohort"
-    shutil.copytree(finished.folder, folder)
-    project = type(finished).__new__(type(finished))
-    project.folder = folder
+    project = finished.copy(tmp_path / "cohort")
+    folder = project.folder
     project.write("small.yaml", (folder / "small.yaml").read_text().replace("epochs: 6", "epochs: 3000", 1))
     project.write("small.yaml", (folder / "small.yaml").read_text().replace("[3, 6]", "[3, 3000]"))
     history = "results/models/voxelmorph/weight-1/history.tsv"
