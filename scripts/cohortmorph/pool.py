@@ -17,7 +17,7 @@ from pathlib import Path
 
 from cohortmorph import UserError
 
-# Snakemake's own: what is said here stands in the run's log.
+# Snakemake's own: what is said here stands in the run's log. It prints messages as they are, %s and all: use f-strings.
 log = logging.getLogger("snakemake.logging")
 
 FOLDER = "CohortMorphFolder"
@@ -88,7 +88,7 @@ def remove_leftovers(schedd, folder, patience_seconds=300):
     left = own_jobs(schedd, folder)
     if left:
         names = ", ".join(sorted(job_name(job) for job in left))
-        log.warning("Removing %d jobs that an earlier run left in the queue: %s", len(left), names)
+        log.warning(f"Removing {len(left)} jobs that an earlier run left in the queue: {names}")
         schedd.act(
             JobAction.Remove, f'{FOLDER} == "{folder}" && JobStatus != {REMOVED}', reason="left by an earlier run"
         )
