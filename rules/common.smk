@@ -70,6 +70,9 @@ def needs(memory_mb, minutes, disk_mb=2000, gpus=0):
         "allowed_execute_duration": grown(60 * minutes),
         f"classad_{pool.FOLDER}": str(Path.cwd()),
     }
+    if not SHARED_FILES:
+        # HTCondor would send the Python of .venv/ itself, which is nothing without what lies around it.
+        asked["job_wrapper"] = "profiles/htcondor/job.sh"
     return asked | ({"gpu": gpus, "request_gpus": gpus_to_request(gpus)} if gpus else {})
 
 

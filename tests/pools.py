@@ -47,6 +47,7 @@ class Pool:
             "CONDOR_CONFIG": str(self.folder / "condor_config"),
             "CONDOR_CPUS": "2",
             "PATCHELF": PATCHELF,
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
             "COHORT_OF_TESTS": "/nowhere",
             "PYTHONWARNINGS": "ignore::UserWarning:htcondor2",
         }

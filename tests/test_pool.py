@@ -104,14 +104,27 @@ class Rule:
         return bool(self.jobs)
 
 
+class Plugin:
+    """The two methods of the plugin's executor that decide which files are sent."""
+
+    def _add_file_if_transferable(self, path, files, **options):
+        files.append(path)
+        return True
+
+    def _get_files_for_transfer(self, job):
+        sent = []
+        for path in ("Snakefile", "../scripts/prealign.py", "results/images/P01/CT.nii.gz", None):
+            self._add_file_if_transferable(path, sent, expand_wildcards=True)
+        return sent, ["affine.tfm"], ["affine.tfm = /there/affine.tfm"]
+
+
 def test_the_workflow_goes_along_and_logs_come_back(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    sent = ["Snakefile", "../scripts/prealign.py", "config/config.yaml", "results/images/P01/CT.nii.gz"]
+    plugin = Plugin()
+    pool.send_files(plugin)
     members = [Rule(["a.log"], "a.tsv"), Rule(["b.log"], None)]
-    get_files = pool.sending(lambda job: (list(sent), ["affine.tfm"], ["affine.tfm = /there/affine.tfm"]))
-    to, back, remaps = get_files(Rule([], None, members))
-    assert set(to) == {"results/images/P01/CT.nii.gz", "Snakefile", "rules", "scripts", "config", "envs"}
-    assert len(to) == len(set(to))
+    sent, back, remaps = plugin._get_files_for_transfer(Rule([], None, members))
+    assert sent == ["results/images/P01/CT.nii.gz", None, "Snakefile", "rules", "scripts", "config", "envs"]
     assert back == ["affine.tfm", "a.log", "a.tsv", "b.log"]
     assert remaps[1:] == [f"{name} = {tmp_path / name}" for name in back[1:]]
 

@@ -1,3 +1,4 @@
 #!/bin/sh
-# What a job runs where the .venv/ of this folder is not: the Python of its container, or of the machine's PATH.
+# What a job runs on a machine that does not see this folder: Python of its container (/opt/cohortmorph), or of the PATH.
+PATH="/opt/cohortmorph/bin:$PATH"
 exec python -m snakemake "$@"

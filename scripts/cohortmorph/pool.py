@@ -283,24 +283,31 @@ def telling(report_error):
     return report_and_tell
 
 
-def sending(get_files):
-    """Return the plugin's `get_files`, for machines that share no files with this one.
+def send_files(executor):
+    """Have the plugin send the workflow's own files along with every job, and bring its log and benchmark back.
 
-    The workflow's own files go along with every job, its log and benchmark come back. `get_files(job)` returns what is
-    sent, what comes back, and where to (HTCondor's remaps).
+    For machines that share no files with this one.
+
+    Parameters
+    ----------
+    executor : snakemake_executor_plugin_htcondor.Executor
     """
+    add, get_files = executor._add_file_if_transferable, executor._get_files_for_transfer
+
+    def add_other(path, *arguments, **options):
+        # The plugin (0.3.0) lists a script by its path from the rule file, which is no path from here.
+        known = str(path or "").split("/")[0] in ("..", *WORKFLOW)
+        return False if known else add(path, *arguments, **options)
 
     def get_files_of_workflow(job):
         sent, returned, remaps = get_files(job)
-        # The plugin (0.3.0) lists a script by its path from the rule file, which is no path from here.
-        sent = [path for path in sent if Path(path).parts[0] not in ("..", *WORKFLOW)] + list(WORKFLOW)
         for member in job.jobs if job.is_group() else [job]:
             for path in filter(None, [*member.log, member.benchmark]):
                 returned.append(str(path))
                 remaps.append(f"{path} = {Path.cwd() / path}")
-        return sent, returned, remaps
+        return [*sent, *WORKFLOW], returned, remaps
 
-    return get_files_of_workflow
+    executor._add_file_if_transferable, executor._get_files_for_transfer = add_other, get_files_of_workflow
 
 
 def outside(images):
@@ -365,7 +372,7 @@ def begin(workflow, images):
     if not workflow.storage_settings.shared_fs_usage:
         if problem := outside(images):
             raise UserError(problem)
-        executor._get_files_for_transfer = sending(executor._get_files_for_transfer)
+        send_files(executor)
     # The plugin (0.3.0) dies or hangs of an event log that exists when it starts: each run gets a folder of its own.
     executor.jobDir = str(Path(executor.jobDir) / datetime.now().strftime("%Y-%m-%d_%H-%M-%S"))
     Path(executor.jobDir).mkdir(parents=True)

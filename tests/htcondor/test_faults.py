@@ -163,12 +163,13 @@ def test_snakemake_killed_during_training_goes_on(pool, finished, tmp_path):
     history = "results/models/voxelmorph/weight-1/history.tsv"
     state = folder / "results/models/voxelmorph/weight-1/checkpoint.npz"
     before = state.stat().st_mtime_ns
-    first = Run(project, pool, history, "--configfile", "small.yaml", "long.yaml")
+    last = "results/models/voxelmorph/weight-1/epoch-1000.npz"
+    first = Run(project, pool, last, "--configfile", "small.yaml", "long.yaml")
     old = pool.running(folder, "train_voxelmorph")["ClusterId"]
     wait_for(lambda: state.stat().st_mtime_ns > before, 900, "no checkpoint")
     first.kill()
     assert [job["ClusterId"] for job in pool.queue(folder)] == [old], "the job itself goes on"
-    said = Run(project, pool, history, "--configfile", "small.yaml", "long.yaml").finish()
+    said = Run(project, pool, last, "--configfile", "small.yaml", "long.yaml").finish()
     assert "Removing 1 jobs that an earlier run left in the queue: train_voxelmorph (weight=1)" in said
     ended, started = (
         next(job[key] for job in pool.history(folder) if (job["ClusterId"] == old) == is_old)
