@@ -107,6 +107,9 @@ class Rule:
 class Plugin:
     """The two methods of the plugin's executor that decide which files are sent."""
 
+    class workflow:
+        overwrite_configfiles = ("small.yaml", "config/mine.yaml")
+
     def _add_file_if_transferable(self, path, files, **options):
         files.append(path)
         return True
@@ -127,6 +130,8 @@ def test_the_workflow_goes_along_and_logs_come_back(tmp_path, monkeypatch):
     assert sent == ["results/images/P01/CT.nii.gz", None, "Snakefile", "rules", "scripts", "config", "envs"]
     assert back == ["affine.tfm", "a.log", "a.tsv", "b.log"]
     assert remaps[1:] == [f"{name} = {tmp_path / name}" for name in back[1:]]
+    arguments = "-m snakemake --configfiles small.yaml config/mine.yaml --cores 1"
+    assert plugin._prepare_config_files_for_transfer(arguments, []) == (arguments, ["small.yaml"])
 
 
 def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
@@ -141,8 +146,13 @@ def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
             "mask": ["", ""],
         }
     )
-    said = pool.outside(images)
-    assert "2 files" in said and "subject A01, image CT, column labels: /data/ct.nii.gz" in said
+    said = pool.outside(images, ["../mine.yaml", str(tmp_path / "here.yaml")])
+    assert (
+        "3 files" in said
+        and "--configfile ../mine.yaml" in said
+        and "here.yaml" not in said
+        and "subject A01, image CT, column labels: /data/ct.nii.gz" in said
+    )
     assert "subject A02, image T1, column landmarks: ../t1.fcsv" in said and "/pacs" not in said
     assert pool.outside(images.assign(labels="", landmarks="")) == ""
 

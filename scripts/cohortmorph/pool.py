@@ -284,7 +284,7 @@ def telling(report_error):
 
 
 def send_files(executor):
-    """Have the plugin send the workflow's own files along with every job, and bring its log and benchmark back.
+    """Have the plugin send the workflow's and the chosen configuration files along, and bring log and benchmark back.
 
     For machines that share no files with this one.
 
@@ -307,18 +307,27 @@ def send_files(executor):
                 remaps.append(f"{path} = {Path.cwd() / path}")
         return [*sent, *WORKFLOW], returned, remaps
 
+    def get_config_files(job_args, shared_prefixes):
+        # The plugin's own would name config/config.yaml last, where it wins over every --configfile.
+        chosen = [os.path.relpath(path) for path in executor.workflow.overwrite_configfiles]
+        return job_args, [path for path in chosen if path.split("/")[0] not in WORKFLOW]
+
     executor._add_file_if_transferable, executor._get_files_for_transfer = add_other, get_files_of_workflow
+    executor._prepare_config_files_for_transfer = get_config_files
 
 
-def outside(images):
-    """Say which files of the cohort table cannot be sent with a job, as they lie outside of this folder, or return "".
+def outside(images, config_files=()):
+    """Say which files cannot be sent with a job, as they lie outside of this folder, or return "".
 
     Parameters
     ----------
     images : DataFrame
         See :class:`cohortmorph.cohort.Cohort`. Sources are no matter: they are converted here.
+    config_files : sequence of path
+        Those of --configfile.
     """
-    found = [
+    found = [f"  --configfile {path}" for path in config_files if os.path.relpath(path).startswith("..")]
+    found += [
         f"  subject {row.subject}, image {row.image}, column {column}: {getattr(row, column)}"
         for row in images.itertuples()
         for column in ("labels", "landmarks", "mask")
@@ -328,8 +337,8 @@ def outside(images):
         return ""
     return "\n".join(
         [
-            f"{len(found)} files of the cohort table lie outside of {Path.cwd()}. Without a shared file system they go "
-            "along with the jobs, by their path from here: copy or link them to this folder, and change the table.",
+            f"{len(found)} files lie outside of {Path.cwd()}. Without a shared file system they go along with jobs, by "
+            "their path from here: copy or link them to this folder, and give their new paths.",
             *found,
         ]
     )
@@ -370,7 +379,7 @@ def begin(workflow, images):
     remove_leftovers(schedd, folder)
     executor = workflow.scheduler._executor
     if not workflow.storage_settings.shared_fs_usage:
-        if problem := outside(images):
+        if problem := outside(images, workflow.overwrite_configfiles):
             raise UserError(problem)
         send_files(executor)
     # The plugin (0.3.0) dies or hangs of an event log that exists when it starts: each run gets a folder of its own.
