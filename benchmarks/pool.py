@@ -94,7 +94,7 @@ def main():
     chosen = parser.parse_args()
     folder = Path(chosen.folder or tempfile.mkdtemp(prefix="cohort-"))
     project = Project(folder)
-    splits = ["train", "train", "train", "validation", "test"]
+    splits = ["train"] * 8 + ["validation", "test"]
     subjects = {f"P{n:03d}": splits[n % len(splits)] for n in range(1, chosen.subjects + 1)}
     project.write("config/cohort.tsv", table_of(subjects))
     project.write("run.yaml", SMALL if chosen.small else "{}\n")

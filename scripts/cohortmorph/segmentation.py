@@ -186,6 +186,8 @@ def _inside(polygon, size):
 def _read_segments(dataset, grid, wanted, name):
     """Return the wanted segments of a SEG (binary, fractional from one half on, or label map), and how many others."""
     called = {int(one.SegmentNumber): one.SegmentLabel for one in dataset.SegmentSequence}
+    # Frame by frame: highdicom (0.28) makes a volume of the frames that there are, so that a segment on slices 2 and 5
+    # alone, in a file without SpacingBetweenSlices, becomes one of slices three times as far apart.
     kind = dataset.get("SegmentationType", "BINARY")
     frames = dataset.pixel_array.reshape(-1, dataset.Rows, dataset.Columns)
     half = 0.5 * float(dataset.get("MaximumFractionalValue", 1)) if kind == "FRACTIONAL" else 0.5
