@@ -10,12 +10,11 @@ endif
 RUN := $(UV) run --frozen --no-sync
 export PYTHONWARNINGS := ignore::UserWarning:htcondor2
 
-.PHONY: help setup demo test test-pool lint view clean
+.PHONY: help setup demo test lint view clean
 
 help:
 	@echo "make demo   register the embedded phantom cohort, end to end, and say which files to open"
-	@echo "make test   run all tests but those on a pool"
-	@echo "make test-pool   run the tests on a private HTCondor pool (Debian's packages; not proven to the end yet)"
+	@echo "make test   run all tests, some on a private HTCondor pool of their own (unpacked, not installed, from Debian's packages)"
 	@echo "make lint   check the style of Python and Snakemake files"
 	@echo "make view   open the report"
 	@echo "make clean  remove the environment and caches; results stay"
@@ -40,11 +39,9 @@ demo: setup
 	@echo "  results/figures/pairs/                 every pair before and after"
 	@echo "Your own cohort: edit config/cohort.tsv and config/config.yaml (config/README.md explains both)."
 
+# Two at a time: the tests on a pool mostly wait for it.
 test: setup
-	$(RUN) pytest -m "not pool" --durations=10
-
-test-pool: setup
-	$(RUN) pytest -m pool --durations=10
+	$(RUN) pytest -n 2 --dist loadgroup --durations=15
 
 lint: setup
 	$(RUN) ruff check .

@@ -40,6 +40,7 @@ class Pool:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         self.prefix, self.folder = Path(prefix), Path(folder)
+        os.environ["COHORT_OF_TESTS"] = "/nowhere"  # see small_project
         self.environment = os.environ | {
             "CONDOR_PREFIX": str(prefix),
             "CONDOR_POOL": str(folder),
@@ -48,7 +49,6 @@ class Pool:
             "CONDOR_CPUS": "2",
             "PATCHELF": PATCHELF,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
-            "COHORT_OF_TESTS": "/nowhere",
             "PYTHONWARNINGS": "ignore::UserWarning:htcondor2",
         }
 
@@ -168,7 +168,7 @@ def small_project(folder):
     """Return a copy of the project with the small phantom cohort, and few iterations of elastix: speed is the point."""
     project = Project(folder)
     project.write("config/cohort.tsv", table_of(SUBJECTS))
-    # A variable that only the submitting shell has: jobs must get it all the same.
+    # A variable of the submitting shell: HTCondor starts jobs with an empty environment, and they need it all the same.
     project.write("small.yaml", SMALL + "data_folder: ${COHORT_OF_TESTS}\n")
     for path in (project.folder / "config/elastix").glob("*.txt"):
         path.write_text(re.sub(r"\(MaximumNumberOfIterations .*\)", "(MaximumNumberOfIterations 20)", path.read_text()))
