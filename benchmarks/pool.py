@@ -93,6 +93,7 @@ def main():
     parser.add_argument("--factor", type=float, default=10.0, help="how much longer science takes on real images")
     chosen = parser.parse_args()
     folder = Path(chosen.folder or tempfile.mkdtemp(prefix="cohort-"))
+    folder.mkdir(parents=True, exist_ok=True)
     project = Project(folder)
     splits = ["train"] * 8 + ["validation", "test"]
     subjects = {f"P{n:03d}": splits[n % len(splits)] for n in range(1, chosen.subjects + 1)}
