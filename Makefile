@@ -10,7 +10,7 @@ endif
 RUN := $(UV) run --frozen --no-sync
 export PYTHONWARNINGS := ignore::UserWarning:htcondor2
 
-.PHONY: help setup demo test lint view clean
+.PHONY: help setup demo test test-here test-pool lint view clean
 
 help:
 	@echo "make demo   register the embedded phantom cohort, end to end, and say which files to open"
@@ -39,9 +39,15 @@ demo: setup
 	@echo "  results/figures/pairs/                 every pair before and after"
 	@echo "Your own cohort: edit config/cohort.tsv and config/config.yaml (config/README.md explains both)."
 
-# Two at a time: the tests on a pool mostly wait for it.
+# Side by side: the tests on a pool mostly wait for it. What they say comes when they have ended.
 test: setup
-	$(RUN) pytest -n 2 --dist loadgroup --durations=15
+	@$(MAKE) --no-print-directory -j 2 test-here test-pool
+
+test-here: setup
+	$(RUN) pytest -m "not pool" --durations=10
+
+test-pool: setup
+	@said=$$(mktemp); $(RUN) pytest -m pool --durations=10 > $$said 2>&1; code=$$?; cat $$said; rm $$said; exit $$code
 
 lint: setup
 	$(RUN) ruff check .
