@@ -1,44 +1,19 @@
 """A whole run over a cohort whose DICOM is full of a patient's name: nothing that the run leaves holds it."""
 
 import re
-import shutil
 
 import pydicom
 import pytest
-from test_privacy import BIRTH_DATE, CANARY, UID_ROOT, leaks, plant_folder
-
-from cohortmorph import phantom
+from hospitals import SETTINGS, hospital_project, left
+from test_privacy import BIRTH_DATE, CANARY, UID_ROOT
 
 pytestmark = [pytest.mark.workflow, pytest.mark.filterwarnings("ignore::UserWarning")]
-SETTINGS = """
-data_folder: pacs
-voxelmorph: null
-baselines: {bspline-1r: null, bspline-3r: null}
-evaluation: {bootstrap_samples: 200}
-"""
 
 
 @pytest.fixture
 def hospital(project, tmp_path_factory):
-    """The small cohort as a hospital would give it: folders, files and tags named after the patients."""
-    made = tmp_path_factory.mktemp("phantom")
-    phantom.write_subject("P01", made, seed=1, spacing_mm=4.0, slab_mm=32, deformation_mm=4.0)
-    rows = ["subject\timage\tmodality\tsource\tlandmarks\tsplit"]
-    for image in ("CT", "T1", "T2"):
-        folder = project.folder / "pacs" / f"{CANARY}^Jane" / image
-        shutil.copytree(made / image, folder)
-        plant_folder(folder)
-        shutil.copy(made / f"{image}_landmarks.tsv", project.folder / f"pacs/{image}.tsv")
-        rows.append(f"P01\t{image}\t{image}\t{CANARY}^Jane/{image}\t{image}.tsv\ttest")
-    project.write("config/cohort.tsv", "\n".join(rows) + "\n")
-    project.write("hospital.yaml", SETTINGS)
-    return project
-
-
-def left(project):
-    """What a run leaves: everything but the hospital's folder and the table that the user wrote."""
-    ours = [project.folder / "pacs", project.folder / "config/cohort.tsv"]
-    return [path for path in leaks(project.folder) if not any(path.is_relative_to(one) for one in ours)]
+    """The cohort of a hospital."""
+    return hospital_project(project, tmp_path_factory.mktemp("phantom"))
 
 
 def test_a_run_leaves_no_identity(hospital):
