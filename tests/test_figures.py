@@ -74,6 +74,7 @@ def histories(epochs=30):
     for weight in WEIGHTS:
         table = pd.DataFrame({"epoch": epoch, "similarity": -0.5 + 1 / epoch, "penalty": 0.01 * epoch / float(weight)})
         table["loss"] = table.similarity + float(weight) * table.penalty
+        table["label_loss"] = 0.0
         for part in ("loss", "similarity", "penalty"):
             table[f"validation_{part}"] = table[part].where(epoch % 10 == 0)
         tables[weight] = table.assign(seconds=0.1)
@@ -315,6 +316,15 @@ def test_training_shows_every_weight_and_its_validation():
     bare = {weight: table.assign(validation_loss=np.nan, validation_similarity=np.nan, validation_penalty=np.nan)
             for weight, table in histories().items()}  # fmt: skip
     assert "validation" not in [text.get_text() for text in figures.training(bare).legends[0].get_texts()]
+
+
+def test_a_training_with_labels_shows_their_part():
+    assert len(figures.training(histories()).axes) == 3
+    tables = {weight: table.assign(label_loss=1 / table.epoch) for weight, table in histories().items()}
+    axes = figures.training(tables).axes
+    assert len(axes) == 4 and "Label loss" in axes[3].get_title(loc="left")
+    np.testing.assert_allclose(axes[3].lines[2].get_ydata(), tables["10"].label_loss)
+    assert len(axes[3].lines) == len(WEIGHTS), "validation has no labels"
 
 
 def test_a_method_and_a_weight_have_one_colour_everywhere():
