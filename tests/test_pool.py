@@ -155,6 +155,7 @@ def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
     )
     assert "subject A02, image T1, column landmarks: ../t1.fcsv" in said and "/pacs" not in said
     assert pool.outside(images.assign(labels="", landmarks="")) == ""
+    assert pool.outside(images.assign(labels="/pacs/Doe/rtstruct.dcm", landmarks="")) == "", "converted here"
 
 
 @pytest.mark.parametrize(("slots", "found"), [([{"TotalSlotGPUs": 2}, {}], True), ([{"TotalSlotGPUs": 0}, {}], False)])

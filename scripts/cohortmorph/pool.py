@@ -15,7 +15,7 @@ import time
 from datetime import datetime
 from pathlib import Path
 
-from cohortmorph import UserError
+from cohortmorph import UserError, sources
 
 # Snakemake's own: what is said here stands in the run's log. It prints messages as they are, %s and all: use f-strings.
 log = logging.getLogger("snakemake.logging")
@@ -322,7 +322,8 @@ def outside(images, config_files=()):
     Parameters
     ----------
     images : DataFrame
-        See :class:`cohortmorph.cohort.Cohort`. Sources are no matter: they are converted here.
+        See :class:`cohortmorph.cohort.Cohort`. Sources and structures from the clinic are no matter: they
+        are converted here.
     config_files : sequence of path
         Those of --configfile.
     """
@@ -331,7 +332,8 @@ def outside(images, config_files=()):
         f"  subject {row.subject}, image {row.image}, column {column}: {getattr(row, column)}"
         for row in images.itertuples()
         for column in ("labels", "landmarks", "mask")
-        if Path(getattr(row, column)).is_absolute() or ".." in Path(getattr(row, column)).parts
+        if not sources.is_segmentation(getattr(row, column))
+        and (Path(getattr(row, column)).is_absolute() or ".." in Path(getattr(row, column)).parts)
     ]
     if not found:
         return ""
