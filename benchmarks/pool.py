@@ -84,6 +84,10 @@ def _training_cores(folder):
     return json.loads(next((folder / "results/models/voxelmorph").glob("*/training.json")).read_text())["threads"]
 
 
+def _plain(job):
+    return {name: job[name] for name in ("ClusterId", "RemoteWallClockTime", "RequestCpus", "Args")}
+
+
 def main():
     """Run and measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -110,7 +114,9 @@ def main():
             Run(project, pool, "--configfile", "run.yaml").finish(6 * 3600)
             minutes = (time.perf_counter() - started) / 60
             print(f"{chosen.subjects} subjects in {minutes:.1f} min; load {os.getloadavg()[0]:.1f}")
-            measure(folder, pool.history(folder), loading, chosen.factor)
+            jobs = pool.history(folder)
+            (folder / "history.json").write_text(json.dumps([_plain(job) for job in jobs]))
+            measure(folder, jobs, loading, chosen.factor)
         finally:
             pool.script("stop")
 
