@@ -22,7 +22,7 @@ except UserError as error:
 config.update(cohort_table.with_defaults(config))
 workflow.register_envvars(*cohort_table.variables(config))  # the jobs of a pool get these of the environment as well
 
-IMAGES, PAIRS, ALIGNMENTS = cohort.images, cohort.pairs, cohort.alignments
+IMAGES, PAIRS, ALIGNMENTS = cohort.images, cohort.pairs, cohort.alignments  # look rows up by cohort.image and .pair
 EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")
 
 VOXELMORPH = config["voxelmorph"] or {"weights": [], "kept_epochs": [], "encoder": [], "dimensions": 3}
@@ -86,7 +86,7 @@ def gpus_to_request(number):
 
 def table_cell(column):
     """Return a params function: the cell of this column for the image {subject}-{image}."""
-    return lambda wildcards: IMAGES.at[f"{wildcards.subject}-{wildcards.image}", column]
+    return lambda wildcards: cohort.image(f"{wildcards.subject}-{wildcards.image}")[column]
 
 
 def typed_data_folder(wildcards):
@@ -96,7 +96,7 @@ def typed_data_folder(wildcards):
 
 def table_file(image_id, column):
     """Return the file in this column of an image, or nothing; structures from the clinic are converted first."""
-    cell = IMAGES.at[image_id, column]
+    cell = cohort.image(image_id)[column]
     if column == "labels" and sources.is_segmentation(cell):
         return image_file(image_id).replace(".nii.gz", "_labels.nii.gz")
     return cell or []
@@ -126,7 +126,7 @@ def fingerprints_of_sources(wildcards):
 
 def image_file(image_id):
     """Return the converted image."""
-    return f"results/images/{IMAGES.at[image_id, 'subject']}/{IMAGES.at[image_id, 'image']}.nii.gz"
+    return f"results/images/{cohort.image(image_id)['subject']}/{cohort.image(image_id)['image']}.nii.gz"
 
 
 def images_of_subject(wildcards):
@@ -141,7 +141,7 @@ def image_names(wildcards):
 
 def intensity_of(image_id):
     """Return how the intensities of this image are prepared."""
-    return config["intensity"][IMAGES.at[image_id, "modality"]]
+    return config["intensity"][cohort.image(image_id)["modality"]]
 
 
 def intensities_of_subject(wildcards):
@@ -152,35 +152,30 @@ def intensities_of_subject(wildcards):
 # Pairs. An alignment is a pair as well: an image and the frame that the network sees it in.
 
 
-def pair_row(wildcards):
-    """Return the row of a pair or alignment."""
-    return (PAIRS if wildcards.pair in PAIRS.index else ALIGNMENTS).loc[wildcards.pair]
-
-
 def of_pair(role, value=image_file):
     """Return an input or params function: `value` of the pair's image in this role (fixed, moving or frame)."""
-    return lambda wildcards: value(pair_row(wildcards)[role])
+    return lambda wildcards: value(cohort.pair(wildcards.pair)[role])
 
 
 def cell_of_pair(role, column):
     """Return an input function: the file in this column for the pair's image in this role, or nothing."""
-    return lambda wildcards: table_file(pair_row(wildcards)[role], column)
+    return lambda wildcards: table_file(cohort.pair(wildcards.pair)[role], column)
 
 
 def split_of_pair(wildcards):
     """Return the split of a pair."""
-    return pair_row(wildcards)["split"]
+    return cohort.pair(wildcards.pair)["split"]
 
 
 def within_subject(wildcards):
     """Say whether harmonizing makes the images of this pair comparable."""
-    subjects = {IMAGES.at[pair_row(wildcards)[role], "subject"] for role in ("fixed", "moving")}
+    subjects = {cohort.image(cohort.pair(wildcards.pair)[role])["subject"] for role in ("fixed", "moving")}
     return HARMONIZED and len(subjects) == 1
 
 
 def harmonized_folder(wildcards):
     """Return the folder of the harmonized subject of a pair, or nothing."""
-    subject = IMAGES.at[pair_row(wildcards)["fixed"], "subject"]
+    subject = cohort.image(cohort.pair(wildcards.pair)["fixed"])["subject"]
     return f"results/harmonized/{subject}" if within_subject(wildcards) else []
 
 
@@ -188,15 +183,15 @@ def harmonizing_transforms(wildcards):
     """Return the transform files (fixed image's, moving image's) from the harmonized world, or nothing."""
     if not within_subject(wildcards):
         return []
-    roles = [pair_row(wildcards)[role] for role in ("fixed", "moving")]
-    return [f"results/harmonized/{IMAGES.at[id, 'subject']}/{IMAGES.at[id, 'image']}.tfm" for id in roles]
+    roles = [cohort.pair(wildcards.pair)[role] for role in ("fixed", "moving")]
+    return [f"results/harmonized/{cohort.image(id)['subject']}/{cohort.image(id)['image']}.tfm" for id in roles]
 
 
 def to_frame(role, file):
     """Return an input function: a file of the alignment of the pair's image in this role to the pair's frame."""
 
     def path(wildcards):
-        row = pair_row(wildcards)
+        row = cohort.pair(wildcards.pair)
         return f"results/pairs/{row[role]}_to_{row['frame']}/{file}"
 
     return path
@@ -205,7 +200,9 @@ def to_frame(role, file):
 def composed_from(role, file):
     """Return an input function as `to_frame`, or nothing where the image is its own frame."""
     path = to_frame(role, file)
-    return lambda wildcards: [] if pair_row(wildcards)["fixed"] == pair_row(wildcards)["moving"] else path(wildcards)
+    return lambda wildcards: (
+        [] if cohort.pair(wildcards.pair)["fixed"] == cohort.pair(wildcards.pair)["moving"] else path(wildcards)
+    )
 
 
 # Networks
@@ -244,8 +241,10 @@ TRAINING = network_settings(
 )
 
 
+# Of a fixed length: Snakemake compiles and compares these for every file of every job, and lists of all ids made the dry
+# run of 400 subjects twice as long. What fits, but is not in the cohort, is refused where its row is looked up.
 wildcard_constraints:
-    subject=one_of(cohort.subjects),
-    image=one_of(IMAGES["image"].unique()),
-    pair=one_of([*PAIRS.index, *ALIGNMENTS.index]),
+    subject="[A-Za-z0-9]+",
+    image="[A-Za-z0-9]+",
+    pair="[A-Za-z0-9]+-[A-Za-z0-9]+_to_[A-Za-z0-9]+-[A-Za-z0-9]+",
     weight=one_of(VOXELMORPH["weights"]),

@@ -806,3 +806,17 @@ def test_a_job_elsewhere_does_not_look_for_files():
 def test_variables_of_the_environment_are_named_for_the_jobs():
     assert cohort.variables(mr_config(data_folder="${DATA}/$USER/x")) == ["DATA", "USER"]
     assert cohort.variables(SHIPPED) == []
+
+
+def test_an_id_that_the_cohort_does_not_have_is_named():
+    write_mr_cohort()
+    known = load(mr_config())
+    assert known.image("H2-MR")["subject"] == "H2" and known.images_of("H1") == ["MR"]
+    assert known.pair("H5-MR_to_H4-MR")["split"] == "validation" and known.pair("H2-MR_to_H1-MR")["frame"] == "H1-MR"
+    for look, id, words in [
+        (known.image, "H9-MR", "no image H9-MR; it has 8: H1-MR, H2-MR, H3-MR"),
+        (known.pair, "H9-MR_to_H1-MR", "no pair H9-MR_to_H1-MR"),
+        (known.images_of, "H9", "no subject H9"),
+    ]:
+        with pytest.raises(UserError, match=words):
+            look(id)
