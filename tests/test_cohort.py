@@ -810,7 +810,7 @@ def test_variables_of_the_environment_are_named_for_the_jobs():
 
 def test_an_id_that_the_cohort_does_not_have_is_named():
     write_mr_cohort()
-    known = load(mr_config())
+    known = cohort.load(mr_config(), ["config/config.yaml"])
     assert known.image("H2-MR")["subject"] == "H2" and known.images_of("H1") == ["MR"]
     assert known.pair("H5-MR_to_H4-MR")["split"] == "validation" and known.pair("H2-MR_to_H1-MR")["frame"] == "H1-MR"
     for look, id, words in [
