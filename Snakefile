@@ -19,6 +19,7 @@ include: "rules/register.smk"
 include: "rules/baselines.smk"
 include: "rules/evaluate.smk"
 include: "rules/report.smk"
+include: "rules/experiments.smk"
 include: "rules/htcondor.smk"
 
 

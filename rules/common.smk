@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from cohortmorph import UserError, cohort as cohort_table, pool, sources
+from cohortmorph import UserError, cohort as cohort_table, pool, sources, tools
 
 # Snakemake lists a --configfile first, though it is the one that wins.
 chosen_files = list(map(str, workflow.overwrite_configfiles))
@@ -16,7 +16,12 @@ config_files = [path for path in map(str, workflow.configfiles) if path not in c
 
 try:
     # A job of a pool reads the same table as the run that sent it, which has looked at the files.
-    cohort = cohort_table.load(config, config_files, files_are_here=not workflow.remote_exec)
+    cohort = cohort_table.load(
+        config,
+        config_files,
+        files_are_here=not workflow.remote_exec,
+        tools_are_here=not workflow.remote_exec and not workflow.deployment_settings.deployment_method,
+    )
 except UserError as error:
     raise WorkflowError(str(error)) from None
 config.update(cohort_table.with_defaults(config))
@@ -28,7 +33,20 @@ EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")
 VOXELMORPH = config["voxelmorph"] or {"weights": [], "kept_epochs": [], "encoder": [], "dimensions": 3}
 NETWORKS = [(weight, epoch) for weight in VOXELMORPH["weights"] for epoch in VOXELMORPH["kept_epochs"]]
 LEARNED = [f"voxelmorph_weight-{weight}_epoch-{epoch}" for weight, epoch in NETWORKS]
-BASELINES = list(config["baselines"])
+# Methods whose tool is missing are left out where the config says so; the report names them.
+SKIPPED = [
+    method
+    for method, chosen in config["baselines"].items()
+    if chosen["missing"] == "skip"
+    and not workflow.deployment_settings.deployment_method
+    and not tools.find(chosen["tool"])
+]
+PARAMETER_FILES = [
+    file
+    for chosen in (config["prealign"], *config["baselines"].values())
+    for file in cohort_table.parameter_files(chosen)
+]
+BASELINES = [method for method in config["baselines"] if method not in SKIPPED]
 HARMONIZED = config["harmonize"]["enabled"]
 FREE = ["initial", *(["harmonized"] if HARMONIZED else []), "affine"]  # they need no registration of their own
 METHODS = [*FREE, *BASELINES, *LEARNED]
@@ -102,12 +120,15 @@ def table_file(image_id, column):
     return cell or []
 
 
-def phantom_path(column):
+MADE_HERE = ("results/phantom/", "results/synthetic/")
+
+
+def made_path(column):
     """Return an input function: the path in this column if the workflow makes the file itself, or nothing."""
 
     def path(wildcards):
         cell = table_cell(column)(wildcards)
-        return cell if cell.startswith("results/phantom/") else []
+        return cell if cell.startswith(MADE_HERE) else []
 
     return path
 
@@ -115,13 +136,13 @@ def phantom_path(column):
 def fingerprint_of(column):
     """Return a params function: the fingerprint of a file of the user's, "" for a file of the workflow's own."""
     return lambda wildcards: (
-        "" if phantom_path(column)(wildcards) else sources.fingerprint(table_cell(column)(wildcards))
+        "" if made_path(column)(wildcards) else sources.fingerprint(table_cell(column)(wildcards))
     )
 
 
 def fingerprints_of_sources(wildcards):
     """Return the fingerprints of all images of the user's."""
-    return [sources.fingerprint(path) for path in IMAGES["source"] if not path.startswith("results/phantom/")]
+    return [sources.fingerprint(path) for path in IMAGES["source"] if not path.startswith(MADE_HERE)]
 
 
 def image_file(image_id):
@@ -152,6 +173,37 @@ def intensities_of_subject(wildcards):
 # Pairs. An alignment is a pair as well: an image and the frame that the network sees it in.
 
 
+def methods_of(tool):
+    """Return the classical methods of a tool."""
+    return [method for method in BASELINES if config["baselines"][method]["tool"] == tool]
+
+
+def parameter_files_of(tool):
+    """Return the parameter files of all methods of a tool."""
+    return [file for method in methods_of(tool) for file in cohort_table.parameter_files(config["baselines"][method])]
+
+
+def displacements_of(tool):
+    """Return the displacements that a tool's methods give for a pair."""
+    return expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=methods_of(tool))
+
+
+def registrations_of(tool):
+    """Return what is written down of these registrations."""
+    return expand("results/pairs/{{pair}}/{method}/registration.json", method=methods_of(tool))
+
+
+def settings_of(tool):
+    """Return the settings of a tool's methods, in their order."""
+    chosen = [config["baselines"][method] for method in methods_of(tool)]
+    return [{"parameters": cohort_table.parameter_files(one), "start": one["start"]} for one in chosen]
+
+
+def models_of(tool):
+    """Return the transforms that a tool's methods fit to points, in their order."""
+    return [config["baselines"][method]["model"] for method in methods_of(tool)]
+
+
 def of_pair(role, value=image_file):
     """Return an input or params function: `value` of the pair's image in this role (fixed, moving or frame)."""
     return lambda wildcards: value(cohort.pair(wildcards.pair)[role])
@@ -160,6 +212,22 @@ def of_pair(role, value=image_file):
 def cell_of_pair(role, column):
     """Return an input function: the file in this column for the pair's image in this role, or nothing."""
     return lambda wildcards: table_file(cohort.pair(wildcards.pair)[role], column)
+
+
+def reverse_displacements(wildcards):
+    """Return every method's displacement of the pair with its images exchanged, if that is a pair too, or nothing."""
+    row = cohort.pair(wildcards.pair)
+    reverse = PAIRS.index[(PAIRS["fixed"] == row["moving"]) & (PAIRS["moving"] == row["fixed"])]
+    return expand("results/pairs/{pair}/{method}/displacement.nii.gz", pair=reverse, method=METHODS)
+
+
+def true_displacement(wildcards):
+    """Return the known displacement of a pair (mm, LPS, fixed grid), or nothing: a phantom's from its CT to T1 or T2."""
+    fixed, moving = (Path(cohort.image(cohort.pair(wildcards.pair)[role])["source"]) for role in ("fixed", "moving"))
+    planted = fixed.parts[:2] == ("results", "phantom") and moving.parent == fixed.parent and fixed.name == "CT"
+    if fixed.parts[:2] == ("results", "synthetic") and moving == fixed.with_name("moving.nii.gz"):
+        return str(fixed.with_name("truth.nii.gz"))
+    return str(fixed.parent / f"truth_{moving.name}_to_CT.nii.gz") if planted and moving.name in ("T1", "T2") else []
 
 
 def split_of_pair(wildcards):
@@ -203,6 +271,37 @@ def composed_from(role, file):
     return lambda wildcards: (
         [] if cohort.pair(wildcards.pair)["fixed"] == cohort.pair(wildcards.pair)["moving"] else path(wildcards)
     )
+
+
+# Experiments
+
+
+def synthetic_base(wildcards):
+    """Return the real image that a synthetic subject is made of."""
+    return image_file(synthetic_subject(wildcards)["image"])
+
+
+def synthetic_mask(wildcards):
+    """Return the mask of that image, or nothing."""
+    return table_file(synthetic_subject(wildcards)["image"], "mask")
+
+
+def synthetic_field(wildcards):
+    """Return the kind of displacement of a synthetic subject."""
+    return synthetic_subject(wildcards)["field"]
+
+
+def synthetic_subject(wildcards):
+    """Return the entry of a synthetic subject in the configuration."""
+    if wildcards.subject not in config["synthetic"]:
+        raise UserError(f"`synthetic` in the configuration does not have subject {wildcards.subject}.")
+    return config["synthetic"][wildcards.subject]
+
+
+def landmarks_of_test_pairs(role):
+    """Return the landmark files of this image of all test pairs that have landmarks."""
+    images = PAIRS.loc[cohort.pairs_in("test"), role]
+    return [IMAGES.at[image, "landmarks"] for image in images if IMAGES.at[image, "landmarks"]]
 
 
 # Networks

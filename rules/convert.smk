@@ -27,7 +27,7 @@ rule convert_image:
     """Convert a DICOM series or an image file to NIfTI, with a sidecar of geometry and acquisition, without identity."""
     input:
         table=ancient(config["cohort"]),
-        made=phantom_path("source"),
+        made=made_path("source"),
     output:
         image="results/images/{subject}/{image}.nii.gz",
         sidecar="results/images/{subject}/{image}.json",

@@ -23,7 +23,7 @@ rule warp_pair:
 
 
 rule measure_pair:
-    """Measure TRE (mm), Dice, NCC, Jacobian and run time of every method on a pair."""
+    """Measure TRE and surfaces (mm), Dice, NCC, Jacobian, inverse consistency and run time of every method on a pair."""
     input:
         fixed=of_pair("fixed"),
         moving=of_pair("moving"),
@@ -35,6 +35,8 @@ rule measure_pair:
         affine="results/pairs/{pair}/affine.tfm",
         displacements=expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=METHODS),
         registrations=expand("results/pairs/{{pair}}/{method}/registration.json", method=METHODS),
+        reverse_displacements=reverse_displacements,
+        true_displacement=true_displacement,
     output:
         "results/pairs/{pair}/metrics.tsv",
     log:
@@ -50,6 +52,7 @@ rule measure_pair:
         split=split_of_pair,
         methods=METHODS,
         near_landmarks_mm=config["evaluation"]["near_landmarks_mm"],
+        surface_tolerance_mm=config["evaluation"]["surface_tolerance_mm"],
         fixed_intensity=of_pair("fixed", intensity_of),
         moving_intensity=of_pair("moving", intensity_of),
     script:
@@ -57,12 +60,14 @@ rule measure_pair:
 
 
 rule collect_metrics:
-    """Join the tables of all pairs, and summarize them with bootstrap intervals over the pairs."""
+    """Join the tables of all pairs, summarize them with bootstrap intervals over the subjects, list what failed."""
     input:
         tables=expand("results/pairs/{pair}/metrics.tsv", pair=EVALUATED),
+        registrations=expand("results/pairs/{pair}/{method}/registration.json", pair=EVALUATED, method=METHODS),
     output:
         metrics="results/evaluation/metrics.tsv",
         summary="results/evaluation/summary.tsv",
+        failures="results/evaluation/failures.tsv",
     log:
         "results/logs/collect_metrics.log",
     benchmark:
@@ -96,3 +101,26 @@ rule select_model:
         settings=config["evaluation"]["selection"],
     script:
         "../scripts/select_model.py"
+
+
+rule compare_methods:
+    """Test the methods against each other on the test pairs, a value a subject, and rank them over the metrics."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        selected=SELECTED,
+    output:
+        comparison="results/evaluation/comparison.tsv",
+        ranking="results/evaluation/ranking.tsv",
+    log:
+        "results/logs/compare_methods.log",
+    benchmark:
+        "results/benchmarks/compare_methods.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=20),
+    params:
+        bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+        seed=config["seed"],
+    script:
+        "../scripts/compare_methods.py"

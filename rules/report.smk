@@ -33,6 +33,8 @@ rule plot_comparison:
         weights=expand("results/figures/weights.{kind}", kind=["png", "svg"]),
         methods=expand("results/figures/methods.{kind}", kind=["png", "svg"]),
         runtime=expand("results/figures/runtime.{kind}", kind=["png", "svg"]),
+        structures=expand("results/figures/structures.{kind}", kind=["png", "svg"]),
+        folding=expand("results/figures/folding.{kind}", kind=["png", "svg"]),
     log:
         "results/logs/plot_comparison.log",
     benchmark:
@@ -102,17 +104,22 @@ rule write_report:
     input:
         metrics="results/evaluation/metrics.tsv",
         summary="results/evaluation/summary.tsv",
+        comparison="results/evaluation/comparison.tsv",
+        ranking="results/evaluation/ranking.tsv",
+        failures="results/evaluation/failures.tsv",
         selected=SELECTED,
         training="results/figures/training.png" if LEARNED else [],
         selection="results/figures/selection.png" if LEARNED else [],
         weights="results/figures/weights.png" if LEARNED else [],
         methods="results/figures/methods.png",
         runtime="results/figures/runtime.png",
+        structures="results/figures/structures.png",
+        folding="results/figures/folding.png",
         pair_pictures=expand("results/figures/pairs/{pair}.png", pair=EVALUATED),
         harmonize_pictures=expand(
             "results/figures/harmonize/{subject}.png", subject=cohort.subjects if HARMONIZED else []
         ),
-        parameter_files=[config["prealign"]["parameters"], *config["baselines"].values()],
+        parameter_files=PARAMETER_FILES,
     output:
         report="results/report.html",
         provenance="results/provenance.json",

@@ -1,29 +1,69 @@
-"""Stack the tables of all pairs and summarize them over the pairs.
+"""Stack the tables of all pairs and summarize them over the pairs; list what failed, and why.
 
-In: the metrics.tsv of each pair. Out: one tidy table of all of them, and a row a split, method and metric with mean,
-standard deviation, median and the 95 % bootstrap interval of the mean, each in the unit of its row.
+In: the metrics.tsv of each pair, and every registration.json of these pairs. Out: one tidy table of all of them; a row
+a split, method and metric with mean, standard deviation, median and the 95 % bootstrap interval of the mean, each in
+the unit of its row; and a row a failed registration: pair, split, method, weight, epoch, why.
 """
+
+import re
+from pathlib import Path
 
 import pandas as pd
 
 from cohortmorph import logs
-from cohortmorph.files import write_table
-from cohortmorph.metrics import read_table
+from cohortmorph.files import read_json, write_table
+from cohortmorph.metrics import parse_method, read_table
 from cohortmorph.statistics import summarize
 
+COLUMNS = ["pair", "split", "method", "weight", "epoch", "why"]
 
-def main(tables: list, metrics: str, summary: str, bootstrap_samples: int, seed: int):
-    """Write the stacked tables to `metrics` and their summary to `summary`."""
+
+def main(
+    tables: list,
+    metrics: str,
+    summary: str,
+    bootstrap_samples: int,
+    seed: int,
+    registrations: list = (),
+    failures: str = "",
+):
+    """Write the stacked tables to `metrics`, their summary to `summary`, and to `failures` what `registrations` say.
+
+    `registrations` lie at ``{pair}/{method}/registration.json``; a failed one holds ``failed``, the reason in words.
+    """
     stacked = pd.concat([read_table(path) for path in tables], ignore_index=True)
     write_table(stacked, metrics)
     write_table(summarize(stacked, bootstrap_samples, seed), summary)
+    if failures:
+        splits = dict(zip(stacked["pair"], stacked["split"], strict=True))
+        failed = failures_of(registrations, splits)
+        write_table(failed, failures)
+        logs.log.info("%d of %d registrations failed", len(failed), len(registrations))
+
+
+def failures_of(registrations, splits):
+    """Return the table of failed registrations, one a row; `splits` maps pairs to their split."""
+    rows = []
+    for path in map(Path, registrations):
+        why = read_json(path).get("failed")
+        if why:
+            method, pair = path.parent.name, path.parent.parent.name
+            rows.append((pair, splits.get(pair, ""), *parse_method(method), in_one_line(why)))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"epoch": "Int64"})
+
+
+def in_one_line(why):
+    """Return a reason as one line without folders, whose names may name people."""
+    return re.sub(r"(?<![\w.])~?/(?:[^\s/'\"]+/)+", "", " ".join(str(why).split()))
 
 
 if __name__ == "__main__":
     with logs.job(snakemake.log[0], packages=["numpy", "pandas"]):  # noqa: F821
         main(
             tables=list(snakemake.input.tables),  # noqa: F821
+            registrations=list(snakemake.input.registrations),  # noqa: F821
             metrics=snakemake.output.metrics,  # noqa: F821
             summary=snakemake.output.summary,  # noqa: F821
+            failures=snakemake.output.failures,  # noqa: F821
             **snakemake.params,  # noqa: F821
         )

@@ -1,7 +1,8 @@
 """Compose the affine transform of a pair from those of its two images to a common frame, without a registration.
 
 In: the transforms frame world → fixed world and frame world → moving world, with their JSON files; or nothing, for an
-image and itself. Out: the transform fixed world → moving world (LPS, mm) and a JSON file with the seconds of both.
+image and itself. Out: the transform fixed world → moving world (LPS, mm) and a JSON file with the seconds of both, or
+with the cause where one of the two failed.
 """
 
 import SimpleITK as sitk
@@ -18,8 +19,14 @@ def main(to_fixed: str, to_moving: str, registrations: list, affine: str, regist
         transform = sitk.AffineTransform(3)
     geometry.write_transform(transform, affine)
     parts = [read_json(path) for path in registrations]
-    seconds, threads = sum(part["seconds"] for part in parts), max([part["threads"] for part in parts], default=1)
-    write_json({"seconds": seconds, "threads": threads, "composed_of": len(parts)}, registration)
+    failed = [part["failed"] for part in parts if "failed" in part]
+    if failed:
+        write_json({"failed": failed[0]}, registration)
+        return
+    how = {name: sum(part[name] for part in parts) for name in ("seconds", "cpu_seconds")}
+    how["threads"] = max([part["threads"] for part in parts], default=1)
+    how["peak_memory_mb"] = max([part["peak_memory_mb"] for part in parts], default=0)
+    write_json(how | {"composed_of": len(parts)}, registration)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
-"""Make one subject of the phantom cohort: CT, T1 and T2 as DICOM, with labels, landmarks and the true displacements.
+"""Make one subject of the phantom cohort: CT, T1 and T2 as DICOM, with labels, points and the true displacements.
 
 In:  nothing but the subject's id and four numbers (the head is the MNI152 template in nilearn's wheel).
 Out: in one folder, for CT, T1 and T2: ``{image}/`` with DICOM slices, ``{image}_labels.nii.gz`` (1 CSF, 2 GM, 3 WM),
-     ``{image}_landmarks.tsv`` (LPS, mm); ``truth_T1_to_CT.nii.gz`` and ``truth_T2_to_CT.nii.gz`` (displacement on the
-     grid of the CT, from the CT to the image, LPS, mm); ``truth.json`` (planted angles, shifts and slices).
+     ``{image}_landmarks.tsv`` and ``{image}_fiducials.tsv`` (LPS, mm; fiducials with a localization error);
+     ``truth_T1_to_CT.nii.gz`` and ``truth_T2_to_CT.nii.gz`` (displacement on the grid of the CT, from the CT to the
+     image, LPS, mm); ``truth.json`` (planted angles, shifts and slices).
 """
 
 from pathlib import Path

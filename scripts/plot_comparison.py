@@ -1,8 +1,9 @@
 """Draw how λ and epoch were chosen on the validation pairs, and how the methods compare on the test pairs.
 
 In:  metrics.tsv and summary.tsv of all pairs (TRE in mm, runtime in s, folding in %), and the selected model.
-Out: four figures, each as PNG and SVG: `selection` (metrics against epoch, a line a λ), `weights` (metrics against λ at
-     the last epoch), `methods` (metrics by method) and `runtime` (accuracy against runtime).
+Out: six figures, each as PNG and SVG: `selection` (metrics against epoch, a line a λ), `weights` (metrics against λ at
+     the last epoch), `methods` (metrics by method), `runtime` (accuracy against runtime), `structures` (Dice by label,
+     else TRE by axis) and `folding` (accuracy beside folding).
 """
 
 from cohortmorph import figures, files, logs
@@ -17,9 +18,11 @@ def main(
     weights: list,
     methods: list,
     runtime: list,
+    structures: list,
+    folding: list,
     phantom: bool = False,
 ):
-    """Draw the figures; `selected` is "" where no network was trained, the last four are lists of paths to write."""
+    """Draw the figures; `selected` is "" where no network was trained, the last six are lists of paths to write."""
     values, statistics = read_table(metrics), figures.read_summary(summary)
     chosen = files.read_json(selected) if selected else None
     for figure, paths in (
@@ -27,6 +30,8 @@ def main(
         (figures.weights(values, statistics), weights),
         (figures.comparison(values, statistics, chosen), methods),
         (figures.runtime(statistics, chosen), runtime),
+        (figures.structures(values, chosen), structures),
+        (figures.folding(values, statistics, chosen), folding),
     ):
         figures.save(figure, *paths, phantom=phantom)
 
@@ -41,5 +46,7 @@ if __name__ == "__main__":
             weights=list(snakemake.output.weights),  # noqa: F821
             methods=list(snakemake.output.methods),  # noqa: F821
             runtime=list(snakemake.output.runtime),  # noqa: F821
+            structures=list(snakemake.output.structures),  # noqa: F821
+            folding=list(snakemake.output.folding),  # noqa: F821
             **snakemake.params,  # noqa: F821
         )

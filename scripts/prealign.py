@@ -2,10 +2,11 @@
 
 In: both images; the transforms of the harmonizing step of their subject, if any (harmonized world → image world); the
 fixed image's mask, if any. Out: an ITK transform, fixed world → moving world (LPS, mm), with the harmonizing transforms
-composed in; a JSON file with seconds, threads and seed.
+composed in; a JSON file with seconds, threads and seed. Where the alignment fails the transform is its start, and the
+JSON file holds the cause.
 """
 
-from cohortmorph import UserError, elastix, geometry, intensity, labels, logs
+from cohortmorph import UserError, elastix, geometry, intensity, labels, logs, registration
 from cohortmorph.files import write_json
 
 
@@ -21,37 +22,38 @@ def main(
     seed: int,
     threads: int,
     affine: str,
-    registration: str,
+    affine_registration: str,
     elastix_log: str,
 ):
     """Write the transform to `affine`; `harmonized` is empty or (fixed image's, moving image's) transform file."""
-    fixed_image = intensity.prepare(geometry.read_image(fixed), fixed_intensity, name=f"{pair}, fixed image")
-    moving_image = intensity.prepare(geometry.read_image(moving), moving_intensity, name=f"{pair}, moving image")
-    mask = labels.read(fixed_mask, geometry.Grid.of(fixed_image)) != 0 if fixed_mask else None
-    initial = None
-    if harmonized:
-        of_fixed, of_moving = map(geometry.read_affine, harmonized)
-        initial = geometry.chain(of_fixed.GetInverse(), of_moving)
+    start = registration.harmonizing(harmonized)
+    how = {"threads": threads, "seed": seed, "parameters": parameters}
     try:
-        transform, seconds = elastix.register(
-            fixed_image, moving_image, parameters, seed, threads, initial, mask, elastix_log
+        fixed_image = intensity.prepare(geometry.read_image(fixed), fixed_intensity, name="fixed image")
+        moving_image = intensity.prepare(geometry.read_image(moving), moving_intensity, name="moving image")
+        mask = labels.read(fixed_mask, geometry.Grid.of(fixed_image)) != 0 if fixed_mask else None
+        # Without harmonizing, elastix brings the images' middles together first: they need not overlap.
+        registration.check(fixed_image, moving_image, mask, start if harmonized else None)
+        initial = start if harmonized else None
+        transform, cost, further = elastix.register(
+            fixed_image, moving_image, [parameters], seed, threads, initial, mask, elastix_log
         )
+        transform = geometry.affine(*geometry.matrix_and_offset(transform))
+        overlap = registration.overlap_fraction(transform, fixed_image, moving_image)
+        if overlap < registration.LEAST_OVERLAP:
+            raise UserError(
+                f"after the affine alignment only {overlap:.0%} of the fixed image lies inside the moving image. "
+                "Look at both images: do they show the same region? A mask of the fixed image, or another start "
+                "(AutomaticTransformInitializationMethod in the parameter file), may help."
+            )
+        logs.log.info("%s: aligned in %.1f s; %.0f %% of the fixed image is covered", pair, cost.seconds, 100 * overlap)
+        how |= vars(cost) | further | {"overlap": overlap}
     except UserError as error:
-        raise UserError(f"{pair}: {error}") from None
-    transform = geometry.affine(*geometry.matrix_and_offset(transform))
-    overlap = elastix.overlap_fraction(transform, fixed_image, moving_image)
-    if overlap < 0.1:
-        raise UserError(
-            f"{pair}: after the affine alignment only {overlap:.0%} of the fixed image lies inside the moving image. "
-            "Look at both images: do they show the same region? A mask of the fixed image, or another start "
-            "(AutomaticTransformInitializationMethod in the parameter file), may help."
-        )
-    logs.log.info("%s: aligned in %.1f s; %.0f %% of the fixed image is covered", pair, seconds, 100 * overlap)
+        # The other methods start from where harmonizing, or the scanner, has put the images; each says how that went.
+        logs.log.error("%s: the affine alignment failed: %s", pair, error)
+        transform, how = start, {"failed": str(error)}
     geometry.write_transform(transform, affine)
-    write_json(
-        {"seconds": seconds, "threads": threads, "seed": seed, "overlap": overlap, "parameters": parameters},
-        registration,
-    )
+    write_json(how, affine_registration)
 
 
 if __name__ == "__main__":
@@ -65,7 +67,7 @@ if __name__ == "__main__":
             parameters=snakemake.input.parameters,  # noqa: F821
             threads=snakemake.threads,  # noqa: F821
             affine=snakemake.output.affine,  # noqa: F821
-            registration=snakemake.output.registration,  # noqa: F821
+            affine_registration=snakemake.output.registration,  # noqa: F821
             elastix_log=snakemake.params.elastix_log,  # noqa: F821
             seed=snakemake.params.seed,  # noqa: F821
             fixed_intensity=snakemake.params.fixed_intensity,  # noqa: F821

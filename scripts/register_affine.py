@@ -11,19 +11,23 @@ import SimpleITK as sitk
 
 from cohortmorph import displacement, geometry, logs
 from cohortmorph.files import read_json, write_json
+from cohortmorph.registration import harmonizing
 
 
 def main(methods: list, fixed: str, affine: str, registration: str, harmonized: list, displacements: list):
     """Write one displacement for each of `methods`, in their order."""
     transforms = {"initial": sitk.AffineTransform(3), "affine": geometry.read_affine(affine)}
     if harmonized:
-        of_fixed, of_moving = map(geometry.read_affine, harmonized)
-        transforms["harmonized"] = geometry.chain(of_fixed.GetInverse(), of_moving)
-    no_time = {"seconds": 0.0, "threads": 1}
+        transforms["harmonized"] = harmonizing(harmonized)
+    no_time = {"seconds": 0.0, "cpu_seconds": 0.0, "threads": 1}
     grid = geometry.read_grid(fixed)
     for method, path in zip(methods, displacements, strict=True):
-        displacement.write(displacement.sample(transforms[method], grid), path)
         how = read_json(registration) if method == "affine" else no_time
+        if "failed" in how:
+            logs.log.error("the affine alignment had failed: %s", how["failed"])
+            displacement.write_failed(grid, path)
+        else:
+            displacement.write(displacement.sample(transforms[method], grid), path)
         write_json(how, Path(path).parent / "registration.json")
 
 

@@ -8,14 +8,16 @@ fixed image's own grid, x ↦ frame ↦ network ↦ moving composed) with its re
 import time
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 
-from cohortmorph import displacement, geometry, logs, training
+from cohortmorph import UserError, displacement, geometry, logs, registration, training
 from cohortmorph.files import write_json
 from cohortmorph.networks import device, load_weights
 
 
 def main(
+    pair: str,
     fixed: str,
     fixed_input: str,
     moving_input: str,
@@ -28,33 +30,43 @@ def main(
     displacements: list,
 ):
     """Write one displacement for each file of `weights`, in their order."""
-    training.start_tensorflow(seed, threads)
-    used = device()
     grid = geometry.read_grid(fixed)
     fixed_image = geometry.read_image(fixed_input)
     network_grid = geometry.Grid.of(fixed_image)
     fixed_values, moving_values = geometry.to_array(fixed_image), geometry.to_array(geometry.read_image(moving_input))
+    if not (np.ptp(fixed_values) and np.ptp(moving_values)):
+        for output in displacements:
+            registration.record(pair, Path(output).parent.name, grid, output, _refuse)
+        return
+    training.start_tensorflow(seed, threads)
+    used = device()
     to_frame = geometry.read_affine(frame_to_fixed).GetInverse()
     to_moving = geometry.read_affine(frame_to_moving)
     registrar = training.Registrar(network_grid.size, settings)
     registrar(fixed_values, moving_values)  # the first call compiles; it is nobody's run time
     for path, output in zip(weights, displacements, strict=True):
         load_weights(registrar.network, path)
-        started = time.monotonic()
+        started, cpu_started = time.monotonic(), time.process_time()
         field = displacement.from_voxels(registrar(fixed_values, moving_values), network_grid)
         # A composite applies its last transform first: x → frame → network → moving.
         transform = sitk.CompositeTransform([to_moving, displacement.as_transform(field), to_frame])
         sampled = displacement.sample(transform, grid)
-        seconds = time.monotonic() - started
+        seconds, cpu_seconds = time.monotonic() - started, time.process_time() - cpu_started
         displacement.write(sampled, output)
-        how = {"seconds": seconds, "threads": threads, "device": used, "sha256": training.checksum(path)}
+        how = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": registration.peak_memory_mb()}
+        how |= {"threads": threads, "device": used, "sha256": training.checksum(path)}
         write_json(how, Path(output).parent / "registration.json")
     logs.log.info("%d networks on %s", len(weights), used)
+
+
+def _refuse():
+    raise UserError("an image could not be prepared for the network; its log in results/logs/prepare_input says why.")
 
 
 if __name__ == "__main__":
     with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph", "SimpleITK"]):  # noqa: F821
         main(
+            pair=snakemake.wildcards.pair,  # noqa: F821
             fixed=snakemake.input.fixed,  # noqa: F821
             fixed_input=snakemake.input.fixed_input,  # noqa: F821
             moving_input=snakemake.input.moving_input,  # noqa: F821

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import cohortmorph
-from cohortmorph import checkpoints, geometry, logs, training
+from cohortmorph import UserError, checkpoints, geometry, logs, training
 from cohortmorph.files import write_json, write_table
 from cohortmorph.networks import device, size_multiple
 
@@ -35,7 +35,13 @@ def main(
     used = device()
     dimensions, multiple = settings["dimensions"], size_multiple(settings["encoder"])
     any_two = isinstance(training_inputs[0], str)
-    learned, validated = read(training_inputs), read(validation_inputs)
+    learned, left_out = without_empty(training_inputs, read(training_inputs))
+    validated, unwatched = without_empty(validation_inputs, read(validation_inputs))
+    training_labels = [path for n, path in enumerate(training_labels) if training_inputs[n] not in left_out]
+    for entry in left_out + unwatched:
+        logs.log.error("left out, as an image has no values (see results/logs/prepare_input): %s", entry)
+    if not learned or not validated:
+        raise UserError("nothing is left to train on, or to watch the training with: every pair of the split failed.")
     shape = training.largest_shape(learned + validated)
     drawn = training.Samples(
         dimensions,
@@ -73,6 +79,7 @@ def main(
         "threads": threads,
         "shape": drawn.shape,
         "samples": len(drawn),
+        "left_out": left_out + unwatched,
         "validation_samples": len(watched),
         "label_numbers": drawn.label_numbers.tolist(),
         "seconds": float(table["seconds"].sum()),
@@ -80,6 +87,17 @@ def main(
         "sha256": {str(epoch): training.checksum(path) for epoch, path in kept.items()},
     }
     write_json(facts, report)
+
+
+def without_empty(inputs, arrays):
+    """Return the arrays that show something, and the inputs of those that do not (see prepare_input.py)."""
+    good = [all(np.ptp(array) > 0 for array in _each(entry)) for entry in arrays]
+    kept = [array for array, is_good in zip(arrays, good, strict=True) if is_good]
+    return kept, [entry for entry, is_good in zip(inputs, good, strict=True) if not is_good]
+
+
+def _each(entry):
+    return entry if isinstance(entry, tuple) else (entry,)
 
 
 def read(inputs):

@@ -3,10 +3,11 @@
 In: the moving image, its label map (or ""), the displacements of one pair (mm, LPS, on the fixed image's grid).
 Out: a moved image and, with labels, a moved label map for each displacement, in the units of the moving image. All
 methods go through the same resampling (linear; labels: nearest neighbour): the tools' own differ at the image's border.
+Where the registration failed, the moved image is all background and the moved label map empty.
 """
 
 from cohortmorph import displacement, labels, logs
-from cohortmorph.geometry import Grid, read_image, to_array, write_image
+from cohortmorph.geometry import Grid, read_grid, read_image, to_array, write_image
 
 
 def main(moving: str, moving_labels: str, displacements: list, moved: list, moved_labels: list):
@@ -17,7 +18,10 @@ def main(moving: str, moving_labels: str, displacements: list, moved: list, move
     label_map = labels.read(moving_labels, Grid.of(image)) if moving_labels else None
     label_paths = moved_labels if moving_labels else [None] * len(moved)
     for source, image_path, labels_path in zip(displacements, moved, label_paths, strict=True):
-        field = displacement.read(source)
+        field = displacement.read_unless_failed(source)
+        if field is None:
+            logs.log.warning("%s: this registration failed; the moved image is empty", source)
+            field = displacement.nowhere(read_grid(source))
         write_image(displacement.warp(image, field, outside=background), image_path)
         if labels_path is not None:
             write_image(displacement.warp_labels(label_map, field), labels_path)

@@ -1,7 +1,7 @@
 """Write the report of the whole cohort: one HTML file that needs no other file and no network.
 
-In:  the figures, metrics.tsv and summary.tsv (TRE in mm, runtime in s, folding in %), the selected model, the
-     registration methods' parameter files, and the configuration.
+In:  the figures, metrics.tsv and summary.tsv (TRE in mm, runtime in s, folding in %), comparison.tsv, ranking.tsv and
+     failures.tsv, the selected model, the registration methods' parameter files, and the configuration.
 Out: report.html, and provenance.json (versions, commit, seed, configuration without this machine's folders).
 """
 
@@ -14,12 +14,17 @@ from cohortmorph.metrics import read_table
 def main(
     metrics: str,
     summary: str,
+    comparison: str,
+    ranking: str,
+    failures: str,
     selected: str,
     training: str,
     selection: str,
     weights: str,
     methods: str,
     runtime: str,
+    structures: str,
+    folding: str,
     pair_pictures: list,
     pairs: list,
     harmonize_pictures: list,
@@ -37,9 +42,9 @@ def main(
 
     Parameters
     ----------
-    metrics, summary, selected : str
+    metrics, summary, comparison, ranking, failures, selected : str
         Paths of the evaluation's files; `selected` is "" if no network was trained.
-    training, selection, weights, methods, runtime : str
+    training, selection, weights, methods, runtime, structures, folding : str
         Paths of the figures of plot_training and plot_comparison, PNG or SVG; "" leaves one out.
     pair_pictures, pairs : list of str
         Paths and ids, in the same order.
@@ -69,8 +74,11 @@ def main(
         values,
         statistics,
         chosen,
+        tests=report.read_tests(comparison),
+        ranking=report.read_texts(ranking, ["method"]),
+        failures=report.read_failures(failures),
         curves=captioned(values, "validation", training=training, selection=selection, weights=weights),
-        comparisons=captioned(values, "test", methods=methods, runtime=runtime),
+        comparisons=captioned(values, "test", runtime=runtime, methods=methods, folding=folding, structures=structures),
         pairs=of_pairs,
         harmonized=[report.Picture(path, subject, CAPTIONS["harmonize"][1]) for subject, path in harmonized],
         provenance=made,
@@ -103,15 +111,24 @@ CAPTIONS = {
     ),
     "methods": (
         "Methods on test pairs",
-        "Every point is a pair, of {pairs}, in the same order from top to bottom in each row; diamond and bar are "
-        "mean and "
-        "95 % interval of the mean. A logarithmic axis is labelled so.",
+        "Every point is a pair, of {pairs}, in the same order from top to bottom in each row, a cross one on which the "
+        "method failed; diamond and bar are mean and 95 % interval of the mean. A logarithmic axis is labelled so.",
     ),
     "runtime": (
-        "Runtime and accuracy on test pairs",
-        "Means over {pairs}, with 95 % intervals both ways. Methods without a runtime of their own are left out. The "
-        "time "
-        "of training a network is not in it.",
+        "Accuracy and runtime on test pairs",
+        "Means over {pairs}, with 95 % intervals both ways. The dashed line joins the methods than which no other is "
+        "both faster and better. Methods without a runtime of their own are left out, and the time of training a "
+        "network is not in it.",
+    ),
+    "folding": (
+        "Accuracy and folding on test pairs",
+        "Left how well each method does, right the share of the voxels that it turns inside out, which no tissue does; "
+        "{pairs}, mean and 95 % interval. An accuracy that was paid with folding is none for dose or for volumes.",
+    ),
+    "structures": (
+        "Structures on test pairs",
+        "Each label (without labels: the error along each axis of the patient) on its own, {pairs}: median, quartiles, "
+        "and whiskers of up to 1.5 box lengths. A cross: the method failed, and the worst value of the pair counts.",
     ),
     "harmonize": (
         "Harmonized stacks",
@@ -137,12 +154,17 @@ if __name__ == "__main__":
         main(
             metrics=snakemake.input.metrics,  # noqa: F821
             summary=snakemake.input.summary,  # noqa: F821
+            comparison=snakemake.input.comparison,  # noqa: F821
+            ranking=snakemake.input.ranking,  # noqa: F821
+            failures=snakemake.input.failures,  # noqa: F821
             selected=snakemake.input.get("selected", ""),  # noqa: F821
             training=snakemake.input.get("training", ""),  # noqa: F821
             selection=snakemake.input.get("selection", ""),  # noqa: F821
             weights=snakemake.input.get("weights", ""),  # noqa: F821
             methods=snakemake.input.methods,  # noqa: F821
             runtime=snakemake.input.runtime,  # noqa: F821
+            structures=snakemake.input.structures,  # noqa: F821
+            folding=snakemake.input.folding,  # noqa: F821
             pair_pictures=list(snakemake.input.get("pair_pictures", [])),  # noqa: F821
             harmonize_pictures=list(snakemake.input.get("harmonize_pictures", [])),  # noqa: F821
             parameter_files=list(snakemake.input.get("parameter_files", [])),  # noqa: F821

@@ -25,7 +25,7 @@ SPLITS = ["train"] * 3 + ["validation"] * 2 + ["test"] * 3
 def folder(tmp_path, monkeypatch):
     """A workflow folder of its own: the shipped configuration, with parameter files that exist."""
     shutil.copytree(REPOSITORY / "config", tmp_path / "config")
-    for file in (SHIPPED["prealign"]["parameters"], *SHIPPED["baselines"].values()):
+    for file in (SHIPPED["prealign"]["parameters"], *(one["parameters"] for one in SHIPPED["baselines"].values())):
         (tmp_path / file).touch()
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -106,7 +106,7 @@ def test_shipped_cohort():
     assert loaded.subjects == ["P01", "P02", "P03", "P04", "P05", "P06"]
     assert loaded.images_of("P04") == ["CT", "T1", "T2"]
     assert loaded.images.at["P01-T1", "source"] == "results/phantom/P01/T1"
-    assert list(loaded.images.columns) == [*COLUMNS, "series"]
+    assert list(loaded.images.columns) == [*COLUMNS[:-1], "fiducials", "split", "series"]
     assert len(loaded.pairs) == 12
     assert loaded.pairs_in("validation") == ["P04-T1_to_P04-CT", "P04-T2_to_P04-CT"]
     assert loaded.pairs.loc["P05-T2_to_P05-CT"].to_dict() == {
@@ -168,7 +168,8 @@ def test_defaults():
     minimal = {key: SHIPPED[key] for key in ("cohort", "pairs", "intensity", "prealign")}
     kept = {key: SHIPPED["voxelmorph"][key] for key in ("weights", "epochs", "kept_epochs")}
     before = deepcopy(minimal)
-    filled = cohort.with_defaults(minimal | {"voxelmorph": kept, "baselines": {"a": "a.txt", "b": None}})
+    baselines = {"a": {"tool": "elastix", "parameters": "a.txt"}, "b": None}
+    filled = cohort.with_defaults(minimal | {"voxelmorph": kept, "baselines": baselines})
     chosen = {"batch_size", "learning_rate", "field_downsampling", "similarity", "threads"}  # for the phantom
     of_phantom = {key: value for key, value in SHIPPED["voxelmorph"].items() if key not in chosen}
     assert filled["voxelmorph"].items() >= of_phantom.items() and not set(SHIPPED["voxelmorph"]) ^ set(
@@ -176,7 +177,7 @@ def test_defaults():
     )
     assert filled["evaluation"] == SHIPPED["evaluation"]
     assert filled["harmonize"]["enabled"] is False
-    assert filled["baselines"] == {"a": "a.txt"}
+    assert filled["baselines"] == {"a": baselines["a"] | {"start": "affine", "missing": "refuse"}}
     assert filled["phantom"] is None
     assert minimal == before
     assert cohort.with_defaults({"phantom": {}})["phantom"] == SHIPPED["phantom"]
@@ -261,7 +262,7 @@ def test_between_subjects_grows_with_subjects_and_never_mixes_splits(splits, mov
 # ---- mistakes in the configuration
 
 CONFIG_MISTAKES = {
-    "unknown key": ("  epochs:", "  epoch:", ["line 55, voxelmorph.epoch: unknown key (did you mean 'epochs'?)"]),
+    "unknown key": ("  epochs:", "  epoch:", ["line 63, voxelmorph.epoch: unknown key (did you mean 'epochs'?)"]),
     "key of another block": (
         "\nseed: 1 ",
         "\nepochs: 3\nseed: 1 ",
@@ -306,7 +307,19 @@ CONFIG_MISTAKES = {
     "parameter file": (
         "bspline-3r-mutual-information.txt",
         "bspline-4r.txt",
-        ["baselines.bspline-3r: found 'config/elastix/bspline-4r.txt'"],
+        ["baselines.bspline-3r.parameters: found 'config/elastix/bspline-4r.txt'"],
+    ),
+    "tool": ("tool: niftyreg ", "tool: nifty ", ["baselines.niftyreg.tool: found 'nifty'; allowed: elastix, niftyreg"]),
+    "no tool": ("    tool: niftyreg ", "    # tool ", ["baselines.niftyreg: missing key 'tool'"]),
+    "points without model": (
+        "tool: niftyreg ",
+        "tool: points ",
+        ["baselines.niftyreg: missing key 'model'"],
+    ),
+    "several files": (
+        "parameters: config/niftyreg/f3d.txt",
+        "parameters: [config/niftyreg/f3d.txt, config/niftyreg/f3d-velocity.txt]",
+        ["baselines.niftyreg.parameters: found 2 files; niftyreg takes one"],
     ),
     "prealign file": (
         "elastix/affine-mutual-information.txt",
@@ -820,3 +833,58 @@ def test_an_id_that_the_cohort_does_not_have_is_named():
     ]:
         with pytest.raises(UserError, match=words):
             look(id)
+
+
+def test_a_missing_tool_is_refused_or_skipped_as_the_config_says(monkeypatch):
+    write_mr_cohort()
+    monkeypatch.setattr(cohort.tools, "find", lambda tool: "" if tool == "niftyreg" else tool)
+    method = {"tool": "niftyreg", "parameters": "config/niftyreg/f3d.txt"}
+    files = ["config/config.yaml"]
+    cohort.load(mr_config(baselines={"niftyreg": method | {"missing": "skip"}}), files)
+    cohort.load(mr_config(baselines={"niftyreg": method}), files, tools_are_here=False)
+    said = the_problem(cohort.load, mr_config(baselines={"niftyreg": method}), files)
+    assert "baselines.niftyreg: NiftyReg's program reg_f3d was not found. Get it in one of three ways" in said
+    assert "or set `missing: skip`, or the method to null" in said
+
+
+def synthetic_cohort(rows=(), **synthetic):
+    """A real image H1-MR, and subject S1 made of it."""
+    base = "results/synthetic/S1/"
+    table = [[*COLUMNS, "fiducials"], ["H1", "MR", "MR", "H1.nii.gz", "", "", "", "test", ""]]
+    for role in ("fixed", "moving"):
+        table.append(["S1", role, "MR", f"{base}{role}.nii.gz", "", f"{base}{role}_landmarks.tsv", "", "test", ""])
+    for line, column, cell in rows:
+        table[line - 1][table[0].index(column)] = cell
+    Path("H1.nii.gz").touch()
+    write_table(table)
+    Path("pairs.tsv").write_text("fixed_subject\tfixed_image\tmoving_subject\tmoving_image\nS1\tfixed\tS1\tmoving\n")
+    made = synthetic or {"S1": {"image": "H1-MR", "field": "low"}}
+    config = mr_config(pairs={"design": "table", "table": "pairs.tsv"}, synthetic=made, voxelmorph=None)
+    return config | {"evaluation": {"selection": {"metric": "ncc"}}}, ["config/config.yaml"]
+
+
+def test_synthetic_pairs():
+    known = cohort.load(*synthetic_cohort())
+    assert known.synthetic_pairs("test") == ["S1-moving_to_S1-fixed"] and known.synthetic_pairs("train") == []
+    config, files = synthetic_cohort([(3, "split", "train"), (4, "split", "train")])
+    trained = cohort.load(config, files)
+    assert trained.trained_on_a_test_subject(config["synthetic"]) and not known.trained_on_a_test_subject({})
+
+
+@pytest.mark.parametrize(
+    ("rows", "synthetic", "words"),
+    [
+        ([(3, "source", "results/synthetic/S1/first.nii.gz")], {}, "of this kind only .*fixed.nii.gz, .* are made"),
+        (
+            [(3, "fiducials", "results/synthetic/S1/a.tsv")],
+            {},
+            "synthetic pairs have no fiducials; leave the cell empty",
+        ),
+        ([], {"S2": {"image": "H1-MR", "field": "low"}}, "`synthetic` in the configuration does not have subject S1"),
+        ([], {"S1": {"image": "H9-MR", "field": "low"}}, "synthetic.S1.image: found 'H9-MR', which is no image of the"),
+        ([], {"S1": {"image": "H1-MR", "field": "lowest"}}, "synthetic.S1.field: found 'lowest'; allowed: low, medium"),
+    ],
+)
+def test_mistakes_in_synthetic_pairs(rows, synthetic, words):
+    said = "\n".join(problems(cohort.load, *synthetic_cohort(rows, **synthetic)))
+    assert re.search(words, said), said

@@ -18,6 +18,7 @@ GRIDS = {
     "oblique": Grid((20, 18, 16), (1.8, 2.0, 2.5), (-10.0, -20.0, 5.0), tuple(OBLIQUE.ravel())),
     "thick slices": Grid((30, 28, 8), (0.8, 0.8, 5.0), (-12.0, -11.0, -20.0)),
     "axes permuted": Grid((20, 18, 16), (1.5, 2.0, 2.5), (-15.0, -15.0, -15.0), (0, 0, 1, 1, 0, 0, 0, 1, 0)),
+    "mirrored": Grid((20, 18, 16), (2.0, 1.5, 2.5), (20.0, -15.0, -10.0), (-1, 0, 0, 0, 1, 0, 0, 0, 1)),
 }
 SHEAR = np.array([[1.05, 0.10, -0.03], [0.02, 0.92, 0.07], [-0.04, 0.06, 1.10]])
 
@@ -206,3 +207,131 @@ def test_reading_refuses_another_grid_and_4d_files(tmp_path):
     nib.save(nib.Nifti1Image(np.zeros((*grid.size, 3), np.float32), np.eye(4)), tmp_path / "4d.nii.gz")
     with pytest.raises(UserError, match="intent 1007"):
         displacement.read(tmp_path / "4d.nii.gz")
+
+
+def test_where_a_registration_failed_only_who_asks_gets_past(tmp_path):
+    grid = GRIDS["oblique"]
+    displacement.write_failed(grid, tmp_path / "failed.nii.gz")
+    assert displacement.read_unless_failed(tmp_path / "failed.nii.gz", grid) is None
+    assert grid.difference_from(geometry.read_grid(tmp_path / "failed.nii.gz")) is None
+    with pytest.raises(UserError, match="this registration failed"):
+        displacement.read(tmp_path / "failed.nii.gz", grid)
+    with pytest.raises(UserError, match="not on the fixed image's grid"):
+        displacement.read_unless_failed(tmp_path / "failed.nii.gz", GRIDS["LPS"])
+    displacement.write(smooth_field(grid), tmp_path / "good.nii.gz")
+    assert displacement.read_unless_failed(tmp_path / "good.nii.gz", grid) is not None
+
+
+def test_where_a_registration_failed_no_reader_sees_anything_plausible(tmp_path):
+    """ITK would read NaN as 0, that is as the identity; this it reads as it is."""
+    grid = GRIDS["oblique"]
+    displacement.write_failed(grid, tmp_path / "failed.nii.gz")
+    assert np.abs(sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "failed.nii.gz")))).min() > 1e8
+    assert np.abs(nib.load(tmp_path / "failed.nii.gz").get_fdata()).min() > 1e8
+
+
+def inverted_by_points(field):
+    """The non-diffeomorphic volume by another way: vertices of tetrahedra in mm, cube by cube, in plain Python."""
+    grid = Grid.of(field)
+    moved_mm = grid.points_mm() + geometry.to_array(field).astype(float)
+    # Both ways to cut a cube: a corner with its three neighbours, four times, and the middle one of what is left.
+    cuts = []
+    for parity in (0, 1):
+        own = [corner for corner in np.ndindex(2, 2, 2) if sum(corner) % 2 == parity]
+        others = [corner for corner in np.ndindex(2, 2, 2) if sum(corner) % 2 != parity]
+        near = [[o for o in others if np.abs(np.subtract(o, corner)).sum() == 1] for corner in own]
+        cuts += [[corner, *three] for corner, three in zip(own, near, strict=True)] + [others]
+
+    def volume(points):
+        return np.linalg.det(np.asarray(points[1:], dtype=float) - points[0]) / 6
+
+    found = np.zeros(np.array(grid.size) - 1)
+    for cube in np.ndindex(*found.shape):
+        for cut in cuts:
+            before = volume([grid.to_world(np.add(cube, corner)) for corner in cut])
+            after = volume([moved_mm[tuple(np.add(cube, corner))] for corner in cut])
+            found[cube] += max(-after * np.sign(before), 0)
+    return found / 2 / np.prod(grid.spacing_mm)
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_the_non_diffeomorphic_volume_is_that_of_tetrahedra_turned_inside_out(name, monkeypatch):
+    whole = GRIDS[name]
+    grid = Grid((5, 4, 6), whole.spacing_mm, whole.origin_mm, whole.direction)
+    field = displacement.from_voxels(np.random.default_rng(7).normal(scale=0.7, size=(*grid.size, 3)), grid)
+    found = displacement.non_diffeomorphic_volume(field)
+    np.testing.assert_allclose(found, inverted_by_points(field), atol=1e-5)
+    assert 0.01 < found.mean() < 1
+    monkeypatch.setattr(displacement, "CACHED_VOXELS", 1)
+    np.testing.assert_array_equal(displacement.non_diffeomorphic_volume(field), found)
+
+
+def test_a_checkerboard_is_seen_by_the_non_diffeomorphic_volume_alone(grid):
+    voxels = np.zeros((*grid.size, 3))
+    # At +1 and -1 voxel in turns: half of the corner tetrahedra have determinant 1 - 2, each a sixth of the cube.
+    voxels[..., 0] = 1 - 2 * (np.indices(grid.size).sum(axis=0) % 2)
+    field = displacement.from_voxels(voxels, grid)
+    np.testing.assert_allclose(displacement.jacobian_determinant(field)[1:-1], 1, atol=1e-5)
+    np.testing.assert_allclose(displacement.non_diffeomorphic_volume(field), 2 / 6, atol=1e-5)
+
+
+def test_nothing_folds_in_a_smooth_field_and_all_in_a_mirrored_world(grid):
+    np.testing.assert_array_equal(displacement.non_diffeomorphic_volume(smooth_field(grid)), 0)
+    mirrored = displacement.sample(geometry.affine(np.diag([-2, 1, 1]), [0, 0, 0]), grid)
+    found = displacement.non_diffeomorphic_volume(mirrored)
+    assert found.shape == tuple(n - 1 for n in grid.size)
+    np.testing.assert_allclose(found, 2, atol=1e-4)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_the_non_diffeomorphic_volume_of_one_slice_is_that_in_the_plane(axis):
+    size = tuple(1 if n == axis else 12 for n in range(3))
+    grid = Grid(size, (0.8, 0.9, 5.0), (1, 2, 3), tuple(OBLIQUE.ravel()))
+    along = (axis + 1) % 3
+    voxels = np.zeros((*size, 3))
+    voxels[..., along] = np.where(np.indices(size)[along] >= 6, -1.5, 0)
+    found = displacement.non_diffeomorphic_volume(displacement.from_voxels(voxels, grid))
+    assert found.shape == tuple(max(n - 1, 1) for n in size)
+    # Between 5 and 6 space is stretched by 1 - 1.5.
+    expected = np.where(np.indices(found.shape)[along] == 5, 0.5, 0)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_way_there_and_back_by_points(grid):
+    reverse_grid = Grid((24, 22, 20), (3.0, 3.0, 3.5), tuple(grid.centre_mm - 32), tuple(OBLIQUE.T.ravel()))
+    back_mm = -smooth_mm(reverse_grid.points_mm()) + [0.5, 0, 0]
+    reverse = geometry.to_image(back_mm.astype(np.float32), reverse_grid)
+    found = displacement.inverse_error_mm(smooth_field(grid), reverse)
+    fixed_mm = grid.points_mm().reshape(-1, 3)
+    there_mm = displacement.move_points(fixed_mm, smooth_field(grid))
+    expected = np.linalg.norm(displacement.move_points(there_mm, reverse) - fixed_mm, axis=1).reshape(grid.size)
+    inside = np.isfinite(expected)
+    np.testing.assert_allclose(found[inside], expected[inside], atol=1e-3)
+    # Up to half a voxel beyond its last centre the reverse field has a value for SimpleITK.
+    index = reverse_grid.to_indices(there_mm).reshape(*grid.size, 3)
+    np.testing.assert_array_equal(
+        np.isfinite(found), ((index >= -0.5) & (index <= np.array(reverse_grid.size) - 0.5)).all(axis=-1)
+    )
+    assert inside.any() and found[inside].max() > 0.4
+
+
+def test_an_affine_and_its_inverse_are_consistent_and_far_away_is_nan(grid):
+    there = geometry.affine(SHEAR, [1, 2, 3])
+    reverse_grid = Grid((60, 60, 60), (3.0, 3.0, 3.0), tuple(grid.centre_mm - 88))
+    back = displacement.sample(there.GetInverse(), reverse_grid)
+    assert displacement.inverse_error_mm(displacement.sample(there, grid), back).max() < 1e-3
+    away = displacement.sample(geometry.affine(np.eye(3), [1000, 0, 0]), grid)
+    assert np.isnan(displacement.inverse_error_mm(away, back)).all()
+
+
+def test_the_frame_of_the_grid_changes_neither_determinants_nor_inverted_volumes():
+    voxels = np.random.default_rng(11).normal(scale=0.4, size=(8, 7, 6, 3))
+    found = []
+    for frame in GRIDS.values():
+        grid = Grid((8, 7, 6), frame.spacing_mm, frame.origin_mm, frame.direction)
+        field = displacement.from_voxels(voxels, grid)
+        found.append((displacement.jacobian_determinant(field), displacement.non_diffeomorphic_volume(field)))
+    for determinant, inverted in found[1:]:
+        np.testing.assert_allclose(determinant, found[0][0], atol=1e-4)
+        np.testing.assert_allclose(inverted, found[0][1], atol=1e-4)
+    assert found[0][0].min() < 0 and found[0][1].max() > 0.1

@@ -13,7 +13,7 @@ import select_model
 import SimpleITK as sitk
 import warp_pair
 
-from cohortmorph import UserError, displacement, geometry, landmarks, metrics
+from cohortmorph import UserError, displacement, geometry, landmarks, logs, metrics
 from cohortmorph.files import write_json
 from cohortmorph.geometry import Grid
 
@@ -67,7 +67,10 @@ def measure(folder, **changes):
         "fixed_landmarks": folder / "fixed.tsv",
         "moving_landmarks": folder / "moving.tsv",
         "fixed_mask": "",
+        "reverse_displacements": [],
+        "true_displacement": "",
         "near_landmarks_mm": 8.0,
+        "surface_tolerance_mm": 2.0,
         "fixed_intensity": {"percentiles": [0, 100]},
         "moving_intensity": {"percentiles": [0, 100]},
         "output": folder / "metrics.tsv",
@@ -93,7 +96,12 @@ def test_the_true_transform_measures_as_true_and_the_identity_does_not(pair):
     assert value["affine", "ncc_squared", "image"] > 0.99 > value["initial", "ncc_squared", "image"]
     assert value["affine", "ncc_signed", "image"] > 0.99 and value["affine", "ncc_local", "image"] > 0.9
     assert value["affine", "jacobian_min", "image"] == pytest.approx(1.02 * 0.98, abs=1e-4)
-    assert value["affine", "folding", "image"] == 0 and value["affine", "runtime", "image"] == 2.5
+    assert value["affine", "folding", "image"] == value["affine", "ndv", "image"] == 0
+    assert value["affine", "runtime", "image"] == 2.5
+    assert value["affine", "landmarks_improved", "total"] == 100 and value["affine", "tre_relative", "total"] < 1e-3
+    assert value["initial", "landmarks_improved", "total"] == 0 and value["initial", "tre_relative", "total"] == 1
+    for name, more in [("iou", True), ("surface_dice", True), ("hd95", False), ("surface_distance_mean", False)]:
+        assert (value["affine", name, "mean"] > value["initial", name, "mean"]) == more
     learned = table[table.method == "voxelmorph"]
     assert set(learned.weight) == {"1.0"} and set(learned.epoch) == {20}
     assert set(table.unit) == {"mm", "1", "%", "s", "count"} and set(table.split) == {"validation"}
@@ -104,7 +112,8 @@ def test_a_pair_without_landmarks_labels_or_mask_is_measured_on_what_it_has(pair
     none = {"fixed_labels": "", "moving_labels": "", "fixed_landmarks": "", "moving_landmarks": ""}
     table, _ = measure(pair, **none)
     assert set(table.metric) == {
-        *("ncc_squared", "ncc_signed", "ncc_local", "jacobian_min", "jacobian_sd_log", "folding", "runtime")
+        *("ncc_squared", "ncc_signed", "ncc_local", "jacobian_min", "jacobian_sd_log", "jacobian_sd_log_learn2reg"),
+        *("folding", "ndv", "runtime"),
     }
 
 
@@ -112,8 +121,19 @@ def test_the_mask_of_the_fixed_image_restricts_similarity_and_regularity(pair):
     mask = np.zeros(FIXED.size, np.uint8)
     mask[4:9, 4:9, 4:9] = 1
     geometry.write_image(geometry.to_image(mask, FIXED), pair / "mask.nii.gz")
-    _, whole = measure(pair)
-    _, masked = measure(pair, fixed_mask=pair / "mask.nii.gz")
+    # A field that folds and errs in the mask alone.
+    field = np.zeros((*FIXED.size, 3), np.float32)
+    field[6, 6, 6] = [0, 0, -20]
+    displacement.write(geometry.to_image(field, FIXED), pair / "initial" / "displacement.nii.gz")
+    extra = {"reverse_displacements": reversed_pair(pair), "true_displacement": known(pair)}
+    _, whole = measure(pair, **extra)
+    _, masked = measure(pair, fixed_mask=pair / "mask.nii.gz", **extra)
+    more = ["folding", "ndv", "jacobian_sd_log_learn2reg", "inverse_consistency_mean"]
+    assert all(masked["initial", name, "image"] > 2 * whole["initial", name, "image"] > 0 for name in more)
+    matrix, offset = geometry.matrix_and_offset(TRUTH)
+    error_mm = np.linalg.norm(FIXED.points_mm() + field - (FIXED.points_mm() @ matrix.T + offset), axis=-1)
+    assert whole["initial", "mae_mean", "total"] == pytest.approx(error_mm.mean(), rel=1e-5)
+    assert masked["initial", "mae_mean", "total"] == pytest.approx(error_mm[mask > 0].mean(), rel=1e-5)
     assert masked["initial", "ncc_signed", "image"] != pytest.approx(whole["initial", "ncc_signed", "image"], abs=1e-3)
     assert masked["initial", "tre_mean", "total"] == whole["initial", "tre_mean", "total"]
 
@@ -127,6 +147,125 @@ def test_what_the_moving_image_does_not_cover_takes_no_part_in_similarity(pair):
     assert 0.2 < np.mean(~MOVING.contains(FIXED.points_mm() + shift_mm)) < 0.5
     _, value = measure(pair)
     assert value["initial", "ncc_signed", "image"] > 0.99
+
+
+def reversed_pair(folder):
+    """Write displacements of the way back: the inverse for the affine method, the identity for the others."""
+    paths = [folder / "reverse" / method / "displacement.nii.gz" for method in METHODS]
+    for method, path in zip(METHODS, paths, strict=True):
+        back = TRUTH.GetInverse() if method == "affine" else sitk.Transform(3, sitk.sitkIdentity)
+        displacement.write(displacement.sample(back, MOVING), path)
+    return paths
+
+
+def known(folder):
+    """Write the true displacement."""
+    displacement.write(displacement.sample(TRUTH, FIXED), folder / "truth.nii.gz")
+    return folder / "truth.nii.gz"
+
+
+def test_each_metric_says_which_values_are_better(pair):
+    full = {"seconds": 1, "cpu_seconds": 2, "peak_memory_mb": 3, "fre_mm": 4}
+    write_json(full, pair / "affine" / "registration.json")
+    table, _ = measure(pair, reverse_displacements=reversed_pair(pair), true_displacement=known(pair))
+    assert set(table.metric) == set(metrics.BETTER)
+    assert set(metrics.BETTER.values()) == {"less", "more", None}
+    # One metric has one unit.
+    assert (table.groupby("metric").unit.nunique() == 1).all()
+
+
+def test_the_true_displacement_and_the_way_back_measure_as_true(pair):
+    _, value = measure(pair, reverse_displacements=reversed_pair(pair), true_displacement=known(pair))
+    assert value["affine", "mae_mean", "total"] < 1e-6 and value["affine", "inverse_consistency_p95", "image"] < 1e-3
+    matrix, offset = geometry.matrix_and_offset(TRUTH)
+    points = FIXED.points_mm()
+    expected = np.linalg.norm(points @ matrix.T + offset - points, axis=-1).mean()
+    assert value["initial", "mae_mean", "total"] == pytest.approx(expected, rel=1e-5)
+    assert value["initial", "inverse_consistency_mean", "image"] == 0
+
+
+def failing(folder, method="voxelmorph_weight-1.0_epoch-20"):
+    displacement.write_failed(FIXED, folder / method / "displacement.nii.gz")
+    write_json({"failed": "no overlap", "threads": 1}, folder / method / "registration.json")
+
+
+def test_a_failed_method_has_every_row_and_no_value(pair):
+    extra = {"reverse_displacements": reversed_pair(pair), "true_displacement": known(pair)}
+    keys = ["metric", "structure", "unit"]
+    whole, _ = measure(pair, **extra)
+    failing(pair)
+    table, _ = measure(pair, **extra)
+    of_failed, before = (rows[rows.method == "voxelmorph"] for rows in (table, whole))
+    assert of_failed.value.isna().all() and len(of_failed) > 40
+    assert set(of_failed[keys].itertuples(index=False)) == set(before[keys].itertuples(index=False))
+    assert set(of_failed.weight) == {"1.0"} and not of_failed.duplicated(keys).any()
+    pd.testing.assert_frame_equal(table[table.method != "voxelmorph"], whole[whole.method != "voxelmorph"])
+
+
+def test_a_method_that_says_it_failed_has_no_value_whatever_its_displacement(pair):
+    write_json({"failed": "diverged", "seconds": 3.0}, pair / "affine" / "registration.json")
+    table, _ = measure(pair)
+    assert table[table.method == "affine"].value.isna().all()
+    assert list(table.method.unique()) == ["initial", "affine", "voxelmorph"]
+
+
+def test_if_all_methods_fail_their_rows_are_there(pair):
+    extra = {"reverse_displacements": reversed_pair(pair), "true_displacement": known(pair)}
+    whole, _ = measure(pair, **extra)
+    for method in METHODS:
+        failing(pair, method)
+    table, _ = measure(pair, **extra)
+    assert table.value.isna().all()
+    columns = ["method", "metric", "structure", "unit"]
+    assert set(table[columns].itertuples(index=False)) == set(whole[columns].itertuples(index=False))
+
+
+def test_if_the_way_back_failed_there_is_no_consistency(pair):
+    paths = reversed_pair(pair)
+    displacement.write_failed(MOVING, paths[1])
+    table, value = measure(pair, reverse_displacements=paths)
+    lost = table[(table.method == "affine") & table.value.isna()]
+    assert set(lost.metric) == {"inverse_consistency_mean", "inverse_consistency_p95"}
+    assert value["initial", "inverse_consistency_mean", "image"] == 0
+
+
+def test_labels_of_one_image_only_are_left_out_and_named(pair, caplog):
+    labels = geometry.to_array(geometry.read_image(pair / "fixed_labels.nii.gz"))
+    labels[3:6, 3:6, 3:6] = 8
+    geometry.write_image(geometry.to_image(labels.astype(np.uint8), FIXED), pair / "fixed_labels.nii.gz")
+    with caplog.at_level("WARNING", logger=logs.log.name):
+        table, _ = measure(pair)
+    assert set(table[table.metric == "dice"].structure) == {"1", "mean"}
+    assert "labels in one of the two images only, which cannot be compared: 8" in caplog.text
+
+
+def test_a_structure_moved_out_of_the_grid_has_no_distance_and_no_overlap(pair):
+    far = displacement.sample(geometry.affine(np.eye(3), [1000, 0, 0]), FIXED)
+    displacement.write(far, pair / "initial" / "displacement.nii.gz")
+    _, value = measure(pair)
+    assert value["initial", "dice", "1"] == value["initial", "iou", "1"] == value["initial", "surface_dice", "1"] == 0
+    assert np.isnan([value["initial", "hd95", of] for of in ("1", "mean")]).all()
+
+
+def test_the_surface_tolerance_is_in_mm(pair):
+    _, value = measure(pair, surface_tolerance_mm=0.5)
+    _, tolerant = measure(pair, surface_tolerance_mm=50.0)
+    assert value["initial", "surface_dice", "1"] < 0.8 and tolerant["initial", "surface_dice", "1"] == 1
+
+
+def test_the_moved_image_of_a_failed_method_is_empty(pair, caplog):
+    failing(pair, "initial")
+    moved, moved_labels = ([pair / m / f"{name}.nii.gz" for m in METHODS[:2]] for name in ("moved", "moved_labels"))
+    sources = [pair / method / "displacement.nii.gz" for method in METHODS[:2]]
+    with caplog.at_level("WARNING", logger=logs.log.name):
+        warp_pair.main(pair / "moving.nii.gz", pair / "moving_labels.nii.gz", sources, moved, moved_labels)
+    assert f"{sources[0]}: this registration failed" in caplog.text and str(sources[1]) not in caplog.text
+    background = geometry.to_array(geometry.read_image(pair / "moving.nii.gz")).min()
+    assert (geometry.to_array(geometry.read_image(moved[0])) == background).all()
+    assert not geometry.to_array(geometry.read_image(moved_labels[0])).any()
+    assert geometry.to_array(geometry.read_image(moved[1])).max() > background
+    for path in (*moved, *moved_labels):
+        assert FIXED.difference_from(geometry.read_grid(path)) is None
 
 
 def test_a_displacement_of_another_grid_is_refused(pair):

@@ -10,6 +10,7 @@ import plot_training
 import pytest
 import SimpleITK as sitk
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import figures, harmonize, statistics
@@ -245,11 +246,19 @@ def test_figures_show_what_was_measured_and_nothing_else(tmp_path, landmarks, la
         "weights": figures.weights(metrics, summary),
         "comparison": figures.comparison(metrics, summary, selected),
         "runtime": figures.runtime(summary, selected),
+        "folding": figures.folding(metrics, summary, selected),
+        "structures": figures.structures(metrics, selected),
     }
     for name, figure in drawn.items():
         figures.save(figure, tmp_path / f"{name}.png")
         words = " ".join(titles(figure))
-        if learned or name in ("comparison", "runtime"):
+        if name == "folding":
+            assert ("TRE" in words) == landmarks and ("Dice" in words) == (labels and not landmarks)
+        elif name == "structures":
+            words += figure.get_suptitle()
+            assert ("Dice of each label" in words) == labels
+            assert ("TRE of each axis" in words) == (landmarks and not labels)
+        elif learned or name in ("comparison", "runtime"):
             assert ("TRE" in words) == landmarks
             assert ("Dice" in words) == labels
             assert ("NCC" in words) == (name in ("selection", "weights") or not (landmarks or labels))
@@ -273,12 +282,116 @@ def test_the_comparison_shows_means_of_the_summary_on_test_pairs_and_the_selecte
     assert [text.get_text() for text in panel.texts] == ["n = 4"] * 5
 
 
+NAMES = ["initial", "harmonized", "affine", "bspline-1r", "bspline-3r", "bspline-mutual-information", "niftyreg",
+         "ants-syn", "ants-elastic-syn", "demons-diffeomorphic", "deeds", "convexadam", "unigradicon"]  # fmt: skip
+
+
+def many_methods(count, subjects=6, failing=0, seed=0):
+    """Return a table of `count` methods beside the network, their times and errors close together."""
+    random = np.random.default_rng(seed)
+    tables = []
+    for place, method in enumerate([*NAMES[:count], "voxelmorph_weight-1_epoch-100"]):
+        tre_mm, seconds = random.uniform(1.3, 2.6), 10 ** random.uniform(0.8, 1.6)
+        for subject in range(subjects):
+            rows = [("tre_mean", "total", tre_mm * random.lognormal(0, 0.1), "mm"),
+                    ("dice", "mean", 0.9 - tre_mm / 10, "1"), ("folding", "image", place / 10, "%"),
+                    ("runtime", "image", 0.0 if place < 2 else seconds * random.lognormal(0, 0.1), "s")]  # fmt: skip
+            if place == count - 1 and subject < failing:
+                rows = [(name, of, np.nan, unit) for name, of, _, unit in rows]
+            tables.append(table_of(rows, f"S{subject}-T1_to_S{subject}-CT", "test", method))
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize(("count", "subjects", "failing"), [(3, 6, 0), (7, 1, 0), (8, 6, 2), (13, 8, 1)])
+@pytest.mark.parametrize("seed", range(3))
+def test_each_method_is_named_beside_its_point_and_no_name_covers_another(count, subjects, failing, seed):
+    summary = summarized(many_methods(count, subjects, failing, seed))
+    figure = figures.runtime(summary, SELECTED)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    assert not figure.legends
+    for axes in figure.axes:
+        names = axes.texts
+        shown = {text.get_text().split(" (")[0] for text in names}
+        assert shown == {*NAMES[2:count], "voxelmorph, λ = 1, epoch 100"}, (
+            "those without a time of their own are left out"
+        )
+        assert sum("failed" in text.get_text() for text in names) == (failing > 0)
+        boxes = {text.get_text(): Text.get_window_extent(text, canvas.get_renderer()) for text in names}
+        inside = axes.get_window_extent()
+        points = [axes.transData.transform(text.xy) for text in names]
+        for name, box in boxes.items():
+            assert inside.x0 <= box.x0 and box.x1 <= inside.x1 and inside.y0 <= box.y0 and box.y1 <= inside.y1, name
+            assert not any(box.contains(*point) for point in points), f"{name} covers a point"
+            assert not [other for other in boxes if other != name and box.overlaps(boxes[other])], name
+
+
+def test_the_pareto_front_is_what_no_other_method_beats():
+    points = pd.DataFrame({"x": [1, 2, 3, 4, 4], "y": [5, 6, 3, 3, 1]}, index=list("abcde"))
+    assert figures.pareto_front(points, lower_is_better=True) == ["a", "c", "e"]
+    assert figures.pareto_front(points, lower_is_better=False) == ["a", "b"]
+    figure = figures.runtime(summarized(many_methods(8)), SELECTED)
+    (dashed,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
+    y = dashed.get_ydata()
+    assert (np.diff(dashed.get_xdata()) > 0).all() and (np.diff(y) < 0).all()
+
+
+def test_runtime_shows_the_intervals_of_the_summary():
+    summary = summarized(cohort_metrics())
+    axes = figures.runtime(summary, SELECTED).axes[0]
+    row = figures.TRE.rows(summary[(summary.split == "test") & (summary.method == "affine")]).iloc[0]
+    ends = [segment for lines in axes.collections for segment in lines.get_segments()]
+    assert any(np.allclose(segment[:, 1], [row.ci_low, row.ci_high]) for segment in ends)
+
+
+def test_folding_stands_beside_accuracy_and_zero_has_a_place():
+    metrics = cohort_metrics()
+    figure = figures.folding(metrics, summarized(metrics), SELECTED)
+    assert titles(figure) == ["TRE on test pairs (lower is better)", "Folding on test pairs (lower is better)"]
+    panel = figure.axes[1]
+    assert "% of voxels" in panel.get_xlabel() and panel.get_xlim()[0] < 0
+    diamonds = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "D"]
+    assert diamonds[0] == 0 and diamonds[2] == pytest.approx(0.1, abs=0.02) and max(diamonds) < panel.get_xlim()[1]
+    metrics.loc[metrics.metric == "folding", "value"] = 0
+    still = figures.folding(metrics, summarized(metrics), SELECTED)
+    assert "no method folds anywhere" in [text.get_text() for text in still.axes[1].texts]
+
+
+def test_structures_are_drawn_one_by_one_and_of_many_the_worst():
+    metrics = cohort_metrics()
+    failing = (metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "affine") & (metrics.metric == "dice")
+    metrics.loc[failing, "value"] = np.nan
+    figure = figures.structures(metrics, SELECTED)
+    assert titles(figure) == ["label 1", "label 2"] and "4 test pairs" in figure.get_suptitle()
+    crosses = [points for points in figure.axes[0].collections
+               if len(points.get_offsets()) == 1 and points.get_sizes()[0] == 22]  # fmt: skip
+    initial = metrics[(metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "initial")]
+    assert crosses[0].get_offsets()[0][0] == figures.DICE.rows(initial).value.iloc[0], "as bad as doing nothing"
+    assert "failed" in figure.get_supxlabel()
+    medians = [line.get_xdata()[0] for line in figure.axes[1].lines if line.get_linewidth() == 1.6]
+    of_label = metrics[(metrics.split == "test") & (metrics.structure == "2") & (metrics.method == "bspline-3r")]
+    assert medians[3] == pytest.approx(of_label.value.median())
+    rows = [("dice", str(label), 1 - label / 100, "1") for label in range(1, 36)]
+    many = table_of(rows, "P1-T1_to_P1-CT", "test", "affine")
+    figure = figures.structures(many)
+    assert titles(figure) == [f"label {number}" for number in range(24, 36)]
+    assert "the 12 worst of 35 labels" in figure.get_suptitle()
+
+
 def test_failed_pairs_are_said(tmp_path):
     metrics = cohort_metrics()
     first = (metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "affine") & (metrics.metric == "tre_mean")
     metrics.loc[first, "value"] = np.nan
     figure = figures.comparison(metrics, summarized(metrics), SELECTED)
-    assert [text.get_text() for text in figure.axes[0].texts][1] == "n = 3, 1 failed"
+    assert [text.get_text() for text in figure.axes[0].texts][1] == "n = 4,\n1 failed"
+    # The pair is not lost: its cross lies where the worst method on that pair is.
+    worst = metrics[(metrics.pair == "P05-T1_to_P05-CT") & (metrics.metric == "tre_mean")
+                    & (metrics.structure == "total")].value.max()  # fmt: skip
+    offsets = [
+        tuple(points.get_offsets()[0]) for points in figure.axes[0].collections if len(points.get_offsets()) == 1
+    ]
+    assert worst in [x for x, _ in offsets]
+    assert "failed: the worst of that pair counts" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_the_choice_of_the_network_shows_validation_pairs_only():
@@ -365,7 +478,7 @@ def test_scripts_of_tables_write_every_figure(tmp_path):
     for weight, table in histories().items():
         write_table(table, tmp_path / f"{weight}.tsv")
     plot_training.main([tmp_path / f"{weight}.tsv" for weight in WEIGHTS], list(WEIGHTS), [tmp_path / "training.png"])
-    names = ("selection", "weights", "methods", "runtime")
+    names = ("selection", "weights", "methods", "runtime", "structures", "folding")
     outputs = {name: [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"] for name in names}
     for selected in (tmp_path / "selected.json", ""):
         plot_comparison.main(tmp_path / "metrics.tsv", tmp_path / "summary.tsv", selected, **outputs, phantom=True)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
 from scipy.stats import pearsonr
 
 from cohortmorph import displacement, files, geometry, metrics
@@ -82,10 +83,92 @@ def test_tre_without_any_landmark_inside_is_nan_and_says_so():
     assert by_name["tre_near_n", "total"] == 0 and ("tre_near_mean", "total") not in by_name
 
 
-def test_dice_rows_and_their_mean():
-    fixed, moved = np.array([1, 1, 2, 0]), np.array([1, 1, 0, 0])
-    assert metrics.dice(fixed, moved) == [("dice", "1", 1.0, "1"), ("dice", "2", 0.0, "1"), ("dice", "mean", 0.5, "1")]
-    assert np.isnan(values(metrics.dice(moved * 0, moved * 0))["dice", "mean"])
+def test_robustness_by_hand():
+    fixed = np.zeros((5, 3))
+    # Before: 5, 10, 2, 0 mm; the last lies outside.
+    moving = np.array([[3.0, 4, 0], [0, 10, 0], [0, 0, 2], [0, 0, 0], [9, 9, 9]])
+    errors = np.array([[1.0, 0, 0], [0, 0, -10], [0, 3, 0], [0, 0, 1], [np.nan] * 3])
+    found = metrics.robustness(fixed, moving, errors)
+    # Smaller at the first alone, of four; quotients 1/5, 1 and 3/2, and none for the one that was in place.
+    assert values(found) == pytest.approx(
+        {("landmarks_improved", "total"): 25, ("tre_relative", "total"): (0.2 + 1 + 1.5) / 3}
+    )
+    assert {metric: unit for metric, _, _, unit in found} == {"landmarks_improved": "%", "tre_relative": "1"}
+    nothing_apart = values(metrics.robustness(moving, moving, errors))
+    assert nothing_apart["landmarks_improved", "total"] == 0 and np.isnan(nothing_apart["tre_relative", "total"])
+    assert np.isnan(list(values(metrics.robustness(fixed, moving, errors * np.nan)).values())).all()
+
+
+def test_no_registration_is_no_improvement():
+    fixed, moving = np.random.default_rng(2).normal(size=(2, 50, 3))
+    before = values(metrics.robustness(fixed, moving, fixed - moving))
+    assert before == {("landmarks_improved", "total"): 0, ("tre_relative", "total"): 1}
+
+
+def test_field_error_by_hand_and_by_numpy():
+    size = (2, 3, 1)
+    grid = Grid(size, (1.0, 2.0, 3.0), (0, 0, 0), (0, 0, 1, 1, 0, 0, 0, 1, 0))
+    true = np.random.default_rng(6).normal(size=(*size, 3)).astype(np.float32)
+    errors = np.zeros((*size, 3), np.float32)
+    errors[0, 0, 0], errors[1, 2, 0] = [3, -4, 0], [0, 0, -2]
+    images = [geometry.to_image(array, grid) for array in (true + errors, true)]
+    found = metrics.field_error(*images)
+    by_name = values(found)
+    assert by_name["mae_mean", "total"] == pytest.approx((5 + 2) / 6, abs=1e-6)
+    assert by_name["mae_sd", "total"] == pytest.approx(np.std([5, 2, 0, 0, 0, 0]), abs=1e-6)
+    assert [by_name["mae_mean", axis] for axis in "xyz"] == pytest.approx([3 / 6, 4 / 6, 2 / 6], abs=1e-6)
+    assert by_name["mae_sd", "z"] == pytest.approx(np.std([2, 0, 0, 0, 0, 0]), abs=1e-6)
+    assert {unit for *_, unit in found} == {"mm"}
+    mask = np.zeros(size, bool)
+    mask[0, 0, 0] = mask[0, 1, 0] = True
+    assert values(metrics.field_error(*images, mask))["mae_mean", "total"] == pytest.approx(2.5, abs=1e-6)
+    nothing = values(metrics.field_error(*images, mask & False))
+    assert len(nothing) == 8 and np.isnan(list(nothing.values())).all()
+
+
+def test_only_structures_of_both_images_are_compared():
+    fixed, moving = np.array([[0, 1, 5], [7, 7, 70000]]), np.array([0, 5, 70000, 3])
+    assert metrics.shared_structures(fixed, moving) == ([5, 70000], [1, 3, 7])
+    assert metrics.shared_structures(fixed, moving * 0) == ([], [1, 5, 7, 70000])
+
+
+def test_overlap_by_hand():
+    fixed, moved = np.array([1, 1, 1, 2, 0, 9]), np.array([1, 1, 0, 0, 1, 0])
+    found = metrics.overlap(fixed, moved, [1, 2, 4])
+    by_name = values(found)
+    assert by_name["dice", "1"] == pytest.approx(4 / 6) and by_name["iou", "1"] == pytest.approx(2 / 4)
+    assert by_name["dice", "2"] == by_name["iou", "2"] == 0
+    assert np.isnan([by_name[name, of] for name in ("dice", "iou") for of in ("4", "mean")]).all()
+    assert ("dice", "9") not in by_name
+    by_name = values(metrics.overlap(fixed, moved, [1, 2]))
+    assert by_name["dice", "mean"] == pytest.approx(1 / 3) and by_name["iou", "mean"] == pytest.approx(1 / 4)
+    assert np.isnan(values(metrics.overlap(fixed, moved, []))["dice", "mean"])
+
+
+def test_overlap_is_that_of_simpleitk():
+    random = np.random.default_rng(8)
+    fixed, moved = random.integers(0, 4, size=(2, 9, 8, 7))
+    by_name = values(metrics.overlap(fixed, moved, [1, 2, 3]))
+    theirs = sitk.LabelOverlapMeasuresImageFilter()
+    theirs.Execute(*(sitk.GetImageFromArray(labels.astype(np.uint8)) for labels in (fixed, moved)))
+    for label in (1, 2, 3):
+        assert by_name["dice", str(label)] == pytest.approx(theirs.GetDiceCoefficient(label))
+        assert by_name["iou", str(label)] == pytest.approx(theirs.GetJaccardCoefficient(label))
+
+
+def test_a_lost_structure_takes_the_mean_distance_with_it():
+    found = metrics.surface_agreement({1: (4.0, 1.0, 0.5), 2: (np.nan, np.nan, 0.0)})
+    assert [(metric, of) for metric, of, _, _ in found] == [
+        (metric, of) for metric in ("hd95", "surface_distance_mean", "surface_dice") for of in ("1", "2", "mean")
+    ]
+    by_name = values(found)
+    assert by_name["hd95", "1"] == 4 and by_name["surface_distance_mean", "1"] == 1
+    assert np.isnan([by_name["hd95", of] for of in ("2", "mean")]).all()
+    assert np.isnan(by_name["surface_distance_mean", "mean"]) and by_name["surface_dice", "mean"] == 0.25
+    assert {metric: unit for metric, _, _, unit in found}["hd95"] == "mm"
+    by_name = values(metrics.surface_agreement({1: (4.0, 1.0, 0.5), 2: (2.0, 0.5, 1.0)}))
+    assert by_name["hd95", "mean"] == 3 and by_name["surface_distance_mean", "mean"] == 0.75
+    assert len(metrics.surface_agreement({})) == 3
 
 
 def test_ncc_is_pearsons_over_what_is_covered_and_in_the_mask():
@@ -119,7 +202,7 @@ def test_local_ncc_counts_windows_that_are_covered_as_a_whole():
 def test_nothing_covered_is_nan():
     fixed = np.ones((10, 10, 10))
     by_name = values(metrics.similarity(fixed, fixed * np.nan))
-    assert np.isnan(by_name["ncc_squared", "image"]) and ("ncc_local", "image") not in by_name
+    assert np.isnan(by_name["ncc_squared", "image"]) and np.isnan(by_name["ncc_local", "image"])
 
 
 def test_regularity_by_hand():
@@ -144,5 +227,83 @@ def test_a_planted_fold_is_found_where_it_is():
     assert values(metrics.regularity(determinant))["folding", "image"] == pytest.approx(100 / 12)
 
 
-def test_runtime():
+def learn2reg(voxels):
+    """SDlogJ as Learn2Reg's evaluation prints it, written from its description for displacements in voxels."""
+    gradients = [np.stack(np.gradient(voxels[..., component]), axis=-1) for component in range(3)]
+    jacobian = np.eye(3) + np.stack(gradients, axis=-2)[2:-2, 2:-2, 2:-2]
+    return np.log((np.linalg.det(jacobian) + 3).clip(1e-9, 1e9)).std()
+
+
+def test_sd_log_as_learn2reg_prints_it():
+    voxels = np.random.default_rng(9).normal(scale=0.5, size=(*GRID.size, 3))
+    determinant = displacement.jacobian_determinant(displacement.from_voxels(voxels, GRID))
+    by_name = values(metrics.regularity(determinant))
+    assert by_name["jacobian_sd_log_learn2reg", "image"] == pytest.approx(learn2reg(voxels), rel=1e-4)
+    assert by_name["folding", "image"] > 1 and by_name["jacobian_sd_log", "image"] > 2 * learn2reg(voxels)
+    # By hand: the logarithms of 4 and of 1e-9, half and half; the rim does not count.
+    determinant = np.full((6, 6, 6), 100.0)
+    determinant[2:4, 2:4, 2], determinant[2:4, 2:4, 3] = 1, -7
+    by_hand = (np.log(4) - np.log(1e-9)) / 2
+    assert values(metrics.regularity(determinant))["jacobian_sd_log_learn2reg", "image"] == pytest.approx(by_hand)
+    inside = determinant == 1
+    assert values(metrics.regularity(determinant, inside))["jacobian_sd_log_learn2reg", "image"] == 0
+    one_slice = values(metrics.regularity(determinant[:, :, 2:4]))
+    assert one_slice["jacobian_sd_log_learn2reg", "image"] == pytest.approx(by_hand)
+
+
+def test_folded_volume_by_hand():
+    inverted = np.zeros((4, 3, 2))
+    inverted[1, 1, 0], inverted[3, 2, 1] = 0.5, 0.1
+    assert metrics.folded_volume(inverted) == [("ndv", "image", pytest.approx(100 * 0.6 / 24), "%")]
+    # The cubes whose eight corners lie in the mask: two along i.
+    mask = np.zeros((5, 4, 3), bool)
+    mask[1:4, 1:3, 0:2] = True
+    assert values(metrics.folded_volume(inverted, mask))["ndv", "image"] == pytest.approx(100 * 0.5 / 2)
+    mask[1:4, 2] = False
+    assert np.isnan(values(metrics.folded_volume(inverted, mask))["ndv", "image"])
+    one_slice = np.array([[[0.2], [0.0]]])
+    assert values(metrics.folded_volume(one_slice, np.ones((2, 3, 1), bool)))["ndv", "image"] == pytest.approx(10)
+
+
+def test_inverse_consistency_by_hand():
+    errors = np.array([0.0, 1, 2, 3, 4, np.nan, np.nan, np.nan, np.nan, np.nan])
+    found = metrics.inverse_consistency(errors)
+    assert values(found) == pytest.approx(
+        {
+            ("inverse_consistency_mean", "image"): 2,
+            ("inverse_consistency_p95", "image"): 3.8,
+            ("inverse_consistency_outside", "image"): 50,
+        }
+    )
+    assert [unit for *_, unit in found] == ["mm", "mm", "%"]
+    assert values(metrics.inverse_consistency(errors, errors > 2))["inverse_consistency_mean", "image"] == 3.5
+    nowhere = values(metrics.inverse_consistency(errors * np.nan))
+    assert np.isnan(nowhere["inverse_consistency_mean", "image"])
+    assert nowhere["inverse_consistency_outside", "image"] == 100
+    assert np.isnan(list(values(metrics.inverse_consistency(errors, errors > 9)).values())).all()
+
+
+def test_what_a_method_reports_of_itself():
     assert metrics.runtime({"seconds": 3, "threads": 1}) == [("runtime", "image", 3.0, "s")]
+    everything = {"seconds": 3, "cpu_seconds": 5.5, "peak_memory_mb": 700, "fre_mm": 0.7}
+    assert metrics.runtime(everything) == [
+        *(("runtime", "image", 3.0, "s"), ("cpu_time", "image", 5.5, "s")),
+        *(("peak_memory", "image", 700.0, "MB"), ("fre", "image", 0.7, "mm")),
+    ]
+    (_, _, value, unit) = metrics.runtime({"seconds": 3, "fre_mm": None})[1]
+    assert np.isnan(value) and unit == "mm"
+    with pytest.raises(KeyError):
+        metrics.runtime({"threads": 1})
+
+
+def test_a_failed_method_has_the_rows_of_the_others_without_values():
+    others = [
+        [("dice", "1", 0.5, "1"), ("runtime", "image", 3.0, "s"), ("fre", "image", 0.1, "mm")],
+        [("dice", "1", 0.7, "1"), ("runtime", "image", 4.0, "s"), ("cpu_time", "image", 4.0, "s")],
+    ]
+    found = metrics.of_failed({"failed": "no overlap", "seconds": 1.0}, others)
+    keys = [("dice", "1", "1"), ("runtime", "image", "s"), ("cpu_time", "image", "s")]
+    assert [(metric, of, unit) for metric, of, _, unit in found] == keys
+    assert np.isnan([value for _, _, value, _ in found]).all()
+    of_fiducials = metrics.of_failed({"failed": "no fiducials", "fre_mm": None}, others)
+    assert ("fre", "image") in values(of_fiducials) and len(of_fiducials) == 4

@@ -37,8 +37,8 @@ def truth(folder):
     return json.loads((folder / "truth.json").read_text())
 
 
-def points(folder, image):
-    return pd.read_csv(folder / f"{image}_landmarks.tsv", sep="\t")
+def points(folder, image, kind="landmarks"):
+    return pd.read_csv(folder / f"{image}_{kind}.tsv", sep="\t")
 
 
 def on_ct(folder, image, file):
@@ -218,6 +218,47 @@ def test_landmarks_lie_on_voxels_of_the_brain_apart_from_each_other_and_inside_e
     assert apart.min() > 8
     for image, grid in drawn.grids.items():
         assert grid.contains(points(folder, image).iloc[:, 1:].to_numpy()).all()
+
+
+def test_fiducials_lie_on_the_skin_apart_from_each_other_and_inside_every_image(folder, drawn):
+    exact = phantom.fiducials(drawn)
+    fixed = exact["CT"]
+    assert len(fixed) == 8
+    apart = np.linalg.norm(fixed[:, None] - fixed, axis=-1) + 1e9 * np.eye(len(fixed))
+    assert apart.min() > 50
+    for image, grid in drawn.grids.items():
+        assert grid.contains(exact[image]).all() and grid.contains(points(folder, image, "fiducials").iloc[:, 1:]).all()
+    # The CT, 5 mm from the skin to either side along the line from the middle: scalp and air.
+    ct = dicom.read_series(folder / "CT")[0]
+    outward = (fixed - drawn.grids["CT"].centre_mm) * [1, 1, 0]
+    outward /= np.linalg.norm(outward, axis=1, keepdims=True)
+    values = {
+        side: np.array([ct.EvaluateAtPhysicalPoint(tuple(x), sitk.sitkNearestNeighbor) for x in fixed + side * outward])
+        for side in (-5, 5)
+    }
+    assert (values[-5] > 0).all() and (values[5] < -900).all()
+
+
+@pytest.mark.parametrize("slab_mm", [24, 120])
+@pytest.mark.parametrize("deformation_mm", [0, 20])
+def test_every_phantom_that_can_be_asked_for_has_room_for_its_fiducials(slab_mm, deformation_mm):
+    for subject in ("P01", "P02", "P03"):
+        exact = phantom.fiducials(phantom.plan(subject, slab_mm=slab_mm, deformation_mm=deformation_mm))
+        apart = np.linalg.norm(exact["CT"][:, None] - exact["CT"], axis=-1) + 1e9 * np.eye(8)
+        assert apart.min() > 40
+
+
+def test_each_image_has_its_own_localization_error_of_half_a_millimetre_about_the_true_places(folder, drawn):
+    exact = phantom.fiducials(drawn)
+    errors_mm = []
+    for image in IMAGES:
+        found = points(folder, image, "fiducials")
+        assert list(found.landmark) == [f"F{number:02d}" for number in range(1, 9)]
+        np.testing.assert_allclose(exact[image], drawn.placements[image].from_ct(exact["CT"]), atol=1e-9)
+        errors_mm.append(found.iloc[:, 1:].to_numpy() - exact[image])
+    assert np.std(errors_mm) == pytest.approx(0.5, abs=0.13)  # three standard errors of 72 numbers
+    assert np.abs(np.mean(errors_mm)) < 0.18
+    assert np.abs(np.corrcoef(np.reshape(errors_mm, (3, -1)))[np.triu_indices(3, 1)]).max() < 0.7
 
 
 def test_the_same_subject_and_seed_give_the_same_bytes_and_another_seed_does_not(folder, tmp_path):

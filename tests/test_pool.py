@@ -144,6 +144,7 @@ def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
             "labels": ["/data/ct.nii.gz", "labels/t1.nii.gz"],
             "landmarks": ["", "../t1.fcsv"],
             "mask": ["", ""],
+            "fiducials": ["", ""],
         }
     )
     said = pool.outside(images, ["../mine.yaml", str(tmp_path / "here.yaml")])

@@ -4,7 +4,9 @@ import json
 import re
 from html.parser import HTMLParser
 
+import collect_metrics
 import numpy as np
+import pandas as pd
 import pytest
 import write_report
 from test_figures import SELECTED, cohort_metrics, histories, summarized
@@ -12,6 +14,7 @@ from test_figures import SELECTED, cohort_metrics, histories, summarized
 from cohortmorph import figures, report, statistics
 from cohortmorph.files import write_json, write_table
 
+FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)
 MANY = {"validation": ["P04"], "test": [f"H{number:03d}" for number in range(6)]}
 
 
@@ -57,6 +60,8 @@ def picture(tmp_path_factory):
 def rendered(metrics, selected=SELECTED, picture=None, **changes):
     shown = [report.Picture(picture, "A title", "A caption.")] if picture else []
     arguments = {
+        "tests": statistics.compare(metrics, selected, 200, 1), "ranking": statistics.rank(metrics, selected),
+        "failures": FAILURES,
         "curves": shown, "comparisons": shown, "pairs": shown, "harmonized": shown,
         "provenance": report.provenance({"seed": 1}, 1, "abc"), "parameter_texts": {},
     }  # fmt: skip
@@ -67,6 +72,15 @@ def rendered(metrics, selected=SELECTED, picture=None, **changes):
 
 def verdict(measure, metrics, selected=SELECTED):
     return report.verdict(measure, metrics, summarized(metrics), selected)
+
+
+def sureness(metrics, selected=SELECTED):
+    return " ".join(report.sureness(metrics, statistics.compare(metrics, selected, 200, 1)))
+
+
+def failed_registrations(*rows):
+    """Return failures.tsv from (pair, split, method, weight, epoch, why)."""
+    return pd.DataFrame(rows, columns=collect_metrics.COLUMNS)
 
 
 def words(verdict):
@@ -140,7 +154,7 @@ def test_every_text_is_escaped(picture):
 @pytest.mark.parametrize("phantom", [True, False])
 def test_every_caption_says_phantom_of_a_phantom_only(picture, phantom):
     page = Page(rendered(cohort_metrics(), picture=picture, phantom=phantom))
-    assert len(page.captions) == 7
+    assert len(page.captions) == 9
     assert all(caption.startswith("PHANTOM.") == phantom for caption in page.captions)
     assert ("PHANTOM" in page.text) == phantom
 
@@ -174,14 +188,77 @@ def test_the_best_method_is_named_with_its_uncertainty():
     assert "Its interval overlaps with that of bspline-1r" in words(verdict(figures.TRE, metrics))
 
 
-def test_a_method_that_failed_somewhere_is_not_the_best():
+def test_a_failure_counts_as_the_worst_and_is_said():
     metrics = cohort_metrics()
     metrics.loc[of(metrics, "tre_mean", "bspline-3r", "P05-T1_to_P05-CT", "total"), "value"] = np.nan
     best = verdict(figures.TRE, metrics)
-    assert best.method == "bspline-1r"
-    assert "Not ranked, without a value on some pair: bspline-3r." in words(best)
-    trouble = report.troubles(metrics, SELECTED)
-    assert "No value of tre_mean by bspline-3r for P05-T1_to_P05-CT: it takes no part in the mean." in trouble
+    assert best.method == "bspline-1r", "with 30 mm, as before registration, on one of four pairs"
+    assert "Failed on some pair, where the worst value counts: bspline-3r." in words(best)
+    trouble = report.troubles(metrics, SELECTED, FAILURES)
+    assert "No value of tre_mean by bspline-3r for P05-T1_to_P05-CT: the worst value of the pair counts." in trouble
+    metrics.loc[of(metrics, "runtime", "bspline-3r", "P05-T1_to_P05-CT"), "value"] = np.nan
+    trouble = report.troubles(metrics, SELECTED, FAILURES)
+    assert "No value of runtime by bspline-3r for P05-T1_to_P05-CT: it takes no part in the mean." in trouble
+    # A failure where the others are hardly better does not topple the best one, but is said.
+    metrics = cohort_metrics()
+    only_two = metrics[metrics.method.isin(["bspline-1r", "bspline-3r"])].copy()
+    only_two.loc[of(only_two, "tre_mean", "bspline-3r", "P05-T1_to_P05-CT", "total"), "value"] = np.nan
+    best = verdict(figures.TRE, only_two)
+    assert best.method == "bspline-3r" and "It failed on 1 pair, where the worst value counts." in words(best)
+    assert "n = 4 pairs of 2 subjects" in words(best) and "better than it on 3 of 4 pairs" in words(best)
+
+
+def test_failed_registrations_are_listed_with_their_cause():
+    metrics, pair = cohort_metrics(), "P05-T1_to_P05-CT"
+    metrics.loc[(metrics.pair == pair) & (metrics.method == "bspline-3r"), "value"] = np.nan
+    failures = failed_registrations(
+        (pair, "test", "bspline-3r", "", pd.NA, "elastix gave up."),
+        ("P06-T1_to_P06-CT", "test", "bspline-3r", "", pd.NA, "elastix gave up."),
+        (pair, "test", "voxelmorph", "10", 20, "out of memory"),
+        ("P04-T1_to_P04-CT", "validation", "affine", "", pd.NA, "no overlap"),
+    )
+    trouble = report.troubles(metrics, SELECTED, failures)
+    assert f"bspline-3r failed on {pair}, P06-T1_to_P06-CT: elastix gave up." in trouble
+    (others,) = [sentence for sentence in trouble if "more registration" in sentence]
+    assert others.startswith("2 more registrations failed on validation pairs or by networks that were not chosen")
+    assert not [sentence for sentence in trouble if sentence.startswith("No value")], "said once is enough"
+    assert "elastix gave up." in Page(rendered(metrics, failures=failures)).text
+
+
+def test_the_tests_are_tabled_with_effect_and_interval():
+    metrics = cohort_metrics(subjects={"validation": ["V1"], "test": [f"H{number:03d}" for number in range(12)]})
+    tests = statistics.compare(metrics, SELECTED, 200, 1)
+    columns, rows = report.tests_table(tests, SELECTED)
+    table = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
+    assert [key[1] for key in table][:4] == ["initial", "affine", "bspline-1r", "voxelmorph, λ = 1, epoch 100"]
+    found = tests[(tests.metric == "tre_mean") & (tests.structure == "total") & (tests.method == "bspline-1r")].iloc[0]
+    row = table["TRE (mm)", "bspline-1r"]
+    assert row["against the best"] == found.reference == "bspline-3r" and row["subjects"] == "12"
+    assert row["median difference"] == f"{found.median_difference:+.2f}" and row["effect size"] == "-1.00"
+    assert row["95 % interval"] == f"{found.ci_low:+.2f} to {found.ci_high:+.2f}"
+    assert row["p"] == "0.00049" and row["p corrected"] == f"{found.p_holm:.2g} *"
+    assert {label for label, _ in table} == {"TRE (mm)", "Dice"}
+    page = Page(rendered(metrics))
+    assert row["95 % interval"] in page.text and "in the manner of Learn2Reg" in page.text
+    ranking = statistics.rank(metrics, SELECTED)
+    columns, rows = report.ranking_table(ranking, SELECTED)
+    assert columns[:3] == ["rank", "method", "score"] and rows[0][:3] == ["1", "bspline-3r", "1.00"]
+    assert rows[0][columns.index("TRE: wins, score")] == "3, 1.00" and report.ranking_caution(ranking) == ""
+
+
+def test_too_few_subjects_are_told_in_words_and_get_no_stars():
+    metrics = cohort_metrics()
+    said = sureness(metrics)
+    # Two subjects: 2 / 2^2; five methods make ten pairs.
+    assert "TRE: with 2 subjects the smallest p that Wilcoxon's test can give is 0.5, and 1 after" in said
+    assert "the 10 pairs of 5 methods. No difference can be significant" in said
+    page = Page(rendered(metrics))
+    assert "No difference can be significant" in page.text and " *" not in page.text.replace("*: corrected", "")
+    assert "with 2 subjects, this ranking says nothing" in page.text
+    nine = cohort_metrics(subjects={"test": [f"H{number:03d}" for number in range(9)]})
+    assert "No difference can be significant" not in sureness(nine)
+    eight = cohort_metrics(subjects={"test": [f"H{number:03d}" for number in range(8)]})
+    assert "is 0.0078, and 0.078 after" in sureness(eight)
 
 
 def test_doing_nothing_can_be_best_and_that_is_said():
@@ -189,24 +266,27 @@ def test_doing_nothing_can_be_best_and_that_is_said():
     metrics.loc[of(metrics, "tre_mean", "initial"), "value"] = 0.5
     best = verdict(figures.TRE, metrics)
     assert best.method == "initial" and "no registration improved it" in words(best)
-    worse = [sentence for sentence in report.troubles(metrics, SELECTED) if "worse TRE than the start" in sentence]
+    worse = [
+        sentence for sentence in report.troubles(metrics, SELECTED, FAILURES) if "worse TRE than the start" in sentence
+    ]
     assert len(worse) == 4
 
 
-def test_few_pairs_and_pairs_of_one_subject_are_cautioned():
-    few = " ".join(report.sureness(cohort_metrics()))
-    assert "4 test pairs are too few to rank methods" in few
-    assert "The 4 test pairs come from 2 subjects" in few
-    many = " ".join(report.sureness(cohort_metrics(subjects=MANY)))
-    assert "too few" not in many and "The 12 test pairs come from 6 subjects" in many
-    one_each = cohort_metrics(subjects=MANY).query("pair.str.contains('T1')")
-    assert "come from" not in " ".join(report.sureness(one_each))
+def test_few_subjects_and_linked_ones_are_cautioned():
+    assert "2 independent test subjects are too few to rank methods" in sureness(cohort_metrics())
+    ten = cohort_metrics(subjects={"test": [f"H{number:03d}" for number in range(10)]})
+    assert "too few" not in sureness(ten) and "link" not in sureness(ten)
+    names = sorted(ten.pair.unique())
+    between = dict(zip(names, [f"H{n:03d}-T1_to_H{(n + 1) % 20:03d}-CT" for n in range(20)], strict=True))
+    assert "link the 20 test subjects to 1 independent group;" in sureness(ten.assign(pair=ten.pair.map(between)))
+    atlas = {name: f"H{n:03d}-T1_to_ATLAS-CT" for n, name in enumerate(names)}
+    assert "ATLAS takes part in every test pair" in sureness(ten.assign(pair=ten.pair.map(atlas)))
 
 
 def test_a_single_pair_has_no_interval():
     metrics = cohort_metrics(subjects={"validation": ["P04"], "test": ["P05"]}).query("pair.str.contains('T1')")
     best = verdict(figures.TRE, metrics)
-    assert "No interval from a single pair, n = 1 pair of 1 subject." in words(best)
+    assert "No interval from a single subject, n = 1 pair of 1 subject." in words(best)
     assert "overlaps" not in words(best)
     assert "nan" not in Page(rendered(metrics)).text.lower()
 
@@ -217,7 +297,7 @@ def test_what_went_wrong_is_listed():
     metrics.loc[(metrics.metric == "landmarks_outside") & (metrics.pair == pair), "value"] = 3
     metrics.loc[of(metrics, "tre_mean", "affine", pair), "value"] = 99
     metrics = metrics[~((metrics.metric == "dice") & (metrics.pair == pair))]
-    trouble = "\n".join(report.troubles(metrics, SELECTED))
+    trouble = "\n".join(report.troubles(metrics, SELECTED, FAILURES))
     assert f"{pair}: 3 of 43 landmarks lie outside of the fixed image" in trouble
     assert f"affine left a worse TRE than the start had: {pair}." in trouble
     assert re.search(r"bspline-1r folds in 4 of 4 test pairs, at worst 0\.1\d* % of the voxels", trouble)
@@ -228,7 +308,7 @@ def test_what_went_wrong_is_listed():
 def test_nothing_wrong_is_said_too():
     metrics = cohort_metrics()
     metrics.loc[metrics.metric == "folding", "value"] = 0
-    assert report.troubles(metrics, SELECTED) == []
+    assert report.troubles(metrics, SELECTED, FAILURES) == []
     assert "no method folds" in Page(rendered(metrics)).text
 
 
@@ -283,6 +363,10 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     write_table(metrics, tmp_path / "metrics.tsv")
     write_table(summarized(metrics), tmp_path / "summary.tsv")
     write_json(selected, tmp_path / "selected.json")
+    write_table(statistics.compare(metrics, selected, 200, 1), tmp_path / "comparison.tsv")
+    write_table(statistics.rank(metrics, selected), tmp_path / "ranking.tsv")
+    row = ("P05-T1_to_P05-CT", "test", "affine", "", pd.NA, "no overlap at all")
+    write_table(failed_registrations(row), tmp_path / "failures.tsv")
     figures.save(figures.training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
     (tmp_path / "affine.txt").write_text('(Transform "AffineTransform") // see http://elastix.example\n')
     pairs = sorted(metrics[metrics.split == "test"].pair.unique())
@@ -290,7 +374,10 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     for run in ("one", "two"):
         write_report.main(
             metrics=tmp_path / "metrics.tsv", summary=tmp_path / "summary.tsv", selected=tmp_path / "selected.json",
-            training=svg, selection=svg, weights="", methods=png, runtime=png, pair_pictures=[png] * 4, pairs=pairs,
+            comparison=tmp_path / "comparison.tsv", ranking=tmp_path / "ranking.tsv",
+            failures=tmp_path / "failures.tsv",
+            training=svg, selection=svg, weights="", methods=png, runtime=png, structures=png, folding=png,
+            pair_pictures=[png] * 4, pairs=pairs,
             harmonize_pictures=[png] * 2, subjects=["P05", "P06"], parameter_files=[tmp_path / "affine.txt"],
             config={"data_folder": str(tmp_path), "voxelmorph": {"weights": ["0.5"]}}, seed=7, commit="abc",
             output=tmp_path / f"{run}.html", provenance=tmp_path / f"{run}.json", phantom=True, pictures_max=3,
@@ -299,8 +386,9 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     assert html == (tmp_path / "two.html").read_text()
     page = Page(html)
     assert all(resource.startswith(("data:image/", "#")) for resource in page.resources)
-    # two curves, two comparisons, three of four pairs, two subjects
-    assert sum(resource.startswith("data:") for resource in page.resources) == 9
+    # two curves, four comparisons, three of four pairs, two subjects
+    assert sum(resource.startswith("data:") for resource in page.resources) == 11
+    assert "affine failed on P05-T1_to_P05-CT: no overlap at all." in page.text
     assert "among the figures beside it: 1 more." in page.text and "AffineTransform" in page.text
     assert "4 test pairs of 2 subjects" in page.text and "4 validation pairs of 2 subjects" in page.text
     made = json.loads((tmp_path / "one.json").read_text())

@@ -18,10 +18,10 @@ import jsonschema
 import pandas as pd
 import yaml
 
-from cohortmorph import UserError
+from cohortmorph import UserError, tools
 
 SPLITS = ("train", "validation", "test")
-PATH_COLUMNS = ("source", "labels", "landmarks", "mask")
+PATH_COLUMNS = ("source", "labels", "landmarks", "mask", "fiducials")
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
 VARIABLE = re.compile(r"\$\{?(\w+)")  # of the environment, in data_folder
 SCHEMAS = Path(__file__).resolve().parents[2] / "config" / "schemas"
@@ -57,7 +57,7 @@ class Cohort:
     ----------
     images : DataFrame
         Index ``image_id`` (``{subject}-{image}``); columns subject, image, modality, source, labels, landmarks, mask,
-        split, series, in the table's order. Paths are expanded; what the table leaves empty is "".
+        fiducials, split, series, in the table's order. Paths are expanded; what the table leaves empty is "".
     pairs : DataFrame
         Index ``pair`` (``{moving}_to_{fixed}``, of image ids); columns fixed, moving (image ids), split, and frame, the
         image id on whose grid both images are put for VoxelMorph. For the design between-subjects, validation and test
@@ -93,6 +93,19 @@ class Cohort:
     def pairs_in(self, split):
         """Return the ids of the pairs of a split."""
         return list(self.pairs.index[self.pairs["split"] == split])
+
+    def synthetic_pairs(self, split):
+        """Return the ids of the pairs of a split whose images the workflow makes by a known displacement."""
+        fixed = self.pairs.loc[self.pairs_in(split), "fixed"]
+        return [pair for pair, image in fixed.items() if "/synthetic/" in self.images.at[image, "source"]]
+
+    def trained_on_a_test_subject(self, synthetic):
+        """Say whether a train image is made, by ``config["synthetic"]``, of a subject that has another split."""
+        splits = self.images.drop_duplicates("subject").set_index("subject")["split"]
+        return any(
+            splits.get(subject) == "train" and self.images.at[made["image"], "split"] != "train"
+            for subject, made in synthetic.items()
+        )
 
     @cached_property
     def alignments(self):
@@ -155,7 +168,7 @@ class Cohort:
         ]
 
 
-def load(config, config_files, produced_under="results/", files_are_here=True):
+def load(config, config_files, produced_under="results/", files_are_here=True, tools_are_here=True):
     """Check configuration, cohort table and pairs table, and return the cohort.
 
     Parameters
@@ -169,6 +182,8 @@ def load(config, config_files, produced_under="results/", files_are_here=True):
     files_are_here : bool
         Whether the files of the table are looked at. A job on a pool's machine may not see them, and need not: the run
         that sent it has.
+    tools_are_here : bool
+        Whether registration tools are looked for; not where each job has a conda environment of its own.
 
     Returns
     -------
@@ -179,7 +194,7 @@ def load(config, config_files, produced_under="results/", files_are_here=True):
     UserError
         With all problems at once, one a line, sorted by file and line.
     """
-    check = _Check(config, config_files, produced_under, files_are_here)
+    check = _Check(config, config_files, produced_under, files_are_here, tools_are_here)
     check.schema()
     check.settings()
     check.read_images()
@@ -206,6 +221,12 @@ def with_defaults(config):
     return filled
 
 
+def parameter_files(chosen):
+    """Return the parameter files of a method's entry in the configuration, as a list; points have none."""
+    files = chosen.get("parameters", [])
+    return [files] if isinstance(files, str) else list(files)
+
+
 def variables(config):
     """Return the names of the environment's variables that the configuration uses: every job needs them."""
     return sorted(set(VARIABLE.findall(config["data_folder"])))
@@ -227,7 +248,7 @@ def describe(cohort):
     images = cohort.images
     rows = [("subjects", images.drop_duplicates("subject")["split"])]
     rows += [(f"{modality} images", group["split"]) for modality, group in images.groupby("modality", sort=False)]
-    for column in ("labels", "landmarks", "mask"):
+    for column in ("labels", "landmarks", "mask", "fiducials"):
         rows.append((f"subjects with {column}", images[images[column] != ""].drop_duplicates("subject")["split"]))
     rows.append(("pairs", cohort.pairs["split"]))
     table = [("", *SPLITS, "all")]
@@ -258,10 +279,12 @@ class _Problem:
 class _Check:
     """Collects every problem; each step works on what the steps before it found to be sound."""
 
-    def __init__(self, config, config_files, produced_under, files_are_here):
+    def __init__(self, config, config_files, produced_under, files_are_here, tools_are_here):
         self.config = config
         self.files_are_here = files_are_here
+        self.tools_are_here = tools_are_here
         self.phantom_folder = Path(produced_under, "phantom").as_posix() + "/"
+        self.synthetic_folder = Path(produced_under, "synthetic").as_posix() + "/"
         self.problems = set()
         self.broken = set()  # key paths of the configuration that later steps must not rely on
         self.files = [self._config_file(Path(file)) for file in config_files]
@@ -353,11 +376,26 @@ class _Check:
             if self.sound(*keys) and None not in values:
                 for below, text in found_in(*values):
                     self.in_config((*keys[-1].split("."), *below), text)
-        for key in ("prealign", "baselines"):
-            files = self.complete.get(key)
-            for name, file in files.items() if isinstance(files, dict) else ():
-                if isinstance(file, str) and file and not Path(file).is_file():
-                    self.in_config((key, name), f"found {file!r}, which is no file; expected an elastix parameter file")
+        if self.sound("prealign.parameters"):
+            self._parameter_files(("prealign",), "elastix", self.complete["prealign"])
+        baselines = self.complete.get("baselines")
+        for method, chosen in baselines.items() if isinstance(baselines, dict) else ():
+            if not self.sound(f"baselines.{method}"):
+                continue
+            self._parameter_files(("baselines", method), chosen["tool"], chosen)
+            lacking = self.tools_are_here and chosen["missing"] == "refuse" and not tools.find(chosen["tool"])
+            if lacking:
+                text = f"{tools.HOW_TO_GET[chosen['tool']]}; or set `missing: skip`, or the method to null"
+                self.in_config(("baselines", method), text)
+
+    def _parameter_files(self, key, tool, chosen):
+        files = parameter_files(chosen)
+        if len(files) > 1 and tool != "elastix":
+            self.in_config((*key, "parameters"), f"found {len(files)} files; {tool} takes one")
+        for file in files:
+            if not Path(file).is_file():
+                text = f"found {file!r}, which is no file; expected a parameter file of {tool}"
+                self.in_config((*key, "parameters"), text)
 
     # ---- the cohort table
 
@@ -448,6 +486,8 @@ class _Check:
                 typed = getattr(row, column)
                 if typed.startswith(self.phantom_folder):
                     self._phantom_path(row, column, typed)
+                elif typed.startswith(self.synthetic_folder):
+                    self._synthetic_path(row, column, typed)
                 elif folder is not None or Path(typed).is_absolute():
                     path = Path(folder or ".", typed)
                     self.images.at[row.Index, column] = str(path)
@@ -479,13 +519,30 @@ class _Check:
     def _phantom_path(self, row, column, typed):
         if self.complete["phantom"] is None:
             self.in_row(row, column, f"found {typed!r}, but the configuration has no `phantom` that would make it")
-        ending = {"source": "", "labels": "_labels.nii.gz", "landmarks": "_landmarks.tsv"}.get(column)
+        endings = {"source": "", "labels": "_labels.nii.gz"}
+        endings |= {"landmarks": "_landmarks.tsv", "fiducials": "_fiducials.tsv"}
+        ending = endings.get(column)
         made = f"{self.phantom_folder}{{subject}}/{{CT, T1 or T2}}{ending}"
         pattern = f"{re.escape(self.phantom_folder)}[A-Za-z0-9]+/(CT|T1|T2){re.escape(ending or '')}"
         if ending is None:
             self.in_row(row, column, f"found {typed!r}, but the phantom makes no {column}; leave the cell empty")
         elif not re.fullmatch(pattern, typed):
             self.in_row(row, column, f"found {typed!r}, but of this kind the phantom makes {made} only")
+
+    def _synthetic_path(self, row, column, typed):
+        chosen = self.complete["synthetic"].get(row.subject)
+        ending = {"source": ".nii.gz", "landmarks": "_landmarks.tsv", "mask": "_mask.nii.gz"}.get(column)
+        made = [f"{self.synthetic_folder}{row.subject}/{role}{ending}" for role in ("fixed", "moving")]
+        if chosen is None:
+            text = f"found {typed!r}, but `synthetic` in the configuration does not have subject {row.subject}"
+            self.in_row(row, column, text)
+        elif ending is None:
+            self.in_row(row, column, f"found {typed!r}, but synthetic pairs have no {column}; leave the cell empty")
+        elif typed not in made:
+            self.in_row(row, column, f"found {typed!r}, but of this kind only {_listed(made)} are made")
+        elif chosen["image"] not in self.images.index:
+            text = f"found {chosen['image']!r}, which is no image of the cohort table; expected {{subject}}-{{image}}"
+            self.in_config(("synthetic", row.subject, "image"), text)
 
     def _sources_of_two_subjects(self):
         """The same file under two subjects would carry an image from one split into another."""

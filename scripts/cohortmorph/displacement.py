@@ -2,6 +2,10 @@
 
 The fixed point x corresponds to the moving point x + u(x); u is in mm, in LPS, with every affine and harmonizing
 transform composed in. The file is a 5-D NIfTI of float32 with intent 1007 (vector), as ITK, ANTs and 3D Slicer read it.
+
+Where a registration failed the file is there all the same, and throws every point a thousand kilometres away, so that
+no plausible picture or number comes of it in any program. :func:`read` refuses it; who can go on without it says so by
+:func:`read_unless_failed`. (NaN would not do: ITK's NIfTI reader turns it into 0, the identity.)
 """
 
 import numpy as np
@@ -9,6 +13,10 @@ import SimpleITK as sitk
 
 from cohortmorph import UserError
 from cohortmorph.geometry import Grid, to_array, to_image, write_image
+
+FAILED_MM = 1e9
+# So many voxels are measured at a time where the intermediate results are many times the displacement.
+CACHED_VOXELS = 2**14
 
 
 def sample(transform, grid):
@@ -34,8 +42,34 @@ def write(field, path):
     write_image(sitk.Cast(field, sitk.sitkVectorFloat32), path)
 
 
+def nowhere(grid):
+    """Return what stands for the displacement of a registration that failed, on the fixed `grid`."""
+    return to_image(np.full((*grid.size, 3), FAILED_MM, np.float32), grid)
+
+
+def write_failed(grid, path):
+    """Write :func:`nowhere` to `path`."""
+    write_image(nowhere(grid), path)
+
+
 def read(path, fixed_grid=None):
-    """Read a displacement; one that breaks the contract, or is not on `fixed_grid`, is a UserError."""
+    """Read a displacement; one that breaks the contract, failed, or is not on `fixed_grid`, is a UserError."""
+    field = read_unless_failed(path, fixed_grid)
+    if field is None:
+        raise UserError(
+            f"{path}: this registration failed, so there is no displacement; registration.json beside says why."
+        )
+    return field
+
+
+def read_unless_failed(path, fixed_grid=None):
+    """Read a displacement, or return None if its registration failed (see :func:`write_failed`).
+
+    Raises
+    ------
+    UserError
+        If the file breaks the contract or is not on `fixed_grid`.
+    """
     field = sitk.ReadImage(str(path))
     if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
         raise UserError(
@@ -45,6 +79,8 @@ def read(path, fixed_grid=None):
     difference = fixed_grid and fixed_grid.difference_from(Grid.of(field))
     if difference:
         raise UserError(f"{path}: the displacement is not on the fixed image's grid: {difference}.")
+    if (sitk.GetArrayViewFromImage(field) == FAILED_MM).all():
+        return None
     return sitk.Cast(field, sitk.sitkVectorFloat32)
 
 
@@ -107,6 +143,103 @@ def jacobian_determinant(field):
     volume_mm3 += i[..., 1] * (j[..., 2] * k[..., 0] - j[..., 0] * k[..., 2])
     volume_mm3 += i[..., 2] * (j[..., 0] * k[..., 1] - j[..., 1] * k[..., 0])
     return volume_mm3 / np.float32(np.linalg.det(grid.steps_mm))
+
+
+def non_diffeomorphic_volume(field):
+    """Return how much of each cube between eight voxel centres is turned inside out, as a fraction of the cube.
+
+    Central differences miss a folding that alternates from voxel to voxel. Liu et al. 2022 (On Finite Difference
+    Jacobian Computation in Deformable Image Registration) take the interpolation as linear in tetrahedra: a cube falls
+    apart into five of them in two ways, that is one at each of its eight corners (the eight determinants of forward and
+    backward differences) and two in its middle. The fraction is the mean over both ways of the volumes, after the
+    displacement, of those that come out negative; it can exceed 1.
+
+    Parameters
+    ----------
+    field : SimpleITK vector image
+
+    Returns
+    -------
+    float32 array, indexed [i, j, k]
+        One entry a cube: one fewer than voxels along each axis. Along an axis of one voxel u counts as constant, and
+        there is one cube.
+    """
+    grid = Grid.of(field)
+    displacement_mm = to_array(field).astype(np.float32, copy=False)
+    for axis in range(3):
+        if grid.size[axis] == 1:
+            displacement_mm = np.repeat(displacement_mm, 2, axis=axis)
+    # Components first, and a few slices at a time: what one tetrahedron after the other needs then stays in the cache.
+    slices = max(1, CACHED_VOXELS // (displacement_mm.shape[0] * displacement_mm.shape[1]))
+    last = displacement_mm.shape[2] - 1
+    return np.concatenate(
+        [
+            _inverted(
+                np.ascontiguousarray(np.moveaxis(displacement_mm[:, :, k : k + slices + 1], -1, 0)), grid.steps_mm
+            )
+            for k in range(0, last, slices)
+        ],
+        axis=2,
+    )
+
+
+def inverse_error_mm(field, reverse):
+    """Return ‖u(x) + v(x + u(x))‖ at each voxel x of the fixed image: how far from x the way back ends.
+
+    Parameters
+    ----------
+    field, reverse : SimpleITK vector image
+        u, fixed → moving, on the fixed image's grid; v, moving → fixed, on the moving image's grid.
+
+    Returns
+    -------
+    array, shape of the fixed grid, [i, j, k]
+        In mm; NaN where x + u(x) lies outside of the grid of v.
+    """
+    back = sitk.Resample(reverse, field, as_transform(field), sitk.sitkLinear, float("nan"), sitk.sitkVectorFloat32)
+    return np.linalg.norm(to_array(field) + to_array(back), axis=-1)
+
+
+def _inverted(displacement_mm, steps_mm):
+    """Return :func:`non_diffeomorphic_volume` for an array of displacements, shape (3, i, j, k)."""
+    volume_mm3 = np.linalg.det(steps_mm)
+    # The axes of a mirrored grid are left-handed: there the volume of a cube as it was is negative.
+    handedness = np.float32(np.sign(volume_mm3))
+    steps_mm = steps_mm.astype(np.float32)
+    low, high, whole = slice(None, -1), slice(1, None), slice(None)
+    # The edges of the moved cubes along each axis, shape (3, i, j, k) with one fewer along that axis.
+    edges = [np.diff(displacement_mm, axis=1 + axis) + steps_mm[:, axis].reshape(3, 1, 1, 1) for axis in range(3)]
+    inverted = np.zeros([length - 1 for length in displacement_mm.shape[1:]], np.float32)
+    for corner in np.ndindex(2, 2, 2):
+        sides = [high if at else low for at in corner]
+        i, j, k = (
+            edge[(whole, *(whole if other == axis else sides[other] for other in range(3)))]
+            for axis, edge in enumerate(edges)
+        )
+        # Six times a tetrahedron's volume. The edges run along the axes, also those that end at the corner.
+        inverted += np.maximum(-handedness * _triple(i, j, k), 0)
+    for parity in (0, 1):
+        # The middle one joins the corners of one parity: three diagonals of faces from one of them.
+        first, *others = [corner for corner in np.ndindex(2, 2, 2) if sum(corner) % 2 == parity]
+        corners = {
+            corner: displacement_mm[(whole, *(high if at else low for at in corner))] for corner in (first, *others)
+        }
+        ways = [np.subtract(other, first) for other in others]
+        diagonals = [
+            corners[other] - corners[first] + (steps_mm @ way.astype(np.float32)).reshape(3, 1, 1, 1)
+            for other, way in zip(others, ways, strict=True)
+        ]
+        orientation = handedness * np.float32(np.sign(np.linalg.det(ways)))
+        inverted += np.maximum(-orientation * _triple(*diagonals), 0)
+    return inverted / np.float32(6 * 2 * abs(volume_mm3))
+
+
+def _triple(a, b, c):
+    """Return the signed volume spanned by three vectors, components first: a · (b × c)."""
+    volume = a[0] * (b[1] * c[2] - b[2] * c[1])
+    volume += a[1] * (b[2] * c[0] - b[0] * c[2])
+    volume += a[2] * (b[0] * c[1] - b[1] * c[0])
+    return volume
 
 
 def _difference(values, axis):

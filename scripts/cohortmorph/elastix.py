@@ -1,92 +1,73 @@
 """elastix, fixed ← moving, from a parameter file: every result is one SimpleITK transform, fixed world → moving world.
 
-elastix keeps its random state between two runs of one process, so :func:`register` runs in a child of its own; the
+elastix keeps its random state between two runs of one process, so each registration has a process of its own; the
 seconds that itk takes to load are paid once, by the parent.
 """
 
-import multiprocessing
 import os
-import tempfile
-import time
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.geometry import Grid, matrix_and_offset
+from cohortmorph.geometry import matrix_and_offset
+from cohortmorph.registration import in_child, scratch, words_of
 
 # The default threader of the itk wheels (TBB) was seen many times slower than the pool; itk reads this at its import.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_THREADER", "Pool")
 
 
-def register(fixed, moving, parameter_file, seed, threads, initial=None, fixed_mask=None, log_folder=None):
+def register(fixed, moving, parameters, seed, threads, initial=None, fixed_mask=None, log_folder=None):
     """Register a moving to a fixed image.
 
     Parameters
     ----------
     fixed, moving : SimpleITK image
-        3-D, prepared intensities.
-    parameter_file : path
-        An elastix parameter file.
+        3-D, prepared intensities; see :func:`cohortmorph.registration.check`.
+    parameters : list of path
+        elastix parameter files, run one after the other.
     seed, threads : int
         Both change the last digits of the result, so both are part of a run's provenance.
     initial : SimpleITK transform, optional
         Affine start, fixed world → moving world. With it, elastix does not centre the images by itself.
     fixed_mask : SimpleITK image, optional
         Samples are taken where it is not zero; on the fixed image's grid.
-    log_folder : path, optional
+    log_folder : path
         Where elastix.log is kept.
 
     Returns
     -------
     transform : SimpleITK transform
         Fixed world → moving world, with `initial` composed in.
-    seconds : float
-        Time of the registration alone.
+    cost : cohortmorph.registration.Cost
+        Of the registration alone: itk is loaded by the parent.
+    provenance : dict
+        The version.
 
     Raises
     ------
     UserError
-        The images cannot be registered (constant, too small, mask elsewhere or empty), or elastix gave up: its own
-        words are quoted.
+        If elastix gave up: its own words are quoted.
     """
-    _check(fixed, moving, fixed_mask)
     _load_itk()
-    context = multiprocessing.get_context("fork")
-    with tempfile.TemporaryDirectory() as folder:
-        log_folder = Path(log_folder or folder)
-        log_folder.mkdir(parents=True, exist_ok=True)
-        queue = context.SimpleQueue()
-        arguments = (fixed, moving, parameter_file, seed, threads, initial, fixed_mask, log_folder, Path(folder), queue)
-        child = context.Process(target=_register_in_child, args=arguments)
-        child.start()
-        child.join()
-        if queue.empty() or child.exitcode:
-            raise UserError(_explain(parameter_file, log_folder, child.exitcode))
-        seconds = queue.get()
-        if seconds is None:
-            raise UserError(_explain(parameter_file, log_folder, child.exitcode))
-        transform = sitk.ReadTransform(str(Path(folder) / "result.h5"))
-    if initial is not None:
-        # CompositeTransform applies its last transform first.
-        transform = sitk.CompositeTransform([transform, initial])
-    return transform, seconds
-
-
-def _check(fixed, moving, fixed_mask):
-    for name, image in (("fixed", fixed), ("moving", moving)):
-        values = sitk.GetArrayViewFromImage(image)
-        if min(image.GetSize()) < 8:
-            raise UserError(f"the {name} image has {image.GetSize()} voxels; elastix needs at least 8 along each axis.")
-        if not np.isfinite(values).all() or values.min() == values.max():
-            raise UserError(f"the {name} image is constant or not finite: there is nothing to register.")
-    if fixed_mask is not None:
-        difference = Grid.of(fixed).difference_from(Grid.of(fixed_mask))
-        if difference:
-            raise UserError(f"the fixed image's mask is not on the image's grid: {difference}.")
-        if not sitk.GetArrayViewFromImage(fixed_mask).any():
-            raise UserError("the fixed image's mask is empty: give a mask with voxels, or none.")
+    Path(log_folder).mkdir(parents=True, exist_ok=True)
+    log = Path(log_folder) / "elastix.log"
+    with scratch() as folder:
+        files = [Path(folder) / f"{number}.h5" for number in range(len(parameters))]
+        done, cost, code = in_child(_run, fixed, moving, parameters, seed, threads, initial, fixed_mask, log, files)
+        if not done:
+            said = words_of(log, ("ERROR", "Error", "Description", "too many", "Too many"))
+            raise UserError(
+                f"elastix gave up with {', '.join(map(str, parameters))} (exit code {code}). It said: {said}. Look "
+                "whether the two images overlap (the affine and harmonized pictures), and whether the parameter file "
+                "fits images of this size."
+            )
+        # A point meets the start first, then one transform a parameter file; CompositeTransform applies its last first.
+        met = [*([initial] if initial is not None else []), *(sitk.ReadTransform(str(file)) for file in files)]
+    transform = met[0] if len(met) == 1 else sitk.CompositeTransform(met[::-1])
+    return transform, cost, {"version": f"itk-elastix {version('itk-elastix')}"}
 
 
 def _load_itk():
@@ -114,13 +95,12 @@ def _load_itk():
     )
 
 
-def _register_in_child(
-    fixed, moving, parameter_file, seed, threads, initial, fixed_mask, log_folder, result_folder, queue
-):
+def _run(fixed, moving, parameter_files, seed, threads, initial, fixed_mask, log, results):
     itk, ParameterObject, ElastixRegistrationMethod, TransformFileWriter, HDF5TransformIO = _load_itk()
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
     parameters = ParameterObject.New()
-    parameters.ReadParameterFile(str(parameter_file))
+    for file in parameter_files:
+        parameters.AddParameterFile(str(file))
     parameters.SetParameter("RandomSeed", str(seed))
     parameters.SetParameter("WriteResultImage", "false")
     parameters.SetParameter("HowToCombineTransforms", "Compose")
@@ -134,25 +114,22 @@ def _register_in_child(
         method.SetInitialTransform(_affine_to_itk(itk, initial))
     method.SetParameterObject(parameters)
     method.SetNumberOfThreads(threads)
-    method.SetOutputDirectory(str(log_folder))
-    method.SetLogFileName("elastix.log")
+    method.SetOutputDirectory(str(log.parent))
+    method.SetLogFileName(log.name)
     method.LogToFileOn()
     method.LogToConsoleOff()
-    started = time.monotonic()
     try:
         method.UpdateLargestPossibleRegion()
     except RuntimeError:  # its text is always "See elastix log": the parent quotes that
-        queue.put(None)
-        return
-    seconds = time.monotonic() - started
-    # Number 0 is the newest; the initial transform stands behind it, and the parent composes that by itself.
-    newest = method.ConvertToItkTransform(method.GetNthTransform(0))
-    writer = TransformFileWriter.New()
-    writer.SetTransformIO(HDF5TransformIO.New())
-    writer.SetInput(newest)
-    writer.SetFileName(str(result_folder / "result.h5"))
-    writer.Update()
-    queue.put(seconds)
+        return False
+    # Number 0 is the newest. Behind those of the parameter files stands the start, which the parent composes by itself.
+    for number, path in enumerate(reversed(results)):
+        writer = TransformFileWriter.New()
+        writer.SetTransformIO(HDF5TransformIO.New())
+        writer.SetInput(method.ConvertToItkTransform(method.GetNthTransform(number)))
+        writer.SetFileName(str(path))
+        writer.Update()
+    return True
 
 
 def _to_itk(itk, image, dtype):
@@ -169,25 +146,3 @@ def _affine_to_itk(itk, transform):
     converted.SetMatrix(itk.matrix_from_array(matrix))
     converted.SetOffset(offset.tolist())
     return converted
-
-
-def _explain(parameter_file, log_folder, exit_code):
-    log = log_folder / "elastix.log"
-    text = log.read_text(errors="replace") if log.exists() else ""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    telling = ("ERROR", "Error", "Description", "too many", "Too many")
-    marked = [line for line in lines if any(word in line for word in telling)]
-    said = " | ".join((marked or lines)[-4:]) or f"nothing (exit code {exit_code})"
-    return (
-        f"elastix gave up with {parameter_file}. It said: {said}. Look whether the two images overlap "
-        "(the affine and harmonized pictures), and whether the parameter file fits images of this size."
-    )
-
-
-def overlap_fraction(transform, fixed, moving):
-    """Return the share of fixed voxels (of about 16 along each axis) that the transform maps into the moving image."""
-    grid = Grid.of(fixed)
-    steps = tuple(max(1, n // 16) for n in grid.size)
-    points = grid.points_mm()[:: steps[0], :: steps[1], :: steps[2]].reshape(-1, 3)
-    moved = np.array([transform.TransformPoint(tuple(point)) for point in points])
-    return float(Grid.of(moving).contains(moved).mean())

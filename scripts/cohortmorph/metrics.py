@@ -1,8 +1,9 @@
 """How good a displacement is: one function a metric, each giving rows (metric, structure, value, unit).
 
 The rows of all methods and pairs stack up to one tidy table, one value a row, with the columns of :data:`COLUMNS`. A
-value that should exist and does not (no landmark on the grid, nothing covered) is NaN, never left out. Where a metric
-has no meaning for a pair at all, whichever the method (no landmark near after the affine), there is no row.
+value that should exist and does not (no landmark on the grid, nothing covered, a failed registration) is NaN, never
+left out. Where a metric has no meaning for a pair at all, whichever the method (no landmark near after the affine),
+there is no row. docs/metrics.md has every definition and its source.
 """
 
 import re
@@ -12,10 +13,60 @@ import pandas as pd
 from scipy.ndimage import minimum_filter
 
 from cohortmorph import displacement, labels
+from cohortmorph.geometry import to_array
 from cohortmorph.ncc import local_ncc_squared, ncc_signed
 
 COLUMNS = ["pair", "split", "method", "weight", "epoch", "metric", "structure", "value", "unit"]
+# Which values are better; None where neither is.
+BETTER = {
+    "tre_mean": "less",
+    "tre_sd": "less",
+    "tre_median": "less",
+    "tre_p95": "less",
+    "tre_max": "less",
+    "tre_near_mean": "less",
+    "tre_near_sd": "less",
+    "tre_relative": "less",
+    "landmarks_improved": "more",
+    "landmarks_n": None,
+    "landmarks_outside": None,
+    "tre_near_n": None,
+    "mae_mean": "less",
+    "mae_sd": "less",
+    "dice": "more",
+    "iou": "more",
+    "surface_dice": "more",
+    "hd95": "less",
+    "surface_distance_mean": "less",
+    "ncc_squared": "more",
+    # Images of opposite contrast agree at -1 as well as others at 1.
+    "ncc_signed": None,
+    "ncc_local": "more",
+    # Both a small and a large change of volume may be the truth, but not the sign.
+    "jacobian_min": None,
+    "jacobian_sd_log": "less",
+    "jacobian_sd_log_learn2reg": "less",
+    "folding": "less",
+    "ndv": "less",
+    "inverse_consistency_mean": "less",
+    "inverse_consistency_p95": "less",
+    "inverse_consistency_outside": None,
+    "runtime": "less",
+    "cpu_time": "less",
+    "peak_memory": "less",
+    # What is left at the fiducials says nothing about the error elsewhere (Fitzpatrick 2009).
+    "fre": None,
+}
 LOCAL_WINDOW = 9
+# Learn2Reg's evaluation leaves out so many voxels at the edge of the grid.
+LEARN2REG_RIM = 2
+# What a registration.json may report, and the metric and unit that it becomes.
+REPORTED = {
+    "seconds": ("runtime", "s"),
+    "cpu_seconds": ("cpu_time", "s"),
+    "peak_memory_mb": ("peak_memory", "MB"),
+    "fre_mm": ("fre", "mm"),
+}
 
 
 def parse_method(method):
@@ -118,14 +169,111 @@ def target_registration_error(errors_mm, near):
     return rows + [(name, "total", int(chosen.sum()), "count") for name, chosen in counts.items()]
 
 
-def dice(fixed_labels, moved_labels):
-    """Return the rows of the Dice coefficient: each label (structure: its number) and their unweighted ``mean``.
+def robustness(fixed_lps_mm, moving_lps_mm, errors_mm):
+    """Return the rows that compare each landmark's error with that before registration, ‖x - y‖.
 
-    The mean is NaN if neither map has a label.
+    Parameters
+    ----------
+    fixed_lps_mm, moving_lps_mm : array, shape (n, 3)
+        The landmarks where the scanners saw them, x and y.
+    errors_mm : array, shape (n, 3)
+        See :func:`landmark_errors_mm`; landmarks outside of the grid take no part.
+
+    Returns
+    -------
+    list of tuple
+        ``landmarks_improved``, the percentage whose error is smaller than before; ``tre_relative``, the mean of the
+        quotients (error after / error before) over the landmarks that were not in place already, NaN if all were.
+    """
+    after_mm = np.linalg.norm(np.asarray(errors_mm, dtype=float).reshape(-1, 3), axis=1)
+    before_mm = np.linalg.norm(np.asarray(fixed_lps_mm, float) - np.asarray(moving_lps_mm, float), axis=1)
+    inside = np.isfinite(after_mm)
+    after_mm, before_mm = after_mm[inside], before_mm[inside]
+    apart = before_mm > 0
+    improved = 100 * np.mean(after_mm < before_mm) if inside.any() else np.nan
+    relative = np.mean(after_mm[apart] / before_mm[apart]) if apart.any() else np.nan
+    return [("landmarks_improved", "total", float(improved), "%"), ("tre_relative", "total", float(relative), "1")]
+
+
+def field_error(field, true_field, mask=None):
+    """Return the rows of the mean absolute error against a known displacement, RegNet's MAE.
+
+    Parameters
+    ----------
+    field, true_field : SimpleITK vector image
+        In mm, LPS, on the same grid.
+    mask : boolean array of that shape, optional
+        Where to compare; the whole grid if there is none.
+
+    Returns
+    -------
+    list of tuple
+        ``mae_mean`` and ``mae_sd`` (divided by n) in mm over the voxels, of the length ‖u - u_true‖ (structure
+        ``total``) and of the absolute error along each LPS axis (``x``, ``y``, ``z``); NaN if the mask is empty.
+    """
+    difference_mm = to_array(field).astype(float) - to_array(true_field)
+    errors_mm = np.abs(difference_mm.reshape(-1, 3) if mask is None else difference_mm[mask])
+    lengths_mm = {"total": np.linalg.norm(errors_mm, axis=1)} | {axis: errors_mm[:, n] for n, axis in enumerate("xyz")}
+    rows = []
+    for structure, length_mm in lengths_mm.items():
+        mean, sd = (length_mm.mean(), length_mm.std()) if length_mm.size else (np.nan, np.nan)
+        rows += [("mae_mean", structure, float(mean), "mm"), ("mae_sd", structure, float(sd), "mm")]
+    return rows
+
+
+def shared_structures(fixed_labels, moving_labels):
+    """Say which labels can be compared: those that both images of a pair have, each on its own grid.
+
+    What only one image has is a property of the pair and not of a method; Learn2Reg leaves it out as well.
+
+    Returns
+    -------
+    shared, others : list of int
+        Ascending; `others` has only one of the images. 0 is no label.
+    """
+    fixed, moving = (
+        set(pd.unique(np.asarray(values).ravel()).tolist()) - {0} for values in (fixed_labels, moving_labels)
+    )
+    return sorted(fixed & moving), sorted(fixed ^ moving)
+
+
+def overlap(fixed_labels, moved_labels, structures):
+    """Return the rows of ``dice`` and ``iou`` for each structure (its number) and their unweighted ``mean``.
+
+    A structure that only one of the maps has gets 0; one in neither map, and the mean over no structure, is NaN.
     """
     overlaps = labels.dice(fixed_labels, moved_labels)
-    mean = float(np.mean(list(overlaps.values()))) if overlaps else np.nan
-    return [("dice", str(label), value, "1") for label, value in overlaps.items()] + [("dice", "mean", mean, "1")]
+    dices = {label: overlaps.get(label, np.nan) for label in structures}
+    # From 2 |A ∩ B| / (|A| + |B|) to |A ∩ B| / |A ∪ B|, with |A ∪ B| = |A| + |B| - |A ∩ B|.
+    ious = {label: value / (2 - value) for label, value in dices.items()}
+    return _with_mean("dice", dices, "1") + _with_mean("iou", ious, "1")
+
+
+def surface_agreement(compared):
+    """Return the rows that compare surfaces, for each structure (its number) and their unweighted ``mean``.
+
+    Parameters
+    ----------
+    compared : dict of int to (hd95_mm, mean_mm, surface_dice)
+        See :func:`cohortmorph.surfaces.compare_maps`.
+
+    Returns
+    -------
+    list of tuple
+        ``hd95`` and ``surface_distance_mean`` in mm, ``surface_dice`` in [0, 1]. A structure that was moved out of the
+        grid, or lost between its voxels, has no distance: NaN, and so has the mean, since without it the method would
+        gain by losing a structure.
+    """
+    rows = []
+    for n, (name, unit) in enumerate([("hd95", "mm"), ("surface_distance_mean", "mm"), ("surface_dice", "1")]):
+        rows += _with_mean(name, {label: values[n] for label, values in compared.items()}, unit)
+    return rows
+
+
+def _with_mean(name, values, unit):
+    """Return a row for each structure and one of their mean; NaN in any of them is NaN in the mean."""
+    mean = float(np.mean(list(values.values()))) if values else np.nan
+    return [(name, str(label), value, unit) for label, value in values.items()] + [(name, "mean", mean, unit)]
 
 
 def similarity(fixed, moved, mask=None):
@@ -135,7 +283,7 @@ def similarity(fixed, moved, mask=None):
     ----------
     fixed, moved : array, shape (i, j, k)
         NaN in `moved` where the moving image does not reach: these voxels take no part. Nor do local windows (9 voxels
-        wide, cut off at the border of the grid) that touch one; without any whole window there is no ``ncc_local``.
+        wide, cut off at the border of the grid) that touch one; without any whole window ``ncc_local`` is NaN.
     mask : boolean array of that shape, optional
         Where to compare; the middle of a local window must lie in it.
     """
@@ -145,12 +293,12 @@ def similarity(fixed, moved, mask=None):
     signed = ncc_signed(fixed, moved, compared)
     rows = [("ncc_squared", "image", signed**2, "1"), ("ncc_signed", "image", signed, "1")]
     whole = minimum_filter(covered, LOCAL_WINDOW, mode="constant", cval=True) & compared
+    mean_local = np.nan
     if whole.any():
         # What is filled in lies in no window that counts; the mean keeps the images' scale.
         filled = [np.where(covered, image, np.mean(image, where=covered)) for image in (fixed, moved)]
-        local = local_ncc_squared(*filled, LOCAL_WINDOW)
-        rows.append(("ncc_local", "image", float(local[whole].mean()), "1"))
-    return rows
+        mean_local = float(local_ncc_squared(*filled, LOCAL_WINDOW)[whole].mean())
+    return [*rows, ("ncc_local", "image", mean_local, "1")]
 
 
 def regularity(determinant, mask=None):
@@ -167,23 +315,105 @@ def regularity(determinant, mask=None):
     -------
     list of tuple
         ``jacobian_min``; ``jacobian_sd_log``, the standard deviation of the logarithm of the positive determinants;
-        ``folding``, the percentage of voxels whose determinant is zero or negative. Central differences can miss a
-        folding between neighbours: 0 % is no proof.
+        ``jacobian_sd_log_learn2reg``, the same of all determinants + 3, clipped to 1e-9 … 1e9, without the two outer
+        voxels of the grid (except along axes of no more than four), which is what Learn2Reg prints as SDlogJ: far
+        smaller, and blind to folding; ``folding``, the percentage of voxels whose determinant is zero or negative.
+        Central differences can miss a folding between neighbours: 0 % is no proof, see :func:`folded_volume`.
     """
+    determinant = np.asarray(determinant)
     values = determinant.ravel() if mask is None else determinant[mask]
-    if values.size == 0:
-        minimum, sd_log, folding = np.nan, np.nan, np.nan
-    else:
+    minimum, sd_log, folding = np.nan, np.nan, np.nan
+    if values.size:
         positive = values[values > 0].astype(float)
         sd_log = np.log(positive).std() if positive.size else np.nan
         minimum, folding = values.min(), 100 * (1 - positive.size / values.size)
+    inner = tuple(
+        slice(LEARN2REG_RIM, -LEARN2REG_RIM) if length > 2 * LEARN2REG_RIM else slice(None)
+        for length in determinant.shape
+    )
+    inner_values = determinant[inner] if mask is None else determinant[inner][mask[inner]]
+    raised = np.clip(inner_values.astype(float) + 3, 1e-9, 1e9)
+    sd_log_learn2reg = np.log(raised).std() if raised.size else np.nan
     return [
         ("jacobian_min", "image", float(minimum), "1"),
         ("jacobian_sd_log", "image", float(sd_log), "1"),
+        ("jacobian_sd_log_learn2reg", "image", float(sd_log_learn2reg), "1"),
         ("folding", "image", float(folding), "%"),
     ]
 
 
+def folded_volume(inverted, mask=None):
+    """Return the row of the non-diffeomorphic volume, ``ndv``: what is turned inside out, in % of the volume measured.
+
+    Parameters
+    ----------
+    inverted : array
+        See :func:`cohortmorph.displacement.non_diffeomorphic_volume`.
+    mask : boolean array of the image's shape, optional
+        Where to look: the cubes with all eight corners in it. The whole grid if there is none.
+    """
+    values = inverted
+    if mask is not None:
+        whole = mask
+        for axis, (voxels, cubes) in enumerate(zip(mask.shape, inverted.shape, strict=True)):
+            if voxels > cubes:
+                whole = whole.take(range(cubes), axis) & whole.take(range(1, voxels), axis)
+        values = inverted[whole]
+    return [("ndv", "image", 100 * float(values.mean(dtype=float)) if values.size else np.nan, "%")]
+
+
+def inverse_consistency(errors_mm, mask=None):
+    """Return the rows of how far the way there and back ends from its start, over the fixed image's voxels.
+
+    Parameters
+    ----------
+    errors_mm : array
+        See :func:`cohortmorph.displacement.inverse_error_mm`; NaN where the way back is not known.
+    mask : boolean array of that shape, optional
+        Where to look; the whole grid if there is none.
+
+    Returns
+    -------
+    list of tuple
+        ``inverse_consistency_mean`` and ``inverse_consistency_p95`` in mm over the voxels that stay on the reverse
+        grid (NaN if none does); ``inverse_consistency_outside``, the percentage that leaves it.
+    """
+    errors_mm = errors_mm.ravel() if mask is None else errors_mm[mask]
+    inside_mm = errors_mm[np.isfinite(errors_mm)].astype(float)
+    mean, p95 = (inside_mm.mean(), np.percentile(inside_mm, 95)) if inside_mm.size else (np.nan, np.nan)
+    outside = 100 * (1 - inside_mm.size / errors_mm.size) if errors_mm.size else np.nan
+    return [
+        ("inverse_consistency_mean", "image", float(mean), "mm"),
+        ("inverse_consistency_p95", "image", float(p95), "mm"),
+        ("inverse_consistency_outside", "image", float(outside), "%"),
+    ]
+
+
 def runtime(registration):
-    """Return the row of a method's duration, from the content of its registration.json."""
-    return [("runtime", "image", float(registration["seconds"]), "s")]
+    """Return the rows of what a method reports of itself, from the content of its registration.json.
+
+    ``runtime`` (s, from ``seconds``) always; where they are given, ``cpu_time`` (s, from ``cpu_seconds``),
+    ``peak_memory`` (MB, from ``peak_memory_mb``) and ``fre`` (mm, from ``fre_mm``). Null becomes NaN.
+    """
+    values = {key: registration[key] for key in REPORTED if key == "seconds" or key in registration}
+    return [
+        (REPORTED[key][0], "image", np.nan if value is None else float(value), REPORTED[key][1])
+        for key, value in values.items()
+    ]
+
+
+def of_failed(registration, others):
+    """Return the rows of a registration that failed: those of the pair's other methods, each NaN.
+
+    Parameters
+    ----------
+    registration : dict
+        The content of its registration.json: what only such a method reports counts as well, whatever its value.
+    others : list of list of tuple
+        The rows of each method that succeeded. What a few methods alone report of themselves (``fre``) is no failure of
+        the others, and is left out.
+    """
+    own = [(metric, "image", unit) for metric, _, _, unit in runtime({"seconds": None} | registration)]
+    foreign = {"fre"} - {metric for metric, _, _ in own}
+    keys = [(metric, of, unit) for rows in others for metric, of, _, unit in rows if metric not in foreign]
+    return [(metric, structure, np.nan, unit) for metric, structure, unit in dict.fromkeys([*keys, *own])]

@@ -26,6 +26,9 @@ value of the image at y is the anatomy at x, found by inverting the truth.
 T2, with whole numbers a < b: the first T2 slice lies on slice b of the CT and on slice b − a of T1 (``start_slice``).
 CT slices are 1 mm thick every 1 mm, T1 2 mm every 1 mm (they overlap), T2 2 mm every 2.2 mm (gaps), as in the fusion
 course.
+
+**Fiducials.** Eight points on the skin, where a surgeon would glue markers, moved by the truth as every point. In each
+image they are found with an error: normal, independent, 0.5 mm (sd) along each axis. No image shows them.
 """
 
 import hashlib
@@ -50,6 +53,8 @@ ANATOMY_MM = 5.0  # how far the subjects' heads differ from the template, at mos
 SKULL_MM, SCALP_MM, AIR_MM = 2.0, 7.0, 12.0  # distances from the brain at which these begin
 LABELS = {"CSF": 1, "GM": 2, "WM": 3}
 LANDMARKS = 40
+FIDUCIALS = 8
+FIDUCIAL_NOISE_MM = 0.5  # sd along each axis of a fiducial's localization, in each image
 
 
 @dataclass(frozen=True)
@@ -339,11 +344,7 @@ def landmarks(drawn, labels, number=LANDMARKS):
     candidates = drawn.grids["CT"].points_mm()[labels > 0]
     smooth = [ndimage.gaussian_filter((labels == label).astype(float), 1) for label in LABELS.values()]
     edges = np.sqrt(sum(ndimage.gaussian_gradient_magnitude(part, 1) ** 2 for part in smooth))[labels > 0]
-    usable = np.ones(len(candidates), dtype=bool)
-    for image, grid in drawn.grids.items():
-        indices = grid.to_indices(drawn.placements[image].from_ct(candidates))
-        margin = 3 / np.array(grid.spacing_mm)
-        usable &= np.all((indices >= margin) & (indices <= np.array(grid.size) - 1 - margin), axis=1)
+    usable = seen_in_every_image(drawn, candidates)
     candidates = candidates[usable][np.argsort(-edges[usable], kind="stable")]
     chosen, distance_mm = [], 40.0
     while len(chosen) < number:  # the widest spread that still has room for all
@@ -355,6 +356,66 @@ def landmarks(drawn, labels, number=LANDMARKS):
         if distance_mm < 1:
             raise UserError(f"phantom: found room for {len(chosen)} of {number} landmarks. Make `slab_mm` larger.")
     return {image: placement.from_ct(np.array(chosen)) for image, placement in drawn.placements.items()}
+
+
+def fiducials(drawn, number=FIDUCIALS):
+    """Choose fiducials on the skin, as far from each other as the scanned slab allows, and map them by the truth.
+
+    Parameters
+    ----------
+    drawn : Plan
+    number : int
+
+    Returns
+    -------
+    points : dict of image → array, shape (number, 3), LPS mm
+        Their true places; all lie at least 3 mm inside of every image's grid.
+
+    Raises
+    ------
+    UserError
+        If the images show too little of the skin.
+    """
+    tissues, origin_ras_mm = template()
+    grid = drawn.grids["CT"]
+    angles = np.deg2rad(np.arange(0, 360, 5))
+    depths_mm = np.arange(3, grid.size[2] - 3, 2) * grid.spacing_mm[2] + grid.origin_mm[2]
+    radii_mm = np.arange(20.0, 130.0)
+    # Rays from the middle of each slice: shape (heights, angles, radii, 3).
+    rays = np.empty((len(depths_mm), len(angles), len(radii_mm), 3))
+    rays[..., 0] = SLAB_CENTRE_MM[0] + np.cos(angles)[:, None] * radii_mm
+    rays[..., 1] = SLAB_CENTRE_MM[1] + np.sin(angles)[:, None] * radii_mm
+    rays[..., 2] = depths_mm[:, None, None]
+    indices = np.moveaxis((rays + drawn.anatomy(rays)) * [-1, -1, 1] - origin_ras_mm, -1, 0)
+    outside_mm = ndimage.map_coordinates(tissues["distance_mm"], indices, order=1, mode="nearest") - AIR_MM
+    # The skin is crossed between the outermost point that lies in the head and the next one.
+    last = outside_mm.shape[2] - 1 - np.argmax(outside_mm[..., ::-1] <= 0, axis=2)
+    height, angle = np.nonzero((outside_mm <= 0).any(axis=2) & (last < len(radii_mm) - 1))
+    inner = last[height, angle]
+    before, after = outside_mm[height, angle, inner], outside_mm[height, angle, inner + 1]
+    share = (before / (before - after))[:, None]
+    skin = (1 - share) * rays[height, angle, inner] + share * rays[height, angle, inner + 1]
+    skin = skin[seen_in_every_image(drawn, skin)]
+    if len(skin) < number:
+        raise UserError(
+            f"phantom: found room for {len(skin)} of {number} fiducials. Make `slab_mm` larger or `deformation_mm` "
+            "smaller."
+        )
+    chosen = skin[:1]
+    while len(chosen) < number:  # each as far as possible from those before
+        nearest_mm = np.linalg.norm(skin[:, None] - chosen, axis=2).min(axis=1)
+        chosen = np.vstack([chosen, skin[np.argmax(nearest_mm)]])
+    return {image: placement.from_ct(chosen) for image, placement in drawn.placements.items()}
+
+
+def seen_in_every_image(drawn, ct_points_lps_mm, margin_mm=3):
+    """Say for each point of the CT's world, shape (n, 3), whether it lies `margin_mm` inside of every image's grid."""
+    seen = np.ones(len(ct_points_lps_mm), dtype=bool)
+    for image, grid in drawn.grids.items():
+        indices = grid.to_indices(drawn.placements[image].from_ct(ct_points_lps_mm))
+        margin = margin_mm / np.array(grid.spacing_mm)
+        seen &= np.all((indices >= margin) & (indices <= np.array(grid.size) - 1 - margin), axis=1)
+    return seen
 
 
 def write_series(values, grid, protocol, folder, name, rng, patient="PHANTOM"):
@@ -453,21 +514,23 @@ def decimal(number):
 
 
 def write_subject(subject, folder, seed=1, spacing_mm=2.0, slab_mm=64, deformation_mm=6.0):
-    """Write a phantom subject: per image a folder of DICOM, its labels and landmarks; and the truth.
+    """Write a phantom subject: per image a folder of DICOM, its labels, landmarks and fiducials; and the truth.
 
     Parameters
     ----------
     subject : str
         The subject's id; the phantom's patient is named ``PHANTOM^{subject}``.
     folder : str or Path
-        Gets ``{image}/``, ``{image}_labels.nii.gz``, ``{image}_landmarks.tsv`` for CT, T1 and T2,
-        ``truth_{image}_to_CT.nii.gz`` (displacement, CT to image, on the CT's grid) for T1 and T2, and ``truth.json``.
+        Gets ``{image}/``, ``{image}_labels.nii.gz``, ``{image}_landmarks.tsv``, ``{image}_fiducials.tsv`` for CT, T1
+        and T2, ``truth_{image}_to_CT.nii.gz`` (displacement, CT to image, on the CT's grid) for T1 and T2, and
+        ``truth.json``.
     seed, spacing_mm, slab_mm, deformation_mm
         See :func:`plan`.
     """
     folder = Path(folder)
     drawn = plan(subject, seed, spacing_mm, slab_mm, deformation_mm)
     name = [subject, *map(str, (seed, float(spacing_mm), int(slab_mm), float(deformation_mm)))]
+    true_fiducials = fiducials(drawn)
     for image, protocol in PROTOCOLS.items():
         rng = random_numbers("scan", seed, subject, image)
         values, labels = scan(drawn, image, rng)
@@ -475,14 +538,22 @@ def write_subject(subject, folder, seed=1, spacing_mm=2.0, slab_mm=64, deformati
             points = landmarks(drawn, labels)
         write_series(values, drawn.grids[image], protocol, folder / image, [*name, image], rng, f"PHANTOM^{subject}")
         write_image(to_image(labels, drawn.grids[image]), folder / f"{image}_labels.nii.gz")
-        table = pd.DataFrame(points[image], columns=["x_lps_mm", "y_lps_mm", "z_lps_mm"])
-        table.insert(0, "landmark", [f"L{number:02d}" for number in range(1, len(table) + 1)])
-        write_table(table, folder / f"{image}_landmarks.tsv")
+        write_points(points[image], "L", folder / f"{image}_landmarks.tsv")
+        # A stream of its own: the images are the same with and without fiducials.
+        error_mm = random_numbers("fiducials", seed, subject, image).normal(0, FIDUCIAL_NOISE_MM, (FIDUCIALS, 3))
+        write_points(true_fiducials[image] + error_mm, "F", folder / f"{image}_fiducials.tsv")
     ct_points = drawn.grids["CT"].points_mm()
     for image in ("T1", "T2"):
         truth = (drawn.placements[image].from_ct(ct_points) - ct_points).astype(np.float32)
         displacement.write(to_image(truth, drawn.grids["CT"]), folder / f"truth_{image}_to_CT.nii.gz")
     write_json({"subject": subject, "seed": seed, **numbers(drawn)}, folder / "truth.json")
+
+
+def write_points(points_lps_mm, letter, path):
+    """Write points, shape (n, 3), as a table of landmarks whose ids are the letter and a number from 01."""
+    table = pd.DataFrame(points_lps_mm, columns=["x_lps_mm", "y_lps_mm", "z_lps_mm"])
+    table.insert(0, "landmark", [f"{letter}{number:02d}" for number in range(1, len(table) + 1)])
+    write_table(table, path)
 
 
 def numbers(drawn):

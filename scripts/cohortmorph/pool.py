@@ -331,7 +331,7 @@ def outside(images, config_files=()):
     found += [
         f"  subject {row.subject}, image {row.image}, column {column}: {getattr(row, column)}"
         for row in images.itertuples()
-        for column in ("labels", "landmarks", "mask")
+        for column in ("labels", "landmarks", "mask", "fiducials")
         if not sources.is_segmentation(getattr(row, column))
         and (Path(getattr(row, column)).is_absolute() or ".." in Path(getattr(row, column)).parts)
     ]

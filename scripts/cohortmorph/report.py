@@ -23,14 +23,21 @@ from cohortmorph.figures import (
     RUNTIME,
     TRE,
     Measure,
-    compared,
     method_label,
     ordered_methods,
     ordered_weights,
 )
+from cohortmorph.statistics import (
+    SIGNIFICANCE,
+    compared,
+    failures_as_worst,
+    independent_units,
+    smallest_p_holm,
+    subjects_of,
+)
 
-# Below this many pairs a percentile bootstrap interval is too narrow to lean on.
-FEW_PAIRS = 10
+# Below this many subjects a percentile bootstrap interval is too narrow to lean on.
+FEW_SUBJECTS = 10
 PACKAGES = (
     "itk-elastix", "matplotlib", "neurite", "nibabel", "numpy", "pandas", "pydicom", "scipy", "SimpleITK", "snakemake",
     "tensorflow", "tensorflow-cpu", "tf-keras", "voxelmorph",
@@ -78,13 +85,8 @@ def digits(measure, value):
 def interval(measure, row):
     """Write the 95 % interval of a row of the summary; one pair has none."""
     if not np.isfinite(row.ci_low):
-        return "no interval from a single pair"
+        return "no interval from a single subject"
     return f"95 % interval {digits(measure, row.ci_low)} to {digits(measure, row.ci_high)}"
-
-
-def subjects_of(pairs):
-    """Return the subjects in pair ids, ``P01-T1_to_P01-CT``; ids hold letters and digits only."""
-    return {image.split("-")[0] for pair in pairs for image in pair.split("_to_")}
 
 
 def count(number, noun):
@@ -98,16 +100,33 @@ def pairs_in_words(pairs):
     return f"{count(len(pairs), 'pair')} of {count(len(subjects_of(pairs)), 'subject')}"
 
 
+def read_texts(path, texts):
+    """Read a table in which these columns hold texts and "" is one; epoch is an integer or <NA>."""
+    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(texts, str) | {"epoch": "Int64"})
+    return table.fillna(dict.fromkeys(texts, ""))
+
+
+def read_tests(path):
+    """Read comparison.tsv."""
+    return read_texts(path, ["split", "metric", "structure", "unit", "method", "reference"])
+
+
+def read_failures(path):
+    """Read failures.tsv."""
+    return read_texts(path, ["pair", "split", "method", "weight", "why"])
+
+
 # What the tables say ------------------------------------------------------------------------------------------------
 
 
 def verdict(measure, metrics, summary, selected):
     """Return the Verdict of one measure on the test pairs, or None if it was not measured.
 
-    A method without a value on some pair that others have cannot be best: its mean leaves out where it failed.
+    Failed registrations count as the worst value of their pair, in the means as in the pairs that are won.
     """
     rows = measure.rows(compared(summary[summary.split == "test"], selected)).dropna(subset=["mean"])
-    points = measure.rows(compared(metrics[metrics.split == "test"], selected)).dropna(subset=["value"])
+    points = measure.rows(compared(failures_as_worst(metrics[metrics.split == "test"]), selected))
+    points = points.dropna(subset=["value"])
     if rows.empty:
         return None
     complete = rows[rows.n == rows.n.max()]
@@ -115,6 +134,8 @@ def verdict(measure, metrics, summary, selected):
     best = ranking.iloc[0]
     of_best = points[points.method == best.method].set_index("pair").value
     sentences = [f"{interval(measure, best).capitalize()}, n = {pairs_in_words(of_best.index)}."]
+    if best.failed:
+        sentences.append(f"It failed on {count(int(best.failed), 'pair')}, where the worst value counts.")
     if best.method == "initial":
         sentences.append("This is the start: no registration improved it on average.")
     if len(ranking) > 1:
@@ -130,41 +151,158 @@ def verdict(measure, metrics, summary, selected):
         if len(overlapping):
             names = ", ".join(ordered_methods(overlapping.method))
             sentences.append(f"Its interval overlaps with that of {names}: the intervals do not tell them apart.")
-        elif best.n >= FEW_PAIRS:
+        elif best.subjects >= FEW_SUBJECTS:
             sentences.append("Its interval overlaps with that of no other method.")
+    failing = rows[(rows.failed > 0) & (rows.method != best.method)]
+    if len(failing):
+        names = ", ".join(ordered_methods(failing.method))
+        sentences.append(f"Failed on some pair, where the worst value counts: {names}.")
     incomplete = rows[rows.n < rows.n.max()]
     if len(incomplete):
         sentences.append(f"Not ranked, without a value on some pair: {', '.join(ordered_methods(incomplete.method))}.")
-    direction = "lowest" if measure.lower_is_better else "highest"
     return Verdict(
-        f"{measure.title}, {direction} mean",
+        f"{measure.title}, {'lowest' if measure.lower_is_better else 'highest'} mean",
         method_label(best.method, selected),
         write_text(measure, best["mean"]),
         sentences,
     )
 
 
-def sureness(metrics):
-    """Say in sentences how much the number of test pairs allows to conclude."""
+def sureness(metrics, tests):
+    """Say in sentences how much the number of test subjects allows to conclude.
+
+    Parameters
+    ----------
+    metrics, tests : DataFrame
+        metrics.tsv and comparison.tsv.
+    """
     pairs = set(metrics[metrics.split == "test"].pair)
     if not pairs:
         return ["There is no test pair: nothing here says how well any method does on subjects it has not seen."]
+    units, subjects = set(independent_units(pairs).values()), subjects_of(pairs)
     sentences = []
-    if len(pairs) < FEW_PAIRS:
+    if len(units) < FEW_SUBJECTS:
         sentences.append(
-            f"{count(len(pairs), 'test pair')} {'is' if len(pairs) == 1 else 'are'} too few to rank methods: with n "
-            "below "
-            f"{FEW_PAIRS}, intervals drawn from the pairs themselves come out too narrow, even where they do not "
-            "overlap. "
-            "Read the order as a hint."
+            f"{count(len(units), 'independent test subject')} {'is' if len(units) == 1 else 'are'} too few to rank "
+            f"methods: below {FEW_SUBJECTS}, intervals drawn from the subjects themselves come out too narrow, even "
+            "where they do not overlap. Read the order as a hint."
         )
-    if len(subjects_of(pairs)) < len(pairs):
-        sentences.append(
-            f"The {count(len(pairs), 'test pair')} come from {count(len(subjects_of(pairs)), 'subject')}. Pairs that "
-            "share "
-            "a subject are not independent, but the intervals treat them so: they are too narrow."
-        )
+    for measure in tested(tests):
+        rows = measure.rows(tests)
+        subjects_n, methods = int(rows.n.max()), rows[rows.reference == rows.reference.iloc[0]].method.nunique() + 1
+        smallest = smallest_p_holm(subjects_n, methods)
+        if smallest >= SIGNIFICANCE:
+            sentences.append(
+                f"{measure.title}: with {count(subjects_n, 'subject')} the smallest p that Wilcoxon's test can give is "
+                f"{min(1, 2 / 2**subjects_n):.2g}, and {smallest:.2g} after the correction for the "
+                f"{count(methods * (methods - 1) // 2, 'pair')} of {methods} methods. No difference can be "
+                "significant, however clear it is; nor does a large p say that two methods are equally good."
+            )
+    if len(subjects) > len(units):
+        shared = sorted(set.intersection(*(subjects_of([pair]) for pair in pairs)))
+        if len(shared) == 1 and len(units) == len(subjects) - 1:
+            sentences.append(
+                f"{shared[0]} takes part in every test pair: what is found holds for registrations with it."
+            )
+        else:
+            sentences.append(
+                f"Pairs between subjects link the {count(len(subjects), 'test subject')} to "
+                f"{count(len(units), 'independent group')}; intervals and tests rest on the groups."
+            )
     return sentences
+
+
+def tested(tests):
+    """Return the measures of which the report shows tests: TRE and Dice, squared NCC if there is neither."""
+    shown = [measure for measure in (TRE, DICE) if len(measure.rows(tests))]
+    return shown or [measure for measure in (NCC,) if len(measure.rows(tests))]
+
+
+def tests_table(tests, selected):
+    """Return how each method differs from the best one, as (columns, rows of text).
+
+    Parameters
+    ----------
+    tests : DataFrame
+        comparison.tsv.
+    selected : dict or None
+        selected_model.json.
+    """
+    columns = ["measure", "method", "against the best", "subjects", "failed pairs", "median difference",
+               "95 % interval", "effect size", "p", "p corrected"]  # fmt: skip
+    table = []
+    for measure in tested(tests):
+        rows = measure.rows(tests)
+        # The best comes first in the file; affine, the other reference, is in the file only.
+        rows = rows[rows.reference == rows.reference.iloc[0]].set_index("method")
+        for method in ordered_methods(rows.index):
+            row = rows.loc[method]
+            table.append(
+                [
+                    measure.label,
+                    method_label(method, selected),
+                    method_label(row.reference, selected) if row.reference else "–",
+                    str(row.n),
+                    str(row.failed),
+                    _signed(measure, row.median_difference),
+                    "–"
+                    if np.isnan(row.ci_low)
+                    else f"{_signed(measure, row.ci_low)} to {_signed(measure, row.ci_high)}",
+                    "–" if np.isnan(row.effect_size) else f"{row.effect_size:+.2f}",
+                    _probability(row.p),
+                    _probability(row.p_holm) + (" *" if row.p_holm < SIGNIFICANCE else ""),
+                ]
+            )
+    return columns, table
+
+
+def _signed(measure, value):
+    """Write a difference with its sign; a missing one is a dash."""
+    return f"{value:+.{DECIMALS[measure.unit]}f}" if np.isfinite(value) else "–"
+
+
+def _probability(p):
+    """Write a p value; a tiny one by its bound."""
+    return "–" if np.isnan(p) else "< 0.0001" if p < 1e-4 else f"{p:.2g}"
+
+
+def ranking_table(ranking, selected):
+    """Return the ranking in Learn2Reg's manner, as (columns, rows of text).
+
+    Parameters
+    ----------
+    ranking : DataFrame
+        ranking.tsv.
+    selected : dict or None
+        selected_model.json.
+    """
+    names = {"tre_mean": "TRE", "landmarks_improved": "landmarks improved", "dice": "Dice", "hd95": "HD95",
+             "jacobian_sd_log": "SD of log J"}  # fmt: skip
+    metrics = [column.removesuffix("_wins") for column in ranking.columns if column.endswith("_wins")]
+    columns = ["rank", "method", "score", *(f"{names[one]}: wins, score" for one in metrics), "runtime (s)"]
+    table = [
+        [
+            f"{row['rank']}",
+            method_label(row["method"], selected),
+            f"{row['score']:.2f}",
+            *(f"{row[f'{one}_wins']:g}, {row[f'{one}_score']:.2f}" for one in metrics),
+            digits(RUNTIME, row["runtime_s"]),
+        ]
+        for _, row in ranking.iterrows()
+    ]
+    return columns, table if metrics else []
+
+
+def ranking_caution(ranking):
+    """Say in a sentence if the ranking tells nothing; "" if it does."""
+    wins = ranking.filter(regex="_wins$")
+    if not len(wins.columns) or wins.to_numpy().any():
+        return ""
+    subjects_n = int(ranking.filter(regex="_n$").to_numpy().max())
+    return (
+        f"No method is better than another with p < {SIGNIFICANCE:g} in any metric, so all share the first rank: with "
+        f"{count(subjects_n, 'subject')}, this ranking says nothing."
+    )
 
 
 def choice(selected):
@@ -228,13 +366,22 @@ def _candidate(candidate, is_chosen):
     }
 
 
-def troubles(metrics, selected):
-    """List, in sentences, what failed, folded, got worse or was left out on the test pairs; empty if nothing did."""
+def troubles(metrics, selected, failures):
+    """List, in sentences, what failed, folded, got worse or was left out on the test pairs; empty if nothing did.
+
+    Parameters
+    ----------
+    metrics, failures : DataFrame
+        metrics.tsv and failures.tsv.
+    selected : dict or None
+        selected_model.json.
+    """
     test = compared(metrics[metrics.split == "test"], selected)
     pairs = set(test.pair)
     return [
         *_unmeasured(test, pairs),
-        *_failures(test),
+        *_registrations_failed(failures, selected),
+        *_values_missing(test, failures, selected),
         *_landmarks_outside(test),
         *_foldings(test, selected),
         *_worse(test, selected),
@@ -251,11 +398,29 @@ def _unmeasured(test, pairs):
             yield f"No {measure.name} for {_listed(without)} of {len(pairs)} test pairs: they have no {needs}."
 
 
-def _failures(test):
-    """Say which values do not exist."""
-    failed = test[~np.isfinite(test.value)]
+def _registrations_failed(failures, selected):
+    """Say which registrations failed on which pairs, and why; those of other splits and networks are counted."""
+    shown = compared(failures[failures.split == "test"], selected)
+    for (method, why), rows in shown.groupby(["method", "why"], sort=False):
+        yield f"{method_label(method, selected)} failed on {', '.join(sorted(rows.pair))}: {why.rstrip('.')}."
+    others = len(failures) - len(shown)
+    if others:
+        yield (
+            f"{count(others, 'more registration')} failed on validation pairs or by networks that were not chosen; "
+            "results/evaluation/failures.tsv lists them."
+        )
+
+
+def _values_missing(test, failures, selected):
+    """Say which values do not exist although the registration did not fail, and what counts in their place."""
+    registrations = compared(failures, selected)  # the networks of `test` are the selected ones already
+    known = set(zip(registrations.pair, registrations.method, strict=True))
+    failed = failures_as_worst(test)
+    unexplained = np.array([key not in known for key in zip(failed.pair, failed.method, strict=True)], dtype=bool)
+    failed = failed[failed.failed & unexplained]
     for (metric, method), rows in failed.groupby(["metric", "method"], sort=False):
-        yield f"No value of {metric} by {method} for {_listed(rows.pair)}: it takes no part in the mean."
+        instead = "it takes no part in the mean" if rows.value.isna().any() else "the worst value of the pair counts"
+        yield f"No value of {metric} by {method_label(method, selected)} for {_listed(rows.pair)}: {instead}."
 
 
 def _landmarks_outside(test):
@@ -305,8 +470,8 @@ def _listed(pairs, most=6):
 def comparison_table(summary, selected):
     """Return the comparison of methods on the test pairs, as (columns, rows of text)."""
     rows = compared(summary[summary.split == "test"], selected)
-    columns = ["method", "n", "TRE (mm)", "95 % interval", "median", "TRE′ (mm)", "Dice", "squared NCC", "folding (%)",
-               "runtime (s)"]  # fmt: skip
+    columns = ["method", "n", "failed", "TRE (mm)", "95 % interval", "median", "TRE′ (mm)", "Dice", "squared NCC",
+               "folding (%)", "runtime (s)"]  # fmt: skip
     table = []
     for method in ordered_methods(rows.method):
         own = rows[rows.method == method]
@@ -314,10 +479,12 @@ def comparison_table(summary, selected):
             _only(measure.rows(own)) for measure in (TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME)
         )
         counts = {int(row.n) for row in (tre, dice, ncc) if row is not None}
+        failed = max((int(row.failed) for row in (tre, dice, ncc) if row is not None), default=0)
         table.append(
             [
                 method_label(method, selected),
                 "–".join(map(str, sorted({min(counts), max(counts)}))) if counts else "–",
+                str(failed) if failed else "–",
                 _mean_and_sd(TRE, tre),
                 "–" if tre is None or np.isnan(tre.ci_low) else f"{tre.ci_low:.2f} to {tre.ci_high:.2f}",
                 "–" if tre is None else digits(TRE, tre["median"]),
@@ -458,6 +625,9 @@ def render(
     metrics,
     summary,
     selected,
+    tests,
+    ranking,
+    failures,
     curves,
     comparisons,
     pairs,
@@ -475,6 +645,8 @@ def render(
         metrics.tsv and summary.tsv.
     selected : dict or None
         selected_model.json.
+    tests, ranking, failures : DataFrame
+        comparison.tsv, ranking.tsv and failures.tsv.
     curves, comparisons, pairs, harmonized : list of Picture
         Of the trainings, of the methods, of single pairs and of single subjects.
     provenance : dict
@@ -494,9 +666,9 @@ def render(
     return environment.get_template("report.html.jinja").render(
         phantom=phantom,
         verdicts=[one for one in verdicts if one],
-        sureness=sureness(metrics),
+        sureness=sureness(metrics, tests),
         choice=choice(selected) if selected else None,
-        troubles=troubles(metrics, selected),
+        troubles=troubles(metrics, selected, failures),
         test_pairs=pairs_in_words(test.pair),
         splits={
             split: pairs_in_words(metrics[metrics.split == split].pair)
@@ -505,6 +677,9 @@ def render(
         },
         comparison=comparison_table(summary, selected),
         structures=structures_table(summary, selected),
+        tests=tests_table(tests, selected),
+        ranking=ranking_table(ranking, selected),
+        ranking_caution=ranking_caution(ranking),
         curves=curves,
         comparisons=comparisons,
         pairs=pairs,

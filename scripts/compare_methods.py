@@ -1,0 +1,31 @@
+"""Compare the methods on the test pairs, with tests, effect sizes and intervals, and rank them over the metrics.
+
+In: the tidy table of all pairs and the selected model ("" if no network was trained). Out: a row a metric, structure,
+method and reference with the median difference (in the row's unit), its 95 % interval, the effect size and p; and the
+ranking in Learn2Reg's manner, a row a method. docs/statistics.md explains both.
+"""
+
+from cohortmorph import logs, statistics
+from cohortmorph.files import read_json, write_table
+from cohortmorph.metrics import read_table
+
+
+def main(metrics: str, selected: str, comparison: str, ranking: str, bootstrap_samples: int, seed: int):
+    """Write the table of tests to `comparison` and the ranking to `ranking`."""
+    values, chosen = read_table(metrics), read_json(selected) if selected else None
+    tests = statistics.compare(values, chosen, bootstrap_samples, seed)
+    write_table(tests, comparison)
+    write_table(statistics.rank(values, chosen), ranking)
+    significant = (tests["p_holm"] < statistics.SIGNIFICANCE).sum()
+    logs.log.info("%d comparisons, %d with a corrected p below %g", len(tests), significant, statistics.SIGNIFICANCE)
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["numpy", "pandas", "scipy"]):  # noqa: F821
+        main(
+            metrics=snakemake.input.metrics,  # noqa: F821
+            selected=snakemake.input.get("selected", ""),  # noqa: F821
+            comparison=snakemake.output.comparison,  # noqa: F821
+            ranking=snakemake.output.ranking,  # noqa: F821
+            **snakemake.params,  # noqa: F821
+        )
