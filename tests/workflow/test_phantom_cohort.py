@@ -21,13 +21,17 @@ def test_planted_rotations_and_slices_are_found(finished):
 
 def test_tables_hold_every_method_and_metric(finished):
     metrics = pd.read_csv(finished.folder / "results/evaluation/metrics.tsv", sep="\t", dtype={"weight": str})
-    assert set(metrics["method"]) == {"initial", "harmonized", "affine", "bspline-1r", "bspline-3r", "voxelmorph"}
+    assert set(metrics["method"]) == {
+        *("initial", "harmonized", "affine", "bspline-1r", "bspline-3r", "niftyreg", "voxelmorph")
+    }
     assert set(metrics.loc[metrics["method"] == "voxelmorph", "weight"]) == {"1", "4"}
     assert set(metrics.loc[metrics["method"] == "voxelmorph", "epoch"]) == {3, 6}
     assert set(metrics["split"]) == {"validation", "test"}
-    assert {"tre_mean", "tre_near_mean", "dice", "ncc_squared", "folding", "jacobian_min", "runtime"} <= set(
-        metrics["metric"]
-    )
+    wanted = {"tre_mean", "tre_near_mean", "dice", "ncc_squared", "folding", "jacobian_min", "runtime", "peak_memory"}
+    assert wanted | {"hd95", "ndv", "mae_mean", "landmarks_improved"} <= set(metrics["metric"])
+    known = metrics[(metrics["metric"] == "mae_mean") & (metrics["structure"] == "total")].set_index("method")["value"]
+    # The displacement that was planted is the whole way: after the scanners' positions little of it is left.
+    assert known["affine"].max() < 0.2 * known["initial"].min()
     tre = (
         metrics[(metrics["metric"] == "tre_mean") & (metrics["structure"] == "total")].groupby("method")["value"].mean()
     )
@@ -68,6 +72,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "prepare_input": 3,
         "register_affine": 2,
         "register_elastix": 2,
+        "register_niftyreg": 2,
         "register_voxelmorph": 2,
         "warp_pair": 2,
         "measure_pair": 2,
@@ -75,7 +80,15 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
     }
     assert {rule: planned.get(rule) for rule in own} == own
     assert "train_voxelmorph" not in planned
-    tables = {"collect_metrics", "select_model", "plot_comparison", "plot_pair", "write_report", "all"}
+    tables = {
+        "collect_metrics",
+        "compare_methods",
+        "select_model",
+        "plot_comparison",
+        "plot_pair",
+        "write_report",
+        "all",
+    }
     assert set(planned) == set(own) | tables
 
 
@@ -112,3 +125,22 @@ def test_check_cohort_only_checks_and_counts(project):
         "check_cohort.txt",
         "logs",
     ]
+
+
+def test_a_method_that_fails_on_every_pair_is_listed_and_the_rest_goes_on(finished, tmp_path):
+    project = finished.copy(tmp_path / "copy")
+    project.write("broken.txt", "reg_f3d -lncc\n")
+    project.write("broken.yaml", "baselines: {broken: {tool: niftyreg, parameters: broken.txt}}\n")
+    code, said = project.snakemake("--configfile", "small.yaml", "broken.yaml")
+    assert code == 0, said[-6000:]
+    failures = pd.read_csv(project.folder / "results/evaluation/failures.tsv", sep="\t")
+    assert len(failures) == 4 and set(failures["method"]) == {"broken"}
+    assert failures["why"].str.contains(r"NiftyReg gave up with broken\.txt").all()
+    summary = pd.read_csv(project.folder / "results/evaluation/summary.tsv", sep="\t")
+    tre = summary[(summary["metric"] == "tre_mean") & (summary["structure"] == "total") & (summary["split"] == "test")]
+    tre = tre.set_index("method")
+    # A failure counts as the worst value of its pair, that of no registration at all.
+    assert tre.loc["broken", "failed"] == 2 and tre.loc["broken", "mean"] == tre.loc["initial", "mean"]
+    assert tre.loc["bspline-3r", "failed"] == 0 and tre.loc["bspline-3r", "mean"] < tre.loc["initial", "mean"]
+    report = (project.folder / "results/report.html").read_text()
+    assert "NiftyReg gave up" in report

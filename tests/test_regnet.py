@@ -1,0 +1,129 @@
+"""The table of RegNet's shape against values computed by hand, and its picture."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import regnet_table
+
+from cohortmorph import UserError, displacement, geometry, landmarks, metrics, regnet, synthetic
+from cohortmorph.files import write_json, write_table
+from cohortmorph.geometry import Grid
+
+GRID = Grid((20, 20, 20), (5.0, 5.0, 5.0), (-50.0, -50.0, -50.0))
+METHODS = ["affine", "bspline-3r", "voxelmorph_weight-1_epoch-10", "voxelmorph_weight-1_epoch-20"]
+# Every landmark's error by method and pair, constant: (x, y, z) in mm.
+ERRORS = {
+    ("A", "affine"): (3.0, 4.0, 0.0),
+    ("A", "bspline-3r"): (0.0, 0.0, 1.0),
+    ("A", "voxelmorph_weight-1_epoch-20"): (2.0, 0.0, 0.0),
+    ("B", "affine"): (0.0, 0.0, 10.0),
+    ("B", "bspline-3r"): (0.0, 2.0, 0.0),
+    ("B", "voxelmorph_weight-1_epoch-20"): (1.0, 2.0, 2.0),
+}
+
+
+@pytest.fixture
+def arguments(tmp_path):
+    """Two test pairs, A synthetic and B real, of ten landmarks each."""
+    points = np.random.default_rng(1).uniform(-30, 30, (10, 3))
+    paths = {"displacements": [], "affines": [], "fixed_landmarks": [], "moving_landmarks": []}
+    for pair in "AB":
+        for role in ("fixed", "moving"):
+            path = tmp_path / f"{pair}_{role}.tsv"
+            landmarks.write_tsv(synthetic.landmark_table(points), path)
+            paths[f"{role}_landmarks"].append(str(path))
+        paths["affines"].append(str(tmp_path / f"{pair}.tfm"))
+        geometry.write_transform(geometry.affine(np.eye(3), ERRORS[pair, "affine"]), paths["affines"][-1])
+        for method in METHODS:
+            path = tmp_path / pair / method / "displacement.nii.gz"
+            shift = ERRORS.get((pair, method), (99, 99, 99))
+            displacement.write(displacement.sample(geometry.affine(np.eye(3), shift), GRID), path)
+            paths["displacements"].append(str(path))
+    rows = [("mae_mean", axis, value, "mm") for axis, value in zip(regnet.AXES, (2.0, 1.0, 1.0, 0.5), strict=True)]
+    rows += [("mae_sd", axis, 0.5, "mm") for axis in regnet.AXES]
+    tables = [metrics.table_of(rows, "A", "test", method) for method in METHODS]
+    write_table(pd.concat(tables), tmp_path / "metrics.tsv")
+    write_json({"weight": "1", "epoch": 20}, tmp_path / "selected.json")
+    return paths | {
+        "pairs": ["A", "B"],
+        "methods": METHODS,
+        "metrics_table": str(tmp_path / "metrics.tsv"),
+        "selected": str(tmp_path / "selected.json"),
+        "near_landmarks_mm": 8,
+        "synthetic": ["A"],
+        "same_patient": True,
+        "table": str(tmp_path / "table.tsv"),
+        "text": str(tmp_path / "table.md"),
+        "pictures": [str(tmp_path / "regnet.png")],
+    }
+
+
+def row_of(arguments, measure, data, method):
+    table = pd.read_csv(arguments["table"], sep="\t")
+    rows = table[(table["measure"] == measure) & (table["data"] == data) & (table["method"] == method)]
+    assert len(rows) == 1
+    return rows.iloc[0]
+
+
+def test_errors_stand_where_the_paper_has_them(arguments, tmp_path):
+    regnet_table.main(**arguments)
+    affine = row_of(arguments, "TRE", "synthetic, test", "affine")
+    assert [affine[f"{axis}_mean_mm"] for axis in regnet.AXES] == pytest.approx([5, 3, 4, 0], abs=1e-3)
+    assert affine["n"] == 10 and affine["total_sd_mm"] == pytest.approx(0, abs=1e-3)
+    real = row_of(arguments, "TRE", "real, test", "voxelmorph_weight-1_epoch-20")
+    assert [real[f"{axis}_mean_mm"] for axis in regnet.AXES] == pytest.approx([3, 1, 2, 2], abs=1e-3)
+    known = row_of(arguments, "MAE", "synthetic, test", "bspline-3r")
+    assert (known["total_mean_mm"], known["total_sd_mm"], known["z_mean_mm"]) == pytest.approx((2, 0.5, 0.5))
+    published = row_of(arguments, "TRE", "SPREAD, real, test", "B-spline 3R")
+    assert (published["total_mean_mm"], published["total_sd_mm"]) == (2.19, 6.22)
+    assert (tmp_path / "regnet.png").stat().st_size > 20_000
+
+
+def test_landmarks_beyond_reach_after_the_affine_do_not_count_in_tre_prime(arguments):
+    regnet_table.main(**arguments)
+    table = pd.read_csv(arguments["table"], sep="\t")
+    prime = table[(table["measure"] == "TRE′") & ~table["data"].str.startswith("SPREAD")]
+    assert set(prime["data"]) == {"synthetic, test"}  # of the real pair all are 10 mm away
+
+
+def test_only_the_selected_network_takes_part_and_the_text_says_what_stands_in(arguments, tmp_path):
+    regnet_table.main(**arguments)
+    text = (tmp_path / "table.md").read_text()
+    assert "epoch-20" in text and "epoch-10" not in text
+    assert "SPREAD, the data of the published rows, are not public" in text and "has seen this anatomy" in text
+    regnet_table.main(**arguments | {"same_patient": False})
+    assert "has seen this anatomy" not in (tmp_path / "table.md").read_text()
+
+
+def test_a_failed_registration_has_no_row_of_its_own_making(arguments):
+    displacement.write_failed(GRID, arguments["displacements"][1])
+    regnet_table.main(**arguments)
+    table = pd.read_csv(arguments["table"], sep="\t")
+    rows = table[(table["method"] == "bspline-3r") & (table["data"] == "synthetic, test")]
+    assert set(rows["measure"]) == {"MAE"}
+
+
+def test_pairs_without_landmarks_are_refused(arguments):
+    with pytest.raises(UserError, match="needs landmarks in both images of every test pair"):
+        regnet_table.main(**arguments | {"fixed_landmarks": arguments["fixed_landmarks"][:1]})
+
+
+def test_mae_over_all_voxels_of_two_pairs():
+    errors = pd.DataFrame({"pair": ["A", "C"], "synthetic": True, "method": "affine", "near": True})
+    errors[["x", "y", "z"]] = 1.0
+    tables = [
+        metrics.table_of(
+            [
+                (f"mae_{name}", axis, value, "mm")
+                for axis in regnet.AXES
+                for name, value in (("mean", mean), ("sd", sd))
+            ],
+            pair,
+            "test",
+            "affine",
+        )
+        for pair, mean, sd in (("A", 1.0, 0.0), ("C", 3.0, 0.0))
+    ]
+    row = regnet.table(errors, pd.concat(tables), {"affine": ("affine", "", None)}).iloc[0]
+    # Half of the voxels have an error of 1, half of 3: mean 2, sd 1.
+    assert (row["measure"], row["total_mean_mm"], row["total_sd_mm"]) == ("MAE", 2, pytest.approx(1))
