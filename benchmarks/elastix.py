@@ -52,7 +52,7 @@ def theirs(folder):
     for number, file in enumerate(FILES):
         out = Path(folder) / f"theirs-{number}"
         out.mkdir(exist_ok=True)
-        # As the workflow sets them: no result image (whose interpolator Debian's build lacks); the affine alone centres.
+        # As the workflow sets them: no result image (Debian's build lacks its interpolator); the affine alone centres.
         text = file.read_text().replace("FinalLinear", "FinalBSpline")
         text += '\n(WriteResultImage "false")\n(RandomSeed 1)\n'
         if number:
