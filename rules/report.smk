@@ -135,6 +135,7 @@ rule write_report:
         pairs=EVALUATED,
         subjects=cohort.subjects if HARMONIZED else [],
         config=config,
+        skipped=SKIPPED,
         seed=config["seed"],
         commit=commit(),
         phantom=PHANTOM,

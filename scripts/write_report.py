@@ -31,6 +31,7 @@ def main(
     subjects: list,
     parameter_files: list,
     config: dict,
+    skipped: list,
     seed: int,
     output: str,
     provenance: str,
@@ -53,6 +54,8 @@ def main(
     parameter_files : list of str
         Paths; their texts stand in the report.
     config : dict
+    skipped : list of str
+        Methods that were left out, as their tool is not installed.
     seed : int
     output, provenance : str
         Paths to write, HTML and JSON.
@@ -77,6 +80,7 @@ def main(
         tests=report.read_tests(comparison),
         ranking=report.read_texts(ranking, ["method"]),
         failures=report.read_failures(failures),
+        skipped=skipped,
         curves=captioned(values, "validation", training=training, selection=selection, weights=weights),
         comparisons=captioned(values, "test", runtime=runtime, methods=methods, folding=folding, structures=structures),
         pairs=of_pairs,

@@ -71,8 +71,9 @@ def some_points(n=30):
 def test_composing_goes_from_fixed_back_to_the_frame_and_on_to_moving(tmp_path):
     geometry.write_transform(TO_FIXED, tmp_path / "fixed.tfm")
     geometry.write_transform(TO_MOVING, tmp_path / "moving.tfm")
-    write_json({"seconds": 2.5, "threads": 1}, tmp_path / "fixed.json")
-    write_json({"seconds": 4.0, "threads": 2}, tmp_path / "moving.json")
+    cost = {"cpu_seconds": 3.0, "peak_memory_mb": 200.0}
+    write_json({"seconds": 2.5, "threads": 1} | cost, tmp_path / "fixed.json")
+    write_json({"seconds": 4.0, "threads": 2} | cost | {"peak_memory_mb": 300.0}, tmp_path / "moving.json")
     compose_affine(
         to_fixed=str(tmp_path / "fixed.tfm"),
         to_moving=str(tmp_path / "moving.tfm"),
@@ -84,7 +85,30 @@ def test_composing_goes_from_fixed_back_to_the_frame_and_on_to_moving(tmp_path):
     of_fixed_mm, of_moving_mm = mapped(TO_FIXED, in_frame_mm), mapped(TO_MOVING, in_frame_mm)
     composed = geometry.read_affine(tmp_path / "affine.tfm")
     np.testing.assert_allclose(mapped(composed, of_fixed_mm), of_moving_mm, atol=1e-6)
-    assert read_json(tmp_path / "affine.json") == {"seconds": 6.5, "threads": 2, "composed_of": 2}
+    cost = {"seconds": 6.5, "cpu_seconds": 6.0, "peak_memory_mb": 300.0}
+    assert read_json(tmp_path / "affine.json") == cost | {"threads": 2, "composed_of": 2}
+
+
+def test_a_transform_composed_of_a_failed_alignment_has_failed(tmp_path):
+    for role, facts in (("fixed", {"failed": "no overlap"}), ("moving", {"seconds": 1.0, "threads": 1})):
+        geometry.write_transform(TO_FIXED, tmp_path / f"{role}.tfm")
+        write_json(facts, tmp_path / f"{role}.json")
+    files = [str(tmp_path / name) for name in ("fixed.tfm", "moving.tfm", "fixed.json", "moving.json")]
+    compose_affine(*files[:2], files[2:], str(tmp_path / "affine.tfm"), str(tmp_path / "affine.json"))
+    assert read_json(tmp_path / "affine.json") == {"failed": "no overlap"}
+    assert (tmp_path / "affine.tfm").exists()  # what the other methods start from
+
+
+def test_a_failed_alignment_fails_the_method_affine_alone(tmp_path):
+    write_noise(tmp_path / "fixed.nii.gz", FIXED)
+    geometry.write_transform(TO_MOVING, tmp_path / "affine.tfm")
+    write_json({"failed": "no overlap"}, tmp_path / "affine.json")
+    paths = [tmp_path / method / "displacement.nii.gz" for method in ("initial", "affine")]
+    files = [str(tmp_path / name) for name in ("fixed.nii.gz", "affine.tfm", "affine.json")]
+    register_affine.main(["initial", "affine"], *files, [], [str(path) for path in paths])
+    assert displacement.read_unless_failed(paths[0]) is not None
+    assert displacement.read_unless_failed(paths[1]) is None
+    assert read_json(tmp_path / "affine/registration.json") == {"failed": "no overlap"}
 
 
 def test_an_image_is_aligned_to_itself_by_the_identity(tmp_path):
@@ -92,7 +116,9 @@ def test_an_image_is_aligned_to_itself_by_the_identity(tmp_path):
     matrix, offset_mm = geometry.matrix_and_offset(geometry.read_affine(tmp_path / "affine.tfm"))
     np.testing.assert_array_equal(matrix, np.eye(3))
     np.testing.assert_array_equal(offset_mm, 0)
-    assert read_json(tmp_path / "affine.json") == {"seconds": 0, "threads": 1, "composed_of": 0}
+    assert read_json(tmp_path / "affine.json") == {
+        **{"seconds": 0, "cpu_seconds": 0, "threads": 1, "peak_memory_mb": 0, "composed_of": 0}
+    }
 
 
 # ---- register_affine
@@ -185,6 +211,33 @@ def test_where_the_image_does_not_reach_the_network_sees_zero(tmp_path):
     assert values.sum() == pytest.approx(middle.sum())
 
 
+def test_an_image_that_cannot_be_prepared_is_seen_as_nothing_and_fails_its_registration(tmp_path, caplog):
+    grid = GRIDS["LPS"]
+    geometry.write_image(geometry.to_image(np.full(grid.size, 7.0, np.float32), grid), tmp_path / "image.nii.gz")
+    write_noise(tmp_path / "frame.nii.gz", grid)
+    geometry.write_transform(sitk.AffineTransform(3), tmp_path / "affine.tfm")
+    files = [str(tmp_path / name) for name in ("image.nii.gz", "frame.nii.gz", "affine.tfm")]
+    prepare_input(*files, {"percentiles": [0, 100]}, None, 3, 4, str(tmp_path / "nothing.nii.gz"))
+    assert "gives all voxels one value" in caplog.text
+    assert not geometry.to_array(geometry.read_image(tmp_path / "nothing.nii.gz")).any()
+    output = tmp_path / "network-0" / "displacement.nii.gz"
+    register_voxelmorph.main(
+        pair="P01-T1_to_P01-CT",
+        fixed=files[1],
+        fixed_input=files[1],
+        moving_input=str(tmp_path / "nothing.nii.gz"),
+        frame_to_fixed=files[2],
+        frame_to_moving=files[2],
+        weights=["never read"],
+        settings=SETTINGS,
+        seed=1,
+        threads=1,
+        displacements=[str(output)],
+    )
+    assert displacement.read_unless_failed(output) is None
+    assert "could not be prepared" in read_json(output.parent / "registration.json")["failed"]
+
+
 def test_labels_are_seen_through_the_same_affine_on_the_same_grid_unmixed(frame, tmp_path):
     """Where the image, seen by the network, is well inside of a structure, its label is that structure's."""
     wide = Grid((60, 60, 60), (3.0, 3.0, 3.0), (-90.0, -85.0, -80.0))
@@ -238,6 +291,7 @@ def register(tmp_path, frame, weights, settings):
     geometry.write_transform(TO_MOVING, tmp_path / "frame_to_moving.tfm")
     outputs = [str(tmp_path / f"network-{number}/displacement.nii.gz") for number in range(len(weights))]
     register_voxelmorph.main(
+        pair="P01-T1_to_P01-CT",
         fixed=str(tmp_path / "fixed.nii.gz"),
         fixed_input=str(tmp_path / "fixed_input.nii.gz"),
         moving_input=str(tmp_path / "moving_input.nii.gz"),

@@ -380,6 +380,7 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
             pair_pictures=[png] * 4, pairs=pairs,
             harmonize_pictures=[png] * 2, subjects=["P05", "P06"], parameter_files=[tmp_path / "affine.txt"],
             config={"data_folder": str(tmp_path), "voxelmorph": {"weights": ["0.5"]}}, seed=7, commit="abc",
+            skipped=["ants"],
             output=tmp_path / f"{run}.html", provenance=tmp_path / f"{run}.json", phantom=True, pictures_max=3,
         )  # fmt: skip
     html = (tmp_path / "one.html").read_text()
@@ -389,6 +390,7 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     # two curves, four comparisons, three of four pairs, two subjects
     assert sum(resource.startswith("data:") for resource in page.resources) == 11
     assert "affine failed on P05-T1_to_P05-CT: no overlap at all." in page.text
+    assert "Left out, as the tool is not installed where this ran (missing: skip): ants" in page.text
     assert "among the figures beside it: 1 more." in page.text and "AffineTransform" in page.text
     assert "4 test pairs of 2 subjects" in page.text and "4 validation pairs of 2 subjects" in page.text
     made = json.loads((tmp_path / "one.json").read_text())

@@ -595,3 +595,18 @@ def test_one_registrar_takes_the_weights_of_any_training(tmp_path):
 def test_the_checksum_is_that_of_sha256sum(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
     assert training.checksum(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
+
+
+def test_images_without_anything_to_see_are_left_out_and_named(tmp_path, caplog):
+    arguments = training_arguments(tmp_path)
+    empty = geometry.to_image(
+        np.zeros((32, 32, 6), np.float32), Grid((32, 32, 6), (1.0, 1.0, 2.0), (-16.0, -16.0, 0.0))
+    )
+    geometry.write_image(empty, tmp_path / "fixed-1.nii.gz")
+    train_voxelmorph.main(**arguments)
+    report = json.loads((tmp_path / "training.json").read_text())
+    assert report["left_out"] == [list(arguments["training_inputs"][1])]
+    assert "left out" in caplog.text and "fixed-1.nii.gz" in caplog.text
+    geometry.write_image(empty, tmp_path / "moving-validation.nii.gz")
+    with pytest.raises(UserError, match="nothing is left to train on, or to watch the training with"):
+        train_voxelmorph.main(**arguments)

@@ -366,7 +366,7 @@ def _candidate(candidate, is_chosen):
     }
 
 
-def troubles(metrics, selected, failures):
+def troubles(metrics, selected, failures, skipped=()):
     """List, in sentences, what failed, folded, got worse or was left out on the test pairs; empty if nothing did.
 
     Parameters
@@ -375,16 +375,29 @@ def troubles(metrics, selected, failures):
         metrics.tsv and failures.tsv.
     selected : dict or None
         selected_model.json.
+    skipped : sequence of str
+        Methods whose tool is not installed.
     """
     test = compared(metrics[metrics.split == "test"], selected)
     pairs = set(test.pair)
     return [
+        *_left_out(skipped),
         *_unmeasured(test, pairs),
         *_registrations_failed(failures, selected),
         *_values_missing(test, failures, selected),
         *_landmarks_outside(test),
         *_foldings(test, selected),
         *_worse(test, selected),
+    ]
+
+
+def _left_out(skipped):
+    """Say which methods did not take part."""
+    if not skipped:
+        return []
+    return [
+        f"Left out, as the tool is not installed where this ran (missing: skip): {', '.join(skipped)}. "
+        "docs/methods.md says how to get it."
     ]
 
 
@@ -635,6 +648,7 @@ def render(
     provenance,
     parameter_texts,
     left_out=0,
+    skipped=(),
     phantom=False,
 ):
     """Return the report as HTML.
@@ -654,6 +668,8 @@ def render(
     parameter_texts : dict of file name to text
     left_out : int
         Number of pictures of pairs that are not in the report.
+    skipped : sequence of str
+        Methods whose tool is not installed.
     phantom : bool
         Whether the cohort is the embedded phantom: then every part of the report says so.
     """
@@ -668,7 +684,7 @@ def render(
         verdicts=[one for one in verdicts if one],
         sureness=sureness(metrics, tests),
         choice=choice(selected) if selected else None,
-        troubles=troubles(metrics, selected, failures),
+        troubles=troubles(metrics, selected, failures, skipped),
         test_pairs=pairs_in_words(test.pair),
         splits={
             split: pairs_in_words(metrics[metrics.split == split].pair)
