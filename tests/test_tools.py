@@ -327,7 +327,9 @@ def test_bad_input_is_recorded_as_a_failure_with_pair_and_cause(name, bad, tmp_p
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("niftyreg", "reg_f3d -sx\n", "NiftyReg gave up with .*parameters.txt"),
+        ("niftyreg", "reg_f3d -sx\n", "parameters.txt: -sx of reg_f3d is followed by nothing; expected a number"),
+        ("niftyreg", "reg_f3d --lncc -ln 3", "parameters.txt: --lncc of reg_f3d is followed by -ln; expected a number"),
+        ("niftyreg", "reg_f3d -lcc 3", "parameters.txt: found -lcc for reg_f3d; known: -ln, -lp, "),
         ("niftyreg", "rm -rf x", "begins with rm; expected reg_aladin or reg_f3d"),
         ("niftyreg", "reg_f3d -ref other.nii", "line 1: -ref is set by the workflow itself"),
         ("niftyreg", "# nothing\n", "no options found"),

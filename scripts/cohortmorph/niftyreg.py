@@ -6,6 +6,7 @@ Modat et al., Comput. Methods Programs Biomed. 98:278 (2010); J. Med. Imaging 1:
 """
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,20 @@ from cohortmorph.geometry import Grid, affine, matrix_and_offset, to_array, to_i
 from cohortmorph.registration import in_child, read_options, scratch, words_of
 from cohortmorph.tools import HOW_TO_GET, niftyreg_program
 
+NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 RAS = np.array([-1.0, -1.0, 1.0])
+# The options that may stand in a parameter file, with the number of their values, all of them numbers: the programs
+# themselves run on when a value is missing or an option unknown, with other settings than meant.
+_BOTH = {"-ln": 1, "-lp": 1, "-maxit": 1, "-smooR": 1, "-smooF": 1, "-pad": 1}
+OPTIONS = {
+    "reg_aladin": _BOTH
+    | dict.fromkeys(("-noSym", "-rigOnly", "-affDirect", "-nac", "-iso", "-speeeeed"), 0)
+    | dict.fromkeys(("-refLowThr", "-refUpThr", "-floLowThr", "-floUpThr", "-interp", "-pv", "-pi"), 1),
+    "reg_f3d": _BOTH
+    | dict.fromkeys(("--nmi", "--ssd", "--ssdn", "--kld", "-rr", "-nopy", "-noConj", "-vel", "-nogce", "-noAppJL"), 0)
+    | dict.fromkeys(("-sx", "-sy", "-sz", "-be", "-le", "-jl", "--rbn", "--fbn", "--lncc", "--mind", "--mindssc"), 1)
+    | dict.fromkeys(("--rLwTh", "--rUpTh", "--fLwTh", "--fUpTh", "-pert", "-smoothGrad"), 1),
+}
 RESERVED = ("-ref", "-flo", "-aff", "-inaff", "-incpp", "-cpp", "-res", "-rmask", "-omp", "-voff", "-target", "-source")
 
 
@@ -55,7 +69,8 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
         If NiftyReg is missing, a program fails, or its result is none.
     """
     (path,) = parameters
-    rows = read_options(path, ("reg_aladin", "reg_f3d"), RESERVED)
+    rows = read_options(path, tuple(OPTIONS), RESERVED)
+    _check_options(path, rows)
     if not niftyreg_program():
         raise UserError(f"{HOW_TO_GET['niftyreg']}.")
     Path(log_folder).mkdir(parents=True, exist_ok=True)
@@ -74,6 +89,20 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
         [niftyreg_program(), "--version"], capture_output=True, text=True, check=False
     ).stdout.strip()
     return transform, cost, {"version": f"NiftyReg {version}"}
+
+
+def _check_options(path, rows):
+    for program, *words in rows:
+        waiting = list(words)
+        while waiting:
+            option = waiting.pop(0)
+            if option not in OPTIONS[program]:
+                raise UserError(f"{path}: found {option} for {program}; known: {', '.join(OPTIONS[program])}.")
+            wanted = OPTIONS[program][option]
+            values, waiting = waiting[:wanted], waiting[wanted:]
+            if len(values) < wanted or not all(NUMBER.fullmatch(value) for value in values):
+                found = " ".join(values) or "nothing"
+                raise UserError(f"{path}: {option} of {program} is followed by {found}; expected a number.")
 
 
 def _run(folder, rows, fixed, moving, threads, initial, fixed_mask):
