@@ -120,15 +120,12 @@ def table_file(image_id, column):
     return cell or []
 
 
-MADE_HERE = ("results/phantom/", "results/synthetic/")
-
-
 def made_path(column):
     """Return an input function: the path in this column if the workflow makes the file itself, or nothing."""
 
     def path(wildcards):
         cell = table_cell(column)(wildcards)
-        return cell if cell.startswith(MADE_HERE) else []
+        return cell if cell.startswith(sources.MADE_HERE) else []
 
     return path
 
@@ -142,7 +139,7 @@ def fingerprint_of(column):
 
 def fingerprints_of_sources(wildcards):
     """Return the fingerprints of all images of the user's."""
-    return [sources.fingerprint(path) for path in IMAGES["source"] if not path.startswith(MADE_HERE)]
+    return [sources.fingerprint(path) for path in IMAGES["source"] if not path.startswith(sources.MADE_HERE)]
 
 
 def image_file(image_id):

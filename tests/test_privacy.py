@@ -254,7 +254,7 @@ def test_the_path_is_looked_up_where_the_table_says(tmp_path, monkeypatch):
     table = tmp_path / "cohort.tsv"
     table.write_text(
         "\ufeff# comment\n\nimage\tsubject\tsource\tlabels\nT1\tP01\ta b\t\n"
-        "T1\tP02\t/abs\t/x.dcm\nCT\tP01\tresults/phantom/P01/CT\n"
+        "T1\tP02\t/abs\t/x.dcm\nCT\tP01\tresults/phantom/P01/CT\nfixed\tS1\tresults/synthetic/S1/fixed.nii.gz\n"
     )
     assert sources.path_of(table, "${HOSPITAL}", "P01", "T1") == f"{tmp_path}/a b"
     assert sources.path_of(table, "${HOSPITAL}", "P02", "T1") == "/abs"
@@ -262,6 +262,7 @@ def test_the_path_is_looked_up_where_the_table_says(tmp_path, monkeypatch):
     assert sources.path_of(table, "x", "P01", "T1", "labels") is None
     assert sources.path_of(table, "x", "P01", "T1", "mask") is None
     assert sources.path_of(table, "x", "P01", "CT") == "results/phantom/P01/CT"
+    assert sources.path_of(table, "x", "S1", "fixed") == "results/synthetic/S1/fixed.nii.gz"
     with pytest.raises(UserError, match="no such row"):
         sources.path_of(table, "x", "P03", "CT")
 

@@ -259,6 +259,44 @@ def test_a_start_of_its_own_aligns_first(run):
     assert np.linalg.norm(moved_mm - truth_mm, axis=1).mean() < 1.0
 
 
+@pytest.mark.parametrize("harmonized", [True, False])
+def test_each_method_starts_where_the_configuration_says(harmonized, tmp_path):
+    """From the shared affine, or from where harmonizing (else the scanner) has put the images."""
+    of_fixed = geometry.affine(np.eye(3), [1.0, 0, 0])
+    of_moving = geometry.affine(np.eye(3), [0, 5.0, 0])
+    for name, transform in (("affine", START), ("of_fixed", of_fixed), ("of_moving", of_moving)):
+        geometry.write_transform(transform, tmp_path / f"{name}.tfm")
+    for role, image in zip(("fixed", "moving"), pair_on("LPS", "RAS"), strict=True):
+        geometry.write_image(image, tmp_path / f"{role}.nii.gz")
+    started = {}
+
+    def register(fixed, moving, parameters, seed, threads, initial, fixed_mask, log_folder):
+        started[parameters[0]] = np.array(initial.TransformPoint((0.0, 0.0, 0.0)))
+        return initial, registration.Cost(1.0, 1.0, 1.0), {}
+
+    registration.register_pair(
+        register,
+        pair="P01-T1_to_P01-CT",
+        methods=["shared", "alone"],
+        settings=[{"parameters": ["shared"], "start": "affine"}, {"parameters": ["alone"], "start": "own"}],
+        **{role: str(tmp_path / f"{role}.nii.gz") for role in ("fixed", "moving")},
+        fixed_mask="",
+        affine=str(tmp_path / "affine.tfm"),
+        harmonized=[str(tmp_path / f"of_{role}.tfm") for role in ("fixed", "moving")] if harmonized else [],
+        fixed_intensity={"percentiles": [0, 100]},
+        moving_intensity={"percentiles": [0, 100]},
+        seed=1,
+        threads=1,
+        displacements=[str(tmp_path / method / "displacement.nii.gz") for method in ("shared", "alone")],
+        tool_log=str(tmp_path / "log"),
+    )
+    np.testing.assert_allclose(started["shared"], START.TransformPoint((0.0, 0.0, 0.0)), atol=1e-9)
+    # x in the fixed image lies at x - 1 in the harmonized world, and that at + 5 mm in the moving one.
+    np.testing.assert_allclose(started["alone"], [-1, 5, 0] if harmonized else [0, 0, 0], atol=1e-9)
+    facts = read_json(tmp_path / "alone" / "registration.json")
+    assert (facts["start"], facts["seed"], facts["threads"], facts["parameters"]) == ("own", 1, 1, ["alone"])
+
+
 # ---- what goes wrong
 
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from cohortmorph import UserError
 
+MADE_HERE = ("results/phantom/", "results/synthetic/")  # what the workflow itself makes, seen from its folder
+
 
 def is_segmentation(path):
     """Say whether labels are structures drawn in the clinic (RTSTRUCT, SEG, 3D Slicer), to be converted first."""
@@ -37,11 +39,11 @@ def cell(table, subject, image, column):
 def path_of(table, data_folder, subject, image, column="source"):
     """Return the path of a cell of the cohort table, or None if the cell is empty.
 
-    Relative paths start at `data_folder`, whose environment variables are expanded; those in results/phantom/ at the
-    working folder.
+    Relative paths start at `data_folder`, whose environment variables are expanded; those that the workflow
+    makes at its own folder.
     """
     typed = cell(table, subject, image, column)
-    if not typed or typed.startswith("results/phantom/"):
+    if not typed or typed.startswith(MADE_HERE):
         return typed or None
     return str(Path(os.path.expandvars(data_folder)).expanduser() / typed)
 
