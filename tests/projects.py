@@ -17,6 +17,10 @@ voxelmorph:
   encoder: [8, 8]
   decoder: [8, 8, 8]
   threads: 2
+baselines:
+  ants: {tool: ants, parameters: config/ants/syn-mutual-information.txt}
+  demons: {tool: demons, parameters: config/demons/symmetric.yaml}
+  points-rigid: {tool: points, model: rigid}
 evaluation: {bootstrap_samples: 200}
 """
 SUBJECTS = {"P01": "train", "P02": "validation", "P03": "test"}
@@ -24,11 +28,12 @@ SUBJECTS = {"P01": "train", "P02": "validation", "P03": "test"}
 
 def table_of(subjects):
     """Return a cohort table of phantom subjects."""
-    rows = ["subject\timage\tmodality\tsource\tlabels\tlandmarks\tmask\tsplit"]
+    rows = ["subject\timage\tmodality\tsource\tlabels\tlandmarks\tfiducials\tsplit"]
     for subject, split in subjects.items():
         for image in ("CT", "T1", "T2"):
             base = f"results/phantom/{subject}/{image}"
-            rows.append(f"{subject}\t{image}\t{image}\t{base}\t{base}_labels.nii.gz\t{base}_landmarks.tsv\t\t{split}")
+            points = f"{base}_landmarks.tsv\t{base}_fiducials.tsv"
+            rows.append(f"{subject}\t{image}\t{image}\t{base}\t{base}_labels.nii.gz\t{points}\t{split}")
     return "\n".join(rows) + "\n"
 
 

@@ -22,12 +22,23 @@ def test_planted_rotations_and_slices_are_found(finished):
 def test_tables_hold_every_method_and_metric(finished):
     metrics = pd.read_csv(finished.folder / "results/evaluation/metrics.tsv", sep="\t", dtype={"weight": str})
     assert set(metrics["method"]) == {
-        *("initial", "harmonized", "affine", "bspline-1r", "bspline-3r", "niftyreg", "voxelmorph")
+        *("initial", "harmonized", "affine", "bspline-1r", "bspline-3r", "niftyreg", "ants", "demons", "voxelmorph"),
+        "points-rigid",
     }
     assert set(metrics.loc[metrics["method"] == "voxelmorph", "weight"]) == {"1", "4"}
     assert set(metrics.loc[metrics["method"] == "voxelmorph", "epoch"]) == {3, 6}
     assert set(metrics["split"]) == {"validation", "test"}
-    wanted = {"tre_mean", "tre_near_mean", "dice", "ncc_squared", "folding", "jacobian_min", "runtime", "peak_memory"}
+    wanted = {
+        "tre_mean",
+        "tre_near_mean",
+        "dice",
+        "ncc_squared",
+        "folding",
+        "jacobian_min",
+        "runtime",
+        "peak_memory",
+        "fre",
+    }
     assert wanted | {"hd95", "ndv", "mae_mean", "landmarks_improved"} <= set(metrics["metric"])
     known = metrics[(metrics["metric"] == "mae_mean") & (metrics["structure"] == "total")].set_index("method")["value"]
     # The displacement that was planted is the whole way: after the scanners' positions little of it is left.
@@ -73,6 +84,9 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "register_affine": 2,
         "register_elastix": 2,
         "register_niftyreg": 2,
+        "register_ants": 2,
+        "register_demons": 2,
+        "register_points": 2,
         "register_voxelmorph": 2,
         "warp_pair": 2,
         "measure_pair": 2,
