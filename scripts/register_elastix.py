@@ -7,23 +7,8 @@ cause. Loading itk takes longer than many registrations, so one job does all met
 """
 
 from cohortmorph import elastix, logs
-from cohortmorph.registration import register_pair
-
-
-def main(**of_pair):
-    """See :func:`cohortmorph.registration.register_pair`."""
-    register_pair(elastix.register, **of_pair)
-
+from cohortmorph.registration import arguments_of, register_pair
 
 if __name__ == "__main__":
     with logs.job(snakemake.log[0], packages=["itk-elastix", "SimpleITK"]):  # noqa: F821
-        main(
-            pair=snakemake.wildcards.pair,  # noqa: F821
-            fixed=snakemake.input.fixed,  # noqa: F821
-            moving=snakemake.input.moving,  # noqa: F821
-            fixed_mask=snakemake.input.get("fixed_mask", ""),  # noqa: F821
-            affine=snakemake.input.affine,  # noqa: F821
-            threads=snakemake.threads,  # noqa: F821
-            displacements=list(snakemake.output.displacements),  # noqa: F821
-            **snakemake.params,  # noqa: F821
-        )
+        register_pair(elastix.register, **arguments_of(snakemake))  # noqa: F821

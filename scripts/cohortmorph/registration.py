@@ -109,6 +109,20 @@ def register_pair(
         record(pair, method, grid, path, attempt)
 
 
+def arguments_of(job):
+    """Return the arguments of :func:`register_pair` from the rule of a tool, ``snakemake`` in its script."""
+    return dict(
+        pair=job.wildcards.pair,
+        fixed=job.input.fixed,
+        moving=job.input.moving,
+        fixed_mask=job.input.get("fixed_mask", ""),
+        affine=job.input.affine,
+        threads=job.threads,
+        displacements=list(job.output.displacements),
+        **job.params,
+    )
+
+
 def harmonizing(transforms):
     """Return the transform fixed → moving that harmonizing found, from its files for both images; else the identity."""
     if not transforms:
