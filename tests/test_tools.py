@@ -374,6 +374,9 @@ def test_bad_input_is_recorded_as_a_failure_with_pair_and_cause(name, bad, tmp_p
         ("ants", "--transform NoSuch[1]\n--metric CC[FIXED,MOVING,1,2]", "ANTs gave up with .*parameters.txt"),
         ("ants", "--output x", "line 1: --output is set by the workflow itself"),
         ("demons", DEMONS.replace("symmetric", "fast"), "variant: found fast; expected one of"),
+        ("demons", "variant: [demons", r"parameters.txt: not readable as YAML"),
+        ("demons", "- a list", r"parameters.txt: expected the keys variant, iterations"),
+        ("demons", DEMONS.replace("[20, 20]", "[20, many]"), "iterations and shrink_factors: expected whole numbers"),
         ("demons", "variant: demons\nlevels: 3", "unknown key levels; iterations is missing"),
     ],
 )

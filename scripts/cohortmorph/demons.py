@@ -4,6 +4,8 @@ Demons compare intensities: images of one modality, with equal intensities for e
 Thirion, Med. Image Anal. 2:243 (1998); Vercauteren et al., NeuroImage 45:S61 (2009).
 """
 
+from pathlib import Path
+
 import numpy as np
 import SimpleITK as sitk
 import yaml
@@ -64,8 +66,12 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
 
 def read_settings(path):
     """Read a parameter file of demons; UserError with all that is wrong in it."""
-    with open(path) as file:  # noqa: PTH123
-        settings = yaml.safe_load(file) or {}
+    try:
+        settings = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: expected the keys {', '.join(KEYS)}, each with a value.")
     wrong = [f"unknown key {key}" for key in settings if key not in KEYS]
     wrong += [f"{key} is missing" for key in KEYS if key not in settings]
     wrong += [
@@ -75,6 +81,8 @@ def read_settings(path):
     ]
     if not wrong and settings["variant"] not in VARIANTS:
         wrong.append(f"variant: found {settings['variant']}; expected one of {', '.join(VARIANTS)}")
+    if not wrong and not all(isinstance(n, int) and n > 0 for n in settings["iterations"] + settings["shrink_factors"]):
+        wrong.append("iterations and shrink_factors: expected whole numbers from 1")
     if not wrong and len(settings["iterations"]) != len(settings["shrink_factors"]):
         wrong.append("iterations and shrink_factors: expected a number for each level in both")
     if wrong:
