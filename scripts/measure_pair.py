@@ -45,8 +45,10 @@ def main(
     `reverse_displacements` are empty, or those of the same methods.
     """
     # Similarity is measured on what every method saw: a CT in Hounsfield units is mostly air and bone.
-    fixed_image = intensity.prepare(geometry.read_image(fixed), fixed_intensity, name=f"{pair}, fixed image")
-    moving_image = intensity.prepare(geometry.read_image(moving), moving_intensity, name=f"{pair}, moving image")
+    fixed_image = intensity.prepare_or_blank(geometry.read_image(fixed), fixed_intensity, name=f"{pair}, fixed image")
+    moving_image = intensity.prepare_or_blank(
+        geometry.read_image(moving), moving_intensity, name=f"{pair}, moving image"
+    )
     fixed_values, fixed_grid = to_array(fixed_image), geometry.Grid.of(fixed_image)
     moving_grid = geometry.Grid.of(moving_image)
     mask = to_array(labels.read(fixed_mask, fixed_grid)) > 0 if fixed_mask else None

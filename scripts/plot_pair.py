@@ -46,7 +46,7 @@ def main(
     paths = dict(zip(methods, moved, strict=True))
     images = {parse_method(method)[0]: read_image(paths[method]) for method in shown(methods, selected)}
     figure = figures.pair(
-        intensity.prepare(read_image(fixed), fixed_intensity, f"{pair}, fixed"),
+        intensity.prepare_or_blank(read_image(fixed), fixed_intensity, f"{pair}, fixed"),
         prepared_alike(images, moving_intensity, f"{pair}, moved"),
         selected,
         title=pair.replace("_to_", " (moving) to ") + " (fixed)",

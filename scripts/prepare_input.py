@@ -3,12 +3,12 @@
 In: the image, the frame image, and the affine transform frame world → image world. Out: a NIfTI image in [0, 1]
 (float32), resampled once, linearly; where the image does not reach, 0. Displacements found on it are composed again
 with the same transforms. An image that cannot be prepared (a constant one, say) becomes 0 everywhere: training leaves
-it out, and registration counts it as a failure. (NaN would not do: ITK reads it from NIfTI as 0.)
+it out, and registration counts it as a failure.
 """
 
 import SimpleITK as sitk
 
-from cohortmorph import UserError, geometry, intensity, logs
+from cohortmorph import geometry, intensity, logs
 
 
 def main(
@@ -22,12 +22,7 @@ def main(
     output: str,
 ):
     """Write the network's view of `image`; sides are padded to a multiple of `multiple` (in 2-D: in the slice only)."""
-    original = geometry.read_image(image)
-    try:
-        prepared = intensity.prepare(original, intensity_settings, name=image)
-    except UserError as error:
-        logs.log.error("%s", error)
-        prepared = original * 0
+    prepared = intensity.prepare_or_blank(geometry.read_image(image), intensity_settings, name=image)
     grid = geometry.network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
     transform = geometry.read_affine(affine)
     resampled = sitk.Resample(

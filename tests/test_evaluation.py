@@ -253,6 +253,15 @@ def test_the_surface_tolerance_is_in_mm(pair):
     assert value["initial", "surface_dice", "1"] < 0.8 and tolerant["initial", "surface_dice", "1"] == 1
 
 
+def test_an_image_that_nobody_can_register_does_not_end_the_evaluation(pair, caplog):
+    grid = geometry.read_grid(pair / "moving.nii.gz")
+    geometry.write_image(geometry.to_image(np.full(grid.size, 7.0, np.float32), grid), pair / "moving.nii.gz")
+    with caplog.at_level("ERROR", logger=logs.log.name):
+        _, value = measure(pair)
+    assert "P1-T1_to_P1-CT, moving image: the intensities run from 7 to 7" in caplog.text
+    assert value["initial", "ncc_squared", "image"] == 0 and value["initial", "tre_mean", "total"] > 0
+
+
 def test_the_moved_image_of_a_failed_method_is_empty(pair, caplog):
     failing(pair, "initial")
     moved, moved_labels = ([pair / m / f"{name}.nii.gz" for m in METHODS[:2]] for name in ("moved", "moved_labels"))

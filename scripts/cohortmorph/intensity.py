@@ -4,6 +4,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError
+from cohortmorph.logs import log
 
 
 def limits(array, settings, name="image"):
@@ -71,3 +72,16 @@ def prepare(image, settings, name="image"):
     prepared = sitk.GetImageFromArray(scaled.astype(np.float32))
     prepared.CopyInformation(image)
     return prepared
+
+
+def prepare_or_blank(image, settings, name="image"):
+    """As :func:`prepare`, but an image that it refuses becomes 0 everywhere, and the log says why.
+
+    For the steps around a registration: one image that nobody can register does not end the evaluation of the others.
+    (NaN would not do: ITK reads it from NIfTI as 0.)
+    """
+    try:
+        return prepare(image, settings, name)
+    except UserError as error:
+        log.error("%s", error)
+        return sitk.Cast(image, sitk.sitkFloat32) * 0
