@@ -1,5 +1,9 @@
 """Files are complete or absent."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
@@ -37,3 +41,21 @@ def test_json_returns_and_refuses_nan(tmp_path):
 def test_table_keeps_micrometres_far_from_the_origin(tmp_path):
     files.write_table(pd.DataFrame({"z_mm": [-1204.512345]}), tmp_path / "a.tsv")
     assert pd.read_csv(tmp_path / "a.tsv", sep="\t").z_mm[0] == pytest.approx(-1204.512345, abs=1e-5)
+
+
+def test_what_a_killed_writer_left_behind_goes_with_the_next_one(tmp_path):
+    killed = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import os, sys; from cohortmorph.files import publishing\n"
+            "with publishing(sys.argv[1]) as partial:\n    partial.write_text('half'); os._exit(9)",
+            str(tmp_path / "a[1].tsv"),
+        ],
+        cwd=Path(files.__file__).parents[1],
+    )
+    assert killed.returncode == 9 and len(list(tmp_path.iterdir())) == 1
+    other = tmp_path / ".partial-a.tsv-x"
+    other.mkdir()
+    files.write_json({}, tmp_path / "a[1].tsv")
+    assert sorted(tmp_path.iterdir()) == sorted([other, tmp_path / "a[1].tsv"])

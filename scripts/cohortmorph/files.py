@@ -1,6 +1,8 @@
 """Files that are either complete or absent: written beside their place, then renamed."""
 
+import glob
 import json
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +25,12 @@ def publishing(path):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A folder of its own on the same file system: the name stays as it is, and the rename is atomic.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".partial-") as folder:
+    # A folder of its own on the same file system: the name stays as it is, and the rename is atomic. What a killed
+    # writer of this file left behind goes first: nobody else writes it now, Snakemake sees to that.
+    prefix = f".partial-{path.name}-"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder:
         partial = Path(folder) / path.name
         yield partial
         partial.replace(path)
