@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cohortmorph import UserError, cohort
+from cohortmorph import UserError, cohort, statistics
 
 REPOSITORY = Path(__file__).parents[1]
 COLUMNS = ["subject", "image", "modality", "source", "labels", "landmarks", "mask", "split"]
@@ -186,9 +186,9 @@ def test_defaults():
 # ---- the four designs
 
 
-def test_between_subjects_is_a_ring():
+def test_between_subjects_each_subject_is_fixed_once_and_the_last_group_takes_who_is_left():
     write_mr_cohort()
-    loaded = cohort.load(mr_config(BETWEEN | {"moving_per_fixed": 2, "image": "MR"} | {"moving_per_fixed": 1}), [])
+    loaded = cohort.load(mr_config(BETWEEN), [])
     assert list(loaded.pairs.index) == [
         "H5-MR_to_H4-MR",
         "H4-MR_to_H5-MR",
@@ -248,6 +248,12 @@ def test_between_subjects_grows_with_subjects_and_never_mixes_splits(splits, mov
     loaded = cohort.load(mr_config(BETWEEN | {"moving_per_fixed": moving_per_fixed}), [])
     judged = sum(split != "train" for split in splits)
     assert len(loaded.pairs) == moving_per_fixed * judged
+    assert not loaded.pairs.index.has_duplicates
+    # No subject is in two groups, so that statistics have as many independent units as there are groups.
+    for split in ("validation", "test"):
+        pairs = loaded.pairs.index[loaded.pairs["split"] == split]
+        units = statistics.independent_units(pairs)
+        assert len(set(units.values())) == splits.count(split) // (moving_per_fixed + 1)
     assert len(loaded.alignments) == len(splits) == len(set(loaded.alignments.index))
     assert len(loaded.training_inputs) == splits.count("train")
     assert set(loaded.training_inputs) <= set(loaded.alignments.index)

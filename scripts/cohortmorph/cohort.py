@@ -652,15 +652,20 @@ class _Check:
         images, count = self._reference_and_images(), self.design["moving_per_fixed"]
         pairs = []
         for split in ("validation", "test"):
-            ring = list(images.index[images["split"] == split])
-            if 0 < len(ring) <= count:
+            judged = list(images.index[images["split"] == split])
+            if 0 < len(judged) <= count:
                 self.pairs_are_known &= split != "validation"
-                found = "1 subject" if len(ring) == 1 else f"{len(ring)} subjects"
+                found = "1 subject" if len(judged) == 1 else f"{len(judged)} subjects"
                 text = f"column split: {split} has {found} with image {self.design['image']}; "
                 self.in_table(self.header_line, text + f"pairs.moving_per_fixed {count} needs at least {count + 1}")
                 continue
-            for n, fixed in enumerate(ring):
-                pairs += [(fixed, ring[(n + step) % len(ring)], split, self.reference) for step in range(1, count + 1)]
+            # Groups that share no subject, as statistics count groups; the last one takes those left over.
+            groups = max(1, len(judged) // (count + 1))
+            for n in range(groups):
+                group = judged[n * (count + 1) : (n + 1) * (count + 1) if n < groups - 1 else None]
+                for place, fixed in enumerate(group):
+                    moving = [group[(place + step) % len(group)] for step in range(1, count + 1)]
+                    pairs += [(fixed, image, split, self.reference) for image in moving]
         return pairs
 
     def _listed_pairs(self):
