@@ -129,6 +129,39 @@ rule register_demons:
         "../scripts/register_demons.py"
 
 
+rule register_instance:
+    """Refine a start by gradient steps on the loss, pair by pair; displacements in mm (LPS) on the fixed grid."""
+    input:
+        fixed=of_pair("fixed"),
+        moving=of_pair("moving"),
+        fixed_mask=cell_of_pair("fixed", "mask"),
+        affine="results/pairs/{pair}/affine.tfm",
+        harmonized=harmonized_folder,
+        start_displacements=starts_of("instance"),
+        parameters=parameter_files_of("instance"),
+    output:
+        displacements=displacements_of("instance"),
+        registrations=registrations_of("instance"),
+    log:
+        "results/logs/register_instance/{pair}.log",
+    benchmark:
+        "results/benchmarks/register_instance/{pair}.tsv"
+    conda:
+        "../envs/voxelmorph.yaml"
+    resources:
+        **needs(memory_mb=4000, minutes=120),
+    params:
+        methods=methods_of("instance"),
+        settings=settings_of("instance"),
+        harmonized=harmonizing_transforms,
+        fixed_intensity=of_pair("fixed", intensity_of),
+        moving_intensity=of_pair("moving", intensity_of),
+        seed=config["seed"],
+        tool_log="results/logs/register_instance/{pair}",
+    script:
+        "../scripts/register_instance.py"
+
+
 rule register_points:
     """Register a pair by its fiducials, by least squares; displacements in mm (LPS) on the fixed image's own grid."""
     input:

@@ -32,7 +32,7 @@ EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")
 
 VOXELMORPH = config["voxelmorph"] or {"weights": [], "kept_epochs": [], "encoder": [], "dimensions": 3}
 NETWORKS = [(weight, epoch) for weight in VOXELMORPH["weights"] for epoch in VOXELMORPH["kept_epochs"]]
-LEARNED = [f"voxelmorph_weight-{weight}_epoch-{epoch}" for weight, epoch in NETWORKS]
+LEARNED = [cohort_table.learned_method(weight, epoch) for weight, epoch in NETWORKS]
 # Methods whose tool is missing are left out where the config says so; the report names them.
 SKIPPED = [
     method
@@ -185,6 +185,12 @@ def displacements_of(tool):
     return expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=methods_of(tool))
 
 
+def starts_of(tool):
+    """Return the displacements of a pair that a tool's methods start from, where that is another method's."""
+    starts = dict.fromkeys(config["baselines"][method]["start"] for method in methods_of(tool))
+    return expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=[one for one in starts if one in LEARNED])
+
+
 def registrations_of(tool):
     """Return what is written down of these registrations."""
     return expand("results/pairs/{{pair}}/{method}/registration.json", method=methods_of(tool))
@@ -321,6 +327,9 @@ TRAINING_LABELS = network_files(cohort.training_inputs, "network_labels") if SUP
 def files_in(samples):
     """Return the files of network inputs, each once."""
     return sorted({path for sample in samples for path in ([sample] if isinstance(sample, str) else sample)})
+
+
+TRAINING_ALIGNMENTS = [Path(path).parent.name for path in files_in(TRAINING_INPUTS)]
 
 
 def network_settings(keys):

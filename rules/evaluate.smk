@@ -64,6 +64,7 @@ rule collect_metrics:
     input:
         tables=expand("results/pairs/{pair}/metrics.tsv", pair=EVALUATED),
         registrations=expand("results/pairs/{pair}/{method}/registration.json", pair=EVALUATED, method=METHODS),
+        training_alignments=expand("results/pairs/{pair}/affine.json", pair=TRAINING_ALIGNMENTS),
     output:
         metrics="results/evaluation/metrics.tsv",
         summary="results/evaluation/summary.tsv",

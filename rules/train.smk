@@ -7,6 +7,7 @@ rule prepare_input:
         image=of_pair("moving"),
         frame=of_pair("frame"),
         affine="results/pairs/{pair}/affine.tfm",
+        registration="results/pairs/{pair}/affine.json",
     output:
         "results/pairs/{pair}/network_input.nii.gz",
     log:

@@ -1,6 +1,7 @@
 """Stack the tables of all pairs and summarize them over the pairs; list what failed, and why.
 
-In: the metrics.tsv of each pair, and every registration.json of these pairs. Out: one tidy table of all of them; a row
+In: the metrics.tsv of each pair, every registration.json of these pairs, and the affine.json of each alignment that
+training uses. Out: one tidy table of all of them; a row
 a split, method and metric with mean, standard deviation, median and the 95 % bootstrap interval of the mean, each in
 the unit of its row; and a row a failed registration: pair, split, method, weight, epoch, why.
 """
@@ -25,6 +26,7 @@ def main(
     bootstrap_samples: int,
     seed: int,
     registrations: list = (),
+    training_alignments: list = (),
     failures: str = "",
 ):
     """Write the stacked tables to `metrics`, their summary to `summary`, and to `failures` what `registrations` say.
@@ -36,9 +38,9 @@ def main(
     write_table(summarize(stacked, bootstrap_samples, seed), summary)
     if failures:
         splits = dict(zip(stacked["pair"], stacked["split"], strict=True))
-        failed = failures_of(registrations, splits)
+        failed = pd.concat([failures_of(registrations, splits), failures_in_training(training_alignments)])
         write_table(failed, failures)
-        logs.log.info("%d of %d registrations failed", len(failed), len(registrations))
+        logs.log.info("%d of %d registrations failed", len(failed), len(registrations) + len(training_alignments))
 
 
 def failures_of(registrations, splits):
@@ -52,6 +54,17 @@ def failures_of(registrations, splits):
     return pd.DataFrame(rows, columns=COLUMNS).astype({"epoch": "Int64"})
 
 
+def failures_in_training(alignments):
+    """Return the same table for what training leaves out (the affine failed) or takes as it is (harmonizing failed)."""
+    rows = []
+    for path in map(Path, alignments):
+        how = read_json(path)
+        for method, key in (("harmonized", "harmonizing_failed"), ("affine", "failed")):
+            if key in how:
+                rows.append((path.parent.name, "train", method, "", None, in_one_line(how[key])))
+    return pd.DataFrame(rows, columns=COLUMNS).astype({"epoch": "Int64"})
+
+
 def in_one_line(why):
     """Return a reason as one line without folders, whose names may name people."""
     return re.sub(r"(?<![\w.])~?/(?:[^\s/'\"]+/)+", "", " ".join(str(why).split()))
@@ -62,6 +75,7 @@ if __name__ == "__main__":
         main(
             tables=list(snakemake.input.tables),  # noqa: F821
             registrations=list(snakemake.input.registrations),  # noqa: F821
+            training_alignments=list(snakemake.input.training_alignments),  # noqa: F821
             metrics=snakemake.output.metrics,  # noqa: F821
             summary=snakemake.output.summary,  # noqa: F821
             failures=snakemake.output.failures,  # noqa: F821

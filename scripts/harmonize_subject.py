@@ -5,7 +5,8 @@ Out: for each image an ITK transform, from the fixed image's world to the image'
      stack, in the image's own units: all stacks have the same slices and pixels (the fixed image's pixels, at the
      slices of the stack that has the fewest). Tables: squared NCC for each angle (degrees) and each start slice, and
      the slices that match (positions in mm). A JSON of what was chosen.
-     If harmonizing is off, the transforms are the identity, the stacks the images, and the tables empty.
+     If harmonizing is off, or fails, the transforms are the identity, the stacks the images, and the tables empty;
+     where it failed the JSON says why, and the evaluation counts it.
 """
 
 from pathlib import Path
@@ -50,6 +51,7 @@ def main(
     """
     search = {key: value for key, value in settings.items() if key != "enabled"}
     native = {name: read_image(path) for name, path in zip(names, images, strict=True)}
+    found, failed = untouched(names, search["fixed"]), {}
     if settings["enabled"]:
         try:
             prepared = {
@@ -57,15 +59,15 @@ def main(
             }
             found = harmonize(prepared, **search)
         except UserError as error:
-            raise UserError(f"Subject {subject}: {error}") from None
-    else:
-        found = untouched(names, search["fixed"])
+            # The rest of the cohort goes on, and the subject's other methods from where the scanner has put the images.
+            logs.log.error("subject %s: harmonizing failed: %s", subject, error)
+            failed = {"failed": str(error)}
     for name, transform, stack in zip(names, transforms, stacks, strict=True):
         write_transform(found.transforms[name], transform)
         write_image(harmonized_stack(native[name], found.transforms[name], found.grid), stack)
     for table, path in ((found.angles, angles), (found.starts, starts), (found.slices, slices)):
         write_table(table, path)
-    write_json({"subject": subject, **settings, **found.summary}, summary)
+    write_json({"subject": subject, **settings, **found.summary, **failed}, summary)
     for name, chosen in found.summary["images"].items():
         logs.log.info("%s: rotated by %g°, start slice %s", name, chosen["angle_degrees"], chosen["start_slice"])
 

@@ -27,7 +27,7 @@ def main(
 ):
     """Draw a subject; `names`, `images`, `intensities` (settings of prepare) and `transforms` are in the same order."""
     prepared = {
-        name: intensity.prepare(read_image(path), settings, f"{subject}, {name}")
+        name: intensity.prepare_or_blank(read_image(path), settings, f"{subject}, {name}")
         for name, path, settings in zip(names, images, intensities, strict=True)
     }
     figure = figures.harmonize(

@@ -57,7 +57,7 @@ def main(
 def shown(methods, selected):
     """Return the ids to show, in order: initial, affine, the last other classical method, the selected network."""
     learned = f"voxelmorph_weight-{selected['weight']}_epoch-{selected['epoch']}" if selected else None
-    classical = [method for method in methods if not method.startswith("voxelmorph")]
+    classical = [method for method in methods if not method.startswith("voxelmorph_weight-")]
     others = [method for method in classical if method not in ("initial", "harmonized", "affine")]
     return [method for method in ["initial", "affine", *others[-1:], learned] if method in methods]
 

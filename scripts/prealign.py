@@ -3,7 +3,7 @@
 In: both images; the transforms of the harmonizing step of their subject, if any (harmonized world → image world); the
 fixed image's mask, if any. Out: an ITK transform, fixed world → moving world (LPS, mm), with the harmonizing transforms
 composed in; a JSON file with seconds, threads and seed. Where the alignment fails the transform is its start, and the
-JSON file holds the cause.
+JSON file holds the cause; that harmonizing had failed stands there as well.
 """
 
 from cohortmorph import UserError, elastix, geometry, intensity, labels, logs, registration
@@ -26,15 +26,16 @@ def main(
     elastix_log: str,
 ):
     """Write the transform to `affine`; `harmonized` is empty or (fixed image's, moving image's) transform file."""
+    not_harmonized = registration.harmonizing_failure(harmonized)
     start = registration.harmonizing(harmonized)
+    # Without harmonizing, elastix brings the images' middles together first: they need not overlap.
+    initial = start if harmonized and not not_harmonized else None
     how = {"threads": threads, "seed": seed, "parameters": parameters}
     try:
         fixed_image = intensity.prepare(geometry.read_image(fixed), fixed_intensity, name="fixed image")
         moving_image = intensity.prepare(geometry.read_image(moving), moving_intensity, name="moving image")
         mask = labels.read(fixed_mask, geometry.Grid.of(fixed_image)) != 0 if fixed_mask else None
-        # Without harmonizing, elastix brings the images' middles together first: they need not overlap.
-        registration.check(fixed_image, moving_image, mask, start if harmonized else None)
-        initial = start if harmonized else None
+        registration.check(fixed_image, moving_image, mask, initial)
         transform, cost, further = elastix.register(
             fixed_image, moving_image, [parameters], seed, threads, initial, mask, elastix_log
         )
@@ -52,6 +53,8 @@ def main(
         # The other methods start from where harmonizing, or the scanner, has put the images; each says how that went.
         logs.log.error("%s: the affine alignment failed: %s", pair, error)
         transform, how = start, {"failed": str(error)}
+    if not_harmonized:
+        how["harmonizing_failed"] = not_harmonized
     geometry.write_transform(transform, affine)
     write_json(how, affine_registration)
 

@@ -1,20 +1,22 @@
 """Put an image on the grid on which the network works: the frame image's, at the network's spacing and size.
 
-In: the image, the frame image, and the affine transform frame world → image world. Out: a NIfTI image in [0, 1]
-(float32), resampled once, linearly; where the image does not reach, 0. Displacements found on it are composed again
-with the same transforms. An image that cannot be prepared (a constant one, say) becomes 0 everywhere: training leaves
-it out, and registration counts it as a failure.
+In: the image, the frame image, the affine transform frame world → image world, and how that was found. Out: a NIfTI
+image in [0, 1] (float32), resampled once, linearly; where the image does not reach, 0. Displacements found on it are
+composed again with the same transforms. An image that cannot be prepared (a constant one, say), or could not be
+aligned, becomes 0 everywhere: training leaves it out, and registration counts it as a failure.
 """
 
 import SimpleITK as sitk
 
 from cohortmorph import geometry, intensity, logs
+from cohortmorph.files import read_json
 
 
 def main(
     image: str,
     frame: str,
     affine: str,
+    registration: str,
     intensity_settings: dict,
     spacing_mm: float | list,
     dimensions: int,
@@ -25,6 +27,9 @@ def main(
     prepared = intensity.prepare_or_blank(geometry.read_image(image), intensity_settings, name=image)
     grid = geometry.network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
     transform = geometry.read_affine(affine)
+    if why := read_json(registration).get("failed"):
+        logs.log.error("%s: left blank, as its affine alignment failed: %s", image, why)
+        prepared *= 0
     resampled = sitk.Resample(
         prepared, grid.size, transform, sitk.sitkLinear, grid.origin_mm, grid.spacing_mm, grid.direction, 0.0
     )
@@ -37,6 +42,7 @@ if __name__ == "__main__":
             image=snakemake.input.image,  # noqa: F821
             frame=snakemake.input.frame,  # noqa: F821
             affine=snakemake.input.affine,  # noqa: F821
+            registration=snakemake.input.registration,  # noqa: F821
             output=snakemake.output[0],  # noqa: F821
             **snakemake.params,  # noqa: F821
         )

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from cohortmorph import displacement, geometry, logs
 from cohortmorph.files import read_json, write_json
-from cohortmorph.registration import harmonizing
+from cohortmorph.registration import harmonizing, harmonizing_failure
 
 
 def main(methods: list, fixed: str, affine: str, registration: str, harmonized: list, displacements: list):
@@ -19,12 +19,15 @@ def main(methods: list, fixed: str, affine: str, registration: str, harmonized: 
     transforms = {"initial": sitk.AffineTransform(3), "affine": geometry.read_affine(affine)}
     if harmonized:
         transforms["harmonized"] = harmonizing(harmonized)
+    how_of = {"affine": read_json(registration)}
+    if why := harmonizing_failure(harmonized):
+        how_of["harmonized"] = {"failed": why}
     no_time = {"seconds": 0.0, "cpu_seconds": 0.0, "threads": 1}
     grid = geometry.read_grid(fixed)
     for method, path in zip(methods, displacements, strict=True):
-        how = read_json(registration) if method == "affine" else no_time
+        how = how_of.get(method, no_time)
         if "failed" in how:
-            logs.log.error("the affine alignment had failed: %s", how["failed"])
+            logs.log.error("%s had failed: %s", method, how["failed"])
             displacement.write_failed(grid, path)
         else:
             displacement.write(displacement.sample(transforms[method], grid), path)

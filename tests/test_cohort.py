@@ -307,7 +307,7 @@ CONFIG_MISTAKES = {
         "[32]",
         ["voxelmorph.decoder: found 1 numbers; expected at least 4"],
     ),
-    "reserved method": ("bspline-1r:", "voxelmorph-2:", ["baselines.voxelmorph-2: this name is not allowed"]),
+    "reserved method": ("bspline-1r:", "voxelmorph:", ["baselines.voxelmorph: this name is not allowed"]),
     "reserved affine": ("bspline-1r:", "affine:", ["baselines.affine: this name is not allowed"]),
     "method's letters": ("bspline-1r:", "B_spline:", ["baselines.B_spline: this name is not allowed"]),
     "parameter file": (
@@ -316,6 +316,19 @@ CONFIG_MISTAKES = {
         ["baselines.bspline-3r.parameters: found 'config/elastix/bspline-4r.txt'"],
     ),
     "tool": ("tool: niftyreg ", "tool: nifty ", ["baselines.niftyreg.tool: found 'nifty'; allowed: elastix, niftyreg"]),
+    "start of a tool": (
+        "    tool: niftyreg ",
+        "    start: voxelmorph_weight-1_epoch-200\n    tool: niftyreg ",
+        ["baselines.niftyreg.start: found 'voxelmorph_weight-1_epoch-200'; niftyreg starts from affine or own"],
+    ),
+    "start that is not trained": (
+        "    tool: niftyreg ",
+        "    start: voxelmorph_weight-1_epoch-300\n    tool: instance ",
+        [
+            "baselines.niftyreg.start: found 'voxelmorph_weight-1_epoch-300'; expected affine, own, or a network that "
+            "is trained: voxelmorph_weight-1_epoch-20, "
+        ],
+    ),
     "no tool": ("    tool: niftyreg ", "    # tool ", ["baselines.niftyreg: missing key 'tool'"]),
     "points without model": (
         "tool: niftyreg ",

@@ -19,6 +19,7 @@ from cohortmorph import (
     displacement,
     elastix,
     geometry,
+    instance,
     niftyreg,
     registration,
     tools,
@@ -62,13 +63,24 @@ shrink_factors: [2, 1]
 smoothing_mm: 3.0
 match: false
 """
+INSTANCE = """
+dimensions: 3
+similarity: {name: ncc-squared, window: 5}
+weight: 0.1
+levels:
+  - {spacing_mm: 4, grid_mm: 20, iterations: 30, step_mm: 0.5}
+  - {spacing_mm: 2, grid_mm: 12, iterations: 20, step_mm: 0.2}
+"""
 TOOLS = {
     "elastix": (elastix, ELASTIX),
     "niftyreg": (niftyreg, "reg_f3d -sx 16 -ln 2 -maxit 40"),
     "niftyreg-velocity": (niftyreg, "reg_f3d -vel -sx 16 -ln 1 -maxit 20"),
     "ants": (antsregistration, ANTS),
     "demons": (demons, DEMONS),
+    "instance": (instance, INSTANCE),
 }
+# What has no program of its own that says where points go.
+ALONE = ["demons", "instance"]
 OBLIQUE = tuple(Rotation.from_euler("xyz", [12, -20, 33], degrees=True).as_matrix().ravel())
 GRIDS = {
     "LPS": ((34, 32, 30), (2.0, 2.0, 2.0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
@@ -189,7 +201,7 @@ def inner(field, moving, margin=2):
 
 
 @pytest.mark.parametrize("grid_name", GRIDS)
-@pytest.mark.parametrize("name", [name for name in TOOLS if name != "demons"])
+@pytest.mark.parametrize("name", [name for name in TOOLS if name not in ALONE])
 def test_our_warp_and_points_are_the_tool_s_own(name, grid_name, run, tmp_path, monkeypatch):
     """Inside the image, to 1e-5 of the range and 1e-3 mm, on every kind of grid; and it registers."""
     fixed, moving = pair_on(grid_name, "RAS" if grid_name == "LPS" else "LPS")
@@ -213,17 +225,18 @@ def test_our_warp_and_points_are_the_tool_s_own(name, grid_name, run, tmp_path, 
 
 
 @pytest.mark.parametrize("grid_name", GRIDS)
-def test_demons_do_not_depend_on_the_frame(grid_name, run):
+@pytest.mark.parametrize("name", ALONE)
+def test_methods_of_our_own_do_not_depend_on_the_frame(name, grid_name, run):
     """The same anatomy on another grid: the same displacement in mm, LPS, up to interpolation; and it registers."""
-    fixed, moving = pair_on(grid_name, grid_name)
-    transform, *_ = run("demons", fixed, moving)
+    fixed, moving = pair_on(grid_name, grid_name if name == "demons" else "LPS")
+    transform, *_ = run(name, fixed, moving)
     points_mm = np.random.default_rng(2).uniform(-14, 14, (60, 3))
     moved_mm = np.array([transform.TransformPoint(tuple(x)) for x in points_mm])
     truth_mm = np.array([START.TransformPoint(tuple(x)) for x in points_mm + bulge(points_mm)])
     affine_mm = np.array([START.TransformPoint(tuple(x)) for x in points_mm])
     before_mm = np.linalg.norm(affine_mm - truth_mm, axis=1).mean()
     left_mm = np.linalg.norm(moved_mm - truth_mm, axis=1).mean()
-    print(f"demons {grid_name}: {before_mm:.2f} mm before, {left_mm:.2f} mm after")
+    print(f"{name} {grid_name}: {before_mm:.2f} mm before, {left_mm:.2f} mm after")
     assert left_mm < 0.6 * before_mm
 
 
@@ -234,7 +247,7 @@ def test_the_same_bits_twice(name, run):
     np.testing.assert_array_equal(*fields)
 
 
-@pytest.mark.parametrize("name", ["niftyreg", "ants", "elastix"])
+@pytest.mark.parametrize("name", ["niftyreg", "ants", "elastix", "instance"])
 def test_the_mask_is_used(name, run):
     fixed, moving = pair_on("LPS", "RAS")
     left = np.zeros(fixed.GetSize(), np.uint8)
@@ -326,7 +339,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD)
-@pytest.mark.parametrize("name", ["elastix", "niftyreg", "ants", "demons"])
+@pytest.mark.parametrize("name", ["elastix", "niftyreg", "ants", "demons", "instance"])
 def test_bad_input_is_recorded_as_a_failure_with_pair_and_cause(name, bad, tmp_path, caplog):
     fixed, moving, mask, words = BAD[bad]
     for role, image in (("fixed", fixed), ("moving", moving), ("mask", mask)):
@@ -378,6 +391,13 @@ def test_bad_input_is_recorded_as_a_failure_with_pair_and_cause(name, bad, tmp_p
         ("demons", "- a list", r"parameters.txt: expected the keys variant, iterations"),
         ("demons", DEMONS.replace("[20, 20]", "[20, many]"), "iterations and shrink_factors: expected whole numbers"),
         ("demons", "variant: demons\nlevels: 3", "unknown key levels; iterations is missing"),
+        ("instance", "weight: [1", r"parameters.txt: not readable as YAML"),
+        ("instance", "ncc", r"parameters.txt: expected the keys dimensions, similarity, weight, levels"),
+        ("instance", INSTANCE.replace("weight: 0.1", "weights: 0.1"), "unknown key weights; weight is missing"),
+        ("instance", INSTANCE.replace("grid_mm: 12", "grid_mm: true"), "level 2, grid_mm: found True"),
+        ("instance", INSTANCE.replace("step_mm: 0.5", "step_mm: 0"), "level 1, step_mm: found 0; expected more than 0"),
+        ("instance", INSTANCE.replace("ncc-squared", "ncc"), "similarity: .*ncc"),
+        ("instance", INSTANCE.replace("step_mm: 0.5", "step_mm: 1.0e+38"), "stopped being a number at level 1"),
     ],
 )
 def test_a_wrong_parameter_file_is_told_with_its_name(name, text, words, run):
@@ -397,5 +417,5 @@ def test_a_missing_tool_is_told_with_three_ways_to_get_it(tool, name, run, monke
 
 
 def test_the_tools_of_this_environment_are_found():
-    assert all(tools.find(tool) for tool in ("elastix", "niftyreg", "ants", "demons", "points"))
+    assert all(tools.find(tool) for tool in ("elastix", "niftyreg", "ants", "demons", "instance", "points"))
     assert Path(tools.niftyreg_program("reg_aladin")).name == "reg_aladin"

@@ -4,6 +4,7 @@ The Snakefile imports this module, so it needs pandas, PyYAML and jsonschema onl
 """
 
 import difflib
+import itertools
 import json
 import math
 import os
@@ -221,6 +222,11 @@ def with_defaults(config):
     return filled
 
 
+def learned_method(weight, epoch):
+    """Return the name of the method that is VoxelMorph with this weight λ (as typed) and epoch."""
+    return f"voxelmorph_weight-{weight}_epoch-{epoch}"
+
+
 def parameter_files(chosen):
     """Return the parameter files of a method's entry in the configuration, as a list; points have none."""
     files = chosen.get("parameters", [])
@@ -383,10 +389,24 @@ class _Check:
             if not self.sound(f"baselines.{method}"):
                 continue
             self._parameter_files(("baselines", method), chosen["tool"], chosen)
+            self._start(("baselines", method, "start"), chosen)
             lacking = self.tools_are_here and chosen["missing"] == "refuse" and not tools.find(chosen["tool"])
             if lacking:
                 text = f"{tools.HOW_TO_GET[chosen['tool']]}; or set `missing: skip`, or the method to null"
                 self.in_config(("baselines", method), text)
+
+    def _start(self, key, chosen):
+        """Check that a start other than an alignment is a network of this configuration, for a tool that takes it."""
+        if chosen["start"] in ("affine", "own"):
+            return
+        if chosen["tool"] != "instance":
+            self.in_config(key, f"found {chosen['start']!r}; {chosen['tool']} starts from affine or own")
+        elif self.sound("voxelmorph.weights", "voxelmorph.kept_epochs"):
+            network = self.complete["voxelmorph"] or {"weights": [], "kept_epochs": []}
+            known = [learned_method(*of) for of in itertools.product(network["weights"], network["kept_epochs"])]
+            if chosen["start"] not in known:
+                text = f"found {chosen['start']!r}; expected affine, own"
+                self.in_config(key, f"{text}, or a network that is trained: {_listed(known) or 'there is none'}")
 
     def _parameter_files(self, key, tool, chosen):
         files = parameter_files(chosen)

@@ -902,7 +902,15 @@ def _curves(axes, table, column, found, colours, label):
     axes.set(xlabel=label, ylabel="squared NCC")
     if table.empty:
         axes.axis("off")
-        axes.text(0.5, 0.5, "not searched", ha="center", va="center", transform=axes.transAxes, color="0.35")
+        axes.text(
+            0.5,
+            0.5,
+            "failed" if "failed" in found else "not searched",
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+            color="0.35",
+        )
         return
     for name, rows in table.groupby("image", sort=False):
         colour = colours.get(name, "k")  # the fixed image too has a start slice, where another is held

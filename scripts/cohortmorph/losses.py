@@ -13,7 +13,7 @@ from cohortmorph.networks import along_axis, tf
 FLAT = 1e-9
 
 
-def ncc_squared(fixed, moved, window=None):
+def ncc_squared(fixed, moved, window=None, weights=None):
     """Return −NCC(F, M∘φ), the course's squared NCC (A. Ratke, 2021): blind to the sign of the contrast.
 
     ``NCC = (Σ(F−F̄)(M−M̄))² / (Σ(F−F̄)² Σ(M−M̄)²)``, in [0, 1].
@@ -24,32 +24,35 @@ def ncc_squared(fixed, moved, window=None):
         Side of the window, in voxels, over which the means and sums run for each voxel (cut off at the border);
         without it they run over the whole image.
     """
-    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window)
-    return -_mean(covariance**2 / (fixed_variance * moved_variance + FLAT))
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, weights)
+    return -_mean(covariance**2 / (fixed_variance * moved_variance + FLAT), weights)
 
 
-def ncc_voxelmorph(fixed, moved, window=None):
+def ncc_voxelmorph(fixed, moved, window=None, weights=None):
     """Return the NCC loss of voxelmorph 0.2: a negative covariance is clipped to 0 before it is squared.
 
     Two differences: at the border windows are cut off instead of filled with zeros; windows that are flat in both
     images count as 0, while voxelmorph's epsilons make them 1 (a constant: the gradient is the same).
     """
-    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window)
-    return -_mean(tf.maximum(covariance, 0.0) ** 2 / (fixed_variance * moved_variance + FLAT))
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, weights)
+    return -_mean(tf.maximum(covariance, 0.0) ** 2 / (fixed_variance * moved_variance + FLAT), weights)
 
 
-def mse(fixed, moved, window=None):
+def mse(fixed, moved, window=None, weights=None):
     """Return the mean squared difference; `window` has no meaning here."""
-    return _mean((fixed - moved) ** 2)
+    return _mean((fixed - moved) ** 2, weights)
 
 
 SIMILARITIES = {"ncc-squared": ncc_squared, "ncc-voxelmorph": ncc_voxelmorph, "mse": mse}
 
 
 def similarity(settings):
-    """Return the function (fixed, moved) → loss that ``{"name": ..., "window": ...}`` names."""
+    """Return the function (fixed, moved, weights) → loss that ``{"name": ..., "window": ...}`` names.
+
+    `weights`, (batch, *shape, 1) or None, say how much each voxel counts; a mask, for example.
+    """
     function, window = SIMILARITIES[settings["name"]], settings.get("window")
-    return lambda fixed, moved: function(fixed, moved, window)
+    return lambda fixed, moved, weights=None: function(fixed, moved, window, weights)
 
 
 def gradient_penalty(field, convention, field_downsampling=1):
@@ -88,18 +91,26 @@ def dice_loss(fixed_labels, moved_labels):
     return 1 - tf.reduce_mean((2 * both + 1e-3) / (total + 1e-3), axis=-1)
 
 
-def _mean(values):
-    return tf.reduce_mean(values, axis=list(range(1, len(values.shape))))
+def _mean(values, weights=None):
+    """Return the mean of each sample; with `weights`, (batch, *shape, 1), the weighted one, 0 if none counts."""
+    axes = list(range(1, len(values.shape)))
+    if weights is None or all(size == 1 for size in values.shape[1:]):
+        return tf.reduce_mean(values, axis=axes)
+    channels = values.shape[-1]
+    return tf.reduce_sum(weights * values, axis=axes) / (channels * tf.reduce_sum(weights, axis=axes) + 1e-9)
 
 
-def _second_moments(fixed, moved, window):
+def _second_moments(fixed, moved, window, weights=None):
     """Return covariance and variances in each window, (batch, *shape, 1), or in the image, (batch, 1...)."""
-    axes = list(range(1, len(fixed.shape)))
+
+    def mean(values):
+        of_samples = _mean(values, None if window else weights)
+        return tf.reshape(of_samples, [-1] + [1] * (len(fixed.shape) - 1))
+
     # Differences of large equal numbers lose digits: centring first keeps them small.
-    fixed = fixed - tf.reduce_mean(fixed, axis=axes, keepdims=True)
-    moved = moved - tf.reduce_mean(moved, axis=axes, keepdims=True)
+    fixed, moved = fixed - mean(fixed), moved - mean(moved)
     if window is None:
-        return (tf.reduce_mean(product, axis=axes, keepdims=True) for product in (fixed * moved, fixed**2, moved**2))
+        return mean(fixed * moved), mean(fixed**2), mean(moved**2)
     moments = _window_means(tf.concat([fixed, moved, fixed * moved, fixed**2, moved**2], axis=-1), window)
     fixed_mean, moved_mean, product, fixed_square, moved_square = tf.split(moments, 5, axis=-1)
     return (

@@ -89,26 +89,52 @@ def warp(values, displacement):
         In voxels.
     """
     shape = values.shape[1:-1].as_list()
-    dimensions = len(shape)
-    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(dimensions)]
+    axes = [
+        tf.reshape(tf.range(size, dtype=tf.float32), [size if a == axis else 1 for a in range(len(shape))])
+        for axis, size in enumerate(shape)
+    ]
+    positions = [displacement[..., axis] + at for axis, at in enumerate(axes)]
+    return _sample(values, positions)
+
+
+def sample(values, indices):
+    """Sample one array at positions of any shape, linearly; beyond the border the border's value holds.
+
+    Parameters
+    ----------
+    values : tensor, shape (*shape, channels)
+    indices : tensor, shape (*points, dimensions)
+        In voxels.
+
+    Returns
+    -------
+    tensor, shape (*points, channels)
+    """
+    return _sample(values[None], [indices[None, ..., axis] for axis in range(indices.shape[-1])])[0]
+
+
+def _sample(values, positions):
+    """Sample (batch, *shape, channels) at a position of each axis, (batch, *points); see :func:`warp`."""
+    shape = values.shape[1:-1].as_list()
+    strides = [int(np.prod(shape[axis + 1 :])) for axis in range(len(shape))]
     flat = tf.reshape(values, [-1, int(np.prod(shape)), values.shape[-1]])
+    points = positions[0].shape[1:].as_list()
     lower, fraction = [], []
-    for axis, size in enumerate(shape):
-        grid = tf.reshape(tf.range(size, dtype=tf.float32), [size if a == axis else 1 for a in range(dimensions)])
-        position = tf.clip_by_value(displacement[..., axis] + grid, 0.0, size - 1.0)
+    for size, position in zip(shape, positions, strict=True):
+        position = tf.clip_by_value(position, 0.0, size - 1.0)
         # The last cell takes the border itself, so that the upper corner always exists.
         cell = tf.clip_by_value(tf.floor(position), 0.0, max(size - 2.0, 0.0))
         lower.append(tf.cast(cell, tf.int32))
         fraction.append(position - cell)
-    warped = 0.0
-    for corner in np.ndindex(*[2] * dimensions):
+    sampled = 0.0
+    for corner in np.ndindex(*[2] * len(shape)):
         index, weight = 0, 1.0
         for axis, upper in enumerate(corner):
             index += tf.minimum(lower[axis] + upper, shape[axis] - 1) * strides[axis]
             weight *= fraction[axis] if upper else 1.0 - fraction[axis]
-        gathered = tf.gather(flat, tf.reshape(index, [-1, int(np.prod(shape))]), batch_dims=1)
-        warped += tf.reshape(weight, [-1, int(np.prod(shape)), 1]) * gathered
-    return tf.reshape(warped, tf.shape(values))
+        gathered = tf.gather(flat, tf.reshape(index, [-1, int(np.prod(points))]), batch_dims=1)
+        sampled += tf.reshape(weight, [-1, int(np.prod(points)), 1]) * gathered
+    return tf.reshape(sampled, [-1, *points, values.shape[-1]])
 
 
 def upsample(field, shape):

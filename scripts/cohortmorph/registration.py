@@ -17,7 +17,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError, displacement, geometry, intensity, labels, logs
-from cohortmorph.files import write_json
+from cohortmorph.files import read_json, write_json
 from cohortmorph.geometry import Grid
 
 LEAST_OVERLAP = 0.1
@@ -56,6 +56,7 @@ def register_pair(
     threads,
     displacements,
     tool_log,
+    start_displacements=(),
 ):
     """Register a pair with several methods of one tool; what fails is recorded as failed.
 
@@ -67,7 +68,8 @@ def register_pair(
     pair : str
     methods : list of str
     settings : list of dict
-        Of each method: ``parameters`` (paths) and ``start`` (``affine``, or ``own``: from the harmonized positions).
+        Of each method: ``parameters`` (paths) and ``start`` (``affine``; ``own``: from the harmonized positions; or a
+        method, whose displacement is refined).
     fixed, moving, fixed_mask : path
         `fixed_mask` is "" where there is none.
     affine : path
@@ -81,6 +83,8 @@ def register_pair(
         Where the displacement of each method goes; its registration.json stands beside.
     tool_log : path
         Folder for what the tool itself writes, a folder a method.
+    start_displacements : list of path
+        ``{method}/displacement.nii.gz`` of the methods that others start from.
     """
     grid = geometry.read_grid(fixed)
 
@@ -92,6 +96,8 @@ def register_pair(
         return fixed_image, moving_image, mask
 
     starts = {"affine": lambda: geometry.read_affine(affine), "own": lambda: harmonizing(harmonized)}
+    for start in map(Path, start_displacements):
+        starts[start.parent.name] = lambda path=start: displacement.as_transform(displacement.read(path, grid))
     for method, chosen, path in zip(methods, settings, displacements, strict=True):
 
         def attempt(method=method, chosen=chosen):
@@ -119,6 +125,7 @@ def arguments_of(job):
         affine=job.input.affine,
         threads=job.threads,
         displacements=list(job.output.displacements),
+        start_displacements=list(job.input.get("start_displacements", [])),
         **job.params,
     )
 
@@ -129,6 +136,11 @@ def harmonizing(transforms):
         return sitk.AffineTransform(3)
     of_fixed, of_moving = map(geometry.read_affine, transforms)
     return geometry.chain(of_fixed.GetInverse(), of_moving)
+
+
+def harmonizing_failure(transforms):
+    """Return why harmonizing the subject of these transform files failed, "" if it did not or there are none."""
+    return read_json(Path(transforms[0]).parent / "harmonize.json").get("failed", "") if transforms else ""
 
 
 def record(pair, method, grid, path, attempt):

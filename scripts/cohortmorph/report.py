@@ -412,11 +412,16 @@ def _unmeasured(test, pairs):
 
 
 def _registrations_failed(failures, selected):
-    """Say which registrations failed on which pairs, and why; those of other splits and networks are counted."""
+    """Say which registrations failed on which pairs, and why; those of validation and other networks are counted."""
     shown = compared(failures[failures.split == "test"], selected)
     for (method, why), rows in shown.groupby(["method", "why"], sort=False):
         yield f"{method_label(method, selected)} failed on {', '.join(sorted(rows.pair))}: {why.rstrip('.')}."
-    others = len(failures) - len(shown)
+    in_training = failures[failures.split == "train"]
+    for (method, why), rows in in_training.groupby(["method", "why"], sort=False):
+        left_out = "; training leaves them out" if method == "affine" else ""
+        pairs = ", ".join(rows.pair)
+        yield f"{method_label(method, selected)} failed on train images {pairs}: {why.rstrip('.')}{left_out}."
+    others = len(failures) - len(shown) - len(in_training)
     if others:
         yield (
             f"{count(others, 'more registration')} failed on validation pairs or by networks that were not chosen; "

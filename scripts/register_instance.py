@@ -1,0 +1,14 @@
+"""Refine a pair's displacement with every instance optimization of the config.
+
+In: the fixed and the moving image, the affine transform fixed → moving, the harmonizing transforms and the
+displacements of networks, one of which each method starts from, a YAML file of settings for each method, the fixed
+mask, if any. Out: a displacement for each method (mm, LPS, on the fixed grid, the start composed in) with its
+registration.json; of a method that fails, the cause.
+"""
+
+from cohortmorph import instance, logs
+from cohortmorph.registration import arguments_of, register_pair
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "SimpleITK"]):  # noqa: F821
+        register_pair(instance.register, **arguments_of(snakemake))  # noqa: F821
