@@ -62,6 +62,7 @@ def main(
     if with_landmarks:
         points = [landmarks.points_lps_mm(table) for table in landmarks.read_pair(fixed_landmarks, moving_landmarks)]
         near = metrics.near_landmarks(*points, geometry.read_affine(affine), near_landmarks_mm)
+        rounding_mm = landmarks.tre_of_rounding_mm(*points, fixed_grid, moving_grid)
 
     def measured(field):
         """Return the rows of one displacement, without what its registration reports."""
@@ -69,6 +70,7 @@ def main(
         if with_landmarks:
             errors_mm = metrics.landmark_errors_mm(*points, field)
             rows += metrics.target_registration_error(errors_mm, near) + metrics.robustness(*points, errors_mm)
+            rows += [("tre_of_rounding", "total", rounding_mm, "mm")] if rounding_mm else []
         if truth is not None:
             rows += metrics.field_error(field, truth, mask)
         if with_labels:

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from cohortmorph import UserError, landmarks
+from cohortmorph.geometry import Grid
 
 POINTS = np.array([[-36.351, -36.974, -1204.5], [98.883, -26.046, -1324.5]])
 RAS = POINTS * [-1, -1, 1]
@@ -180,3 +181,39 @@ def test_what_is_written_is_read(tmp_path):
     landmarks.write_tsv(table, tmp_path / "p.tsv")
     assert (tmp_path / "p.tsv").read_text().startswith("landmark\tx_lps_mm\ty_lps_mm\tz_lps_mm\n")
     pd.testing.assert_frame_equal(landmarks.read(tmp_path / "p.tsv"), table, check_exact=False, atol=1e-5)
+
+
+# ---- rounded positions
+
+OBLIQUE = Grid((60, 60, 40), (1.5, 1.5, 3.0), (10.0, -40.0, 900.0), (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1))
+
+
+def placed(steps, count=12, seed=1):
+    """Landmarks of an oblique image, rounded to steps in voxels along its axes (0: not at all)."""
+    indices = np.random.default_rng(seed).uniform(3, 36, (count, 3))
+    steps = np.array(steps, dtype=float)
+    rounded = np.where(steps > 0, np.round(indices / np.maximum(steps, 1e-9)) * steps, indices)
+    return OBLIQUE.to_world(rounded)
+
+
+def test_positions_on_voxels_half_voxels_and_slices_are_seen():
+    assert landmarks.rounding_voxels(placed([1, 0.5, 0]), OBLIQUE).tolist() == [1, 0.5, 0]
+    assert landmarks.rounding_voxels(placed([0, 0, 1]), OBLIQUE).tolist() == [0, 0, 1]
+    # So few may lie there by chance.
+    assert landmarks.rounding_voxels(placed([1, 1, 1], count=9), OBLIQUE).tolist() == [0, 0, 0]
+
+
+def test_a_perfect_registration_of_rounded_landmarks_has_this_tre():
+    """Rounded truth against rounded truth, a rigid motion apart, without any of the function's own numbers."""
+    true = np.random.default_rng(5).uniform(3, 36, (4000, 3))
+    other = Grid((60, 60, 40), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0))
+    shift = np.random.default_rng(6).uniform(0, 1, (4000, 3))  # where the moving voxels lie is not where the fixed are
+    fixed = OBLIQUE.to_world(np.round(true))
+    moving = OBLIQUE.to_world(np.round(true + shift) - shift)
+    measured_mm = np.linalg.norm(fixed - moving, axis=1).mean()
+    points = OBLIQUE.to_world(np.round(true)), OBLIQUE.to_world(np.round(true + 3))
+    assert landmarks.tre_of_rounding_mm(*points, OBLIQUE, OBLIQUE) == pytest.approx(measured_mm, rel=0.03)
+    # Only one side rounded, along z: |z| of an even distribution over 3 mm.
+    one = landmarks.tre_of_rounding_mm(placed([0, 0, 1]), placed([0, 0, 0]), OBLIQUE, other)
+    assert one == pytest.approx(3 / 4, rel=0.02)
+    assert landmarks.tre_of_rounding_mm(placed([0, 0, 0]), placed([0, 0, 0]), OBLIQUE, OBLIQUE) == 0

@@ -297,7 +297,10 @@ def test_what_went_wrong_is_listed():
     metrics.loc[(metrics.metric == "landmarks_outside") & (metrics.pair == pair), "value"] = 3
     metrics.loc[of(metrics, "tre_mean", "affine", pair), "value"] = 99
     metrics = metrics[~((metrics.metric == "dice") & (metrics.pair == pair))]
+    rounded = metrics[metrics.metric == "tre_mean"].assign(metric="tre_of_rounding", structure="total", value=1.1)
+    metrics = pd.concat([metrics, rounded[rounded.pair == pair]])
     trouble = "\n".join(report.troubles(metrics, SELECTED, FAILURES))
+    assert f"Landmarks of {pair} lie on voxel centres or slices: that alone is a mean TRE of about 1.10 mm" in trouble
     assert f"{pair}: 3 of 43 landmarks lie outside of the fixed image" in trouble
     assert f"affine left a worse TRE than the start had: {pair}." in trouble
     assert re.search(r"bspline-1r folds in 4 of 4 test pairs, at worst 0\.1\d* % of the voxels", trouble)

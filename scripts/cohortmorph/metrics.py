@@ -31,6 +31,7 @@ BETTER = {
     "landmarks_n": None,
     "landmarks_outside": None,
     "tre_near_n": None,
+    "tre_of_rounding": None,
     "mae_mean": "less",
     "mae_sd": "less",
     "dice": "more",

@@ -386,6 +386,7 @@ def troubles(metrics, selected, failures, skipped=()):
         *_registrations_failed(failures, selected),
         *_values_missing(test, failures, selected),
         *_landmarks_outside(test),
+        *_landmarks_rounded(test),
         *_foldings(test, selected),
         *_worse(test, selected),
     ]
@@ -450,6 +451,16 @@ def _landmarks_outside(test):
         if outside > 0:
             total = outside + row.get("landmarks_n", 0)
             yield f"{pair}: {outside:g} of {total:g} landmarks lie outside of the fixed image, and so not in the TRE."
+
+
+def _landmarks_rounded(test):
+    """Say where landmarks lie on voxels, and what TRE that makes by itself."""
+    rounded = test[test.metric == "tre_of_rounding"].drop_duplicates("pair")
+    if len(rounded):
+        yield (
+            f"Landmarks of {_listed(rounded.pair)} lie on voxel centres or slices: that alone is a mean TRE of about "
+            f"{rounded.value.mean():.2f} mm, even if the registration were perfect. Smaller differences say nothing."
+        )
 
 
 def _foldings(test, selected):

@@ -161,13 +161,16 @@ def test_a_method_that_fails_on_every_pair_is_listed_and_the_rest_goes_on(finish
     assert "-sx of reg_f3d is followed by nothing" in report
 
 
-def test_a_constant_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_goes_on(finished, tmp_path):
+def test_an_empty_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_goes_on(finished, tmp_path):
     project = finished.copy(tmp_path / "copy")
     images = project.folder / "results/images/P03"
     (project.folder / "clinic").mkdir()
     for name in ("CT", "T1", "T2"):
         image = sitk.ReadImage(images / f"{name}.nii.gz")
-        sitk.WriteImage(image * 0 + 7 if name == "T1" else image, project.folder / f"clinic/{name}.nii.gz")
+        if name == "T1":
+            image = image * 0 + 7
+            image[0, 0, 0] = 8  # one value everywhere would be refused when it is converted
+        sitk.WriteImage(image, project.folder / f"clinic/{name}.nii.gz")
     rows = [f"P04\t{name}\t{name}\tclinic/{name}.nii.gz\t\t\t\ttest\n" for name in ("CT", "T1", "T2")]
     with (project.folder / "config/cohort.tsv").open("a") as table:
         table.writelines(rows)
@@ -177,11 +180,11 @@ def test_a_constant_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohor
     assert set(failures.index.get_level_values("pair")) == {"P04-T1_to_P04-CT", "P04-T2_to_P04-CT"}
     constant = failures.loc["P04-T1_to_P04-CT"]
     assert {"harmonized", "affine", "ants", "demons", "niftyreg", "voxelmorph", "points-rigid"} <= set(constant.index)
-    assert constant.loc["affine", "why"].startswith("moving image: the intensities run from 7 to 7")
+    assert constant.loc["affine", "why"].startswith("moving image: the intensities run from 7 to 8")
     # Harmonizing is of all images of a subject together; the affine alignment then starts by itself.
     other = failures.loc["P04-T2_to_P04-CT"]
     assert (
         set(other.index) == {"harmonized", "points-rigid"} and "T1: the intensities" in other.loc["harmonized", "why"]
     )
     report = (project.folder / "results/report.html").read_text()
-    assert "P04-T1_to_P04-CT" in report and "the intensities run from 7 to 7" in report
+    assert "P04-T1_to_P04-CT" in report and "the intensities run from 7 to 8" in report
