@@ -28,6 +28,7 @@ def test_lung_landmarks(project):
     assert tre_mm["affine"] < 6.3
     assert tre_mm["bspline-3r"] < tre_mm["bspline-1r"] < tre_mm["affine"]
     assert tre_mm["bspline-3r"] < 1.5
+    assert tre_mm["instance"] < 1.6
     assert values_of(project, "tre_median", "total")["bspline-3r"] <= 1.0
     assert values_of(project, "landmarks_n", "total")["bspline-3r"] == 51
     assert values_of(project, "landmarks_outside", "total").max() == 0
