@@ -7,7 +7,7 @@ Out: one PNG, in millimetres, the patient's left on the right. Shown are the sta
 
 import numpy as np
 
-from cohortmorph import figures, files, intensity, logs
+from cohortmorph import UserError, figures, files, intensity, logs
 from cohortmorph.geometry import Grid, read_image, to_array, to_image
 from cohortmorph.metrics import parse_method
 
@@ -65,10 +65,15 @@ def shown(methods, selected):
 def prepared_alike(images, settings, name):
     """Scale the moved images of all methods to [0, 1] with the same limits, so that they can be compared by eye.
 
-    Without overlap an image is constant: it is shown so, where cohortmorph.intensity.prepare would refuse it.
+    Without overlap, or of an image that shows nothing, they are constant: they are shown so, where
+    cohortmorph.intensity.prepare would refuse them.
     """
     arrays = {method: to_array(image) for method, image in images.items()}
-    low, high = intensity.limits(np.stack(list(arrays.values())), settings, name)
+    try:
+        low, high = intensity.limits(np.stack(list(arrays.values())), settings, name)
+    except UserError as error:
+        logs.log.error("%s", error)
+        return {method: image * 0 for method, image in images.items()}
     return {
         method: to_image(np.clip((array - low) / (high - low), 0, 1).astype(np.float32), Grid.of(images[method]))
         for method, array in arrays.items()

@@ -1,5 +1,6 @@
 """Figures show the right side of the patient, the right shape and the summary's numbers, whatever was not measured."""
 
+import harmonize_subject
 import matplotlib.image
 import numpy as np
 import pandas as pd
@@ -14,8 +15,8 @@ from matplotlib.text import Text
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import figures, harmonize, statistics
-from cohortmorph.files import write_json, write_table
-from cohortmorph.geometry import Grid, affine, to_array, to_image, write_image, write_transform
+from cohortmorph.files import read_json, write_json, write_table
+from cohortmorph.geometry import Grid, affine, read_affine, to_array, to_image, write_image, write_transform
 from cohortmorph.metrics import table_of
 
 WEIGHTS, EPOCHS = ("0.5", "1", "10"), (20, 100)
@@ -501,6 +502,8 @@ def test_a_pair_is_drawn_with_the_selected_network_and_equal_limits(tmp_path):
         {"initial": constant, "affine": dim, "bspline-3r": image * 100.0}, {"window": [0, 100]}, "P05"
     )
     assert [to_array(one).max() for one in alike.values()] == [0, 0.5, 1]
+    empty = plot_pair.prepared_alike({"initial": constant, "affine": constant}, {"percentiles": [0, 100]}, "P05")
+    assert [to_array(one).max() for one in empty.values()] == [0, 0]
 
     paths = [tmp_path / f"{method}.nii.gz" for method in methods]
     for path in (*paths, tmp_path / "fixed.nii.gz"):
@@ -530,4 +533,24 @@ def test_harmonize_is_drawn_from_its_files(tmp_path):
         [tmp_path / f"{name}.tfm" for name in names], tmp_path / "angles.tsv", tmp_path / "starts.tsv",
         tmp_path / "found.json", tmp_path / "P05.png",
     )  # fmt: skip
+    assert (tmp_path / "P05.png").stat().st_size > 10_000
+
+
+def test_a_subject_that_could_not_be_harmonized_is_drawn_as_scanned(tmp_path):
+    """As harmonize_subject.py leaves it where one of its images shows nothing."""
+    grid = Grid((48, 64, 20), (2, 2, 3), (-50.0, -60.0, 10.0))
+    names = ["CT", "T1"]
+    write_image(head(grid, grid.centre_mm), tmp_path / "CT.nii.gz")
+    write_image(head(grid, grid.centre_mm) * 0 + 7, tmp_path / "T1.nii.gz")
+    made = [tmp_path / name for name in ("angles.tsv", "starts.tsv", "slices.tsv", "found.json")]
+    images, transforms = ([tmp_path / f"{name}{suffix}" for name in names] for suffix in (".nii.gz", ".tfm"))
+    percentiles = [{"percentiles": [0, 100]}] * 2
+    settings = {"enabled": True, "fixed": "CT", "plane": "axial", "range_degrees": 5, "step_degrees": 1,
+                "refine_degrees": None, "centre": "image"}  # fmt: skip
+    stacks = [tmp_path / f"{name}_stack.nii.gz" for name in names]
+    harmonize_subject.main("P05", names, images, percentiles, settings, transforms, stacks, *made)
+    found = read_json(made[3])
+    assert found["failed"].startswith("T1: the intensities run from 7 to 7")
+    assert read_affine(transforms[1]).TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
+    plot_harmonize.main("P05", names, images, percentiles, transforms, made[0], made[1], made[3], tmp_path / "P05.png")
     assert (tmp_path / "P05.png").stat().st_size > 10_000

@@ -13,6 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
 from cohortmorph import harmonize as harmonize_module
+from cohortmorph.files import read_json
 from cohortmorph.geometry import Grid, affine, chain, matrix_and_offset, read_affine, to_array, to_image, write_image
 from cohortmorph.harmonize import Stack, harmonize, harmonized_stack, possible_starts, rotation_matrix, start_scores
 from cohortmorph.ncc import ncc_signed
@@ -466,11 +467,14 @@ def test_script_leaves_everything_if_harmonizing_is_off(tmp_path):
     assert json.loads((out / "harmonize.json").read_text())["enabled"] is False
 
 
-def test_script_names_the_subject_of_an_error(tmp_path):
+def test_script_names_the_subject_of_an_error_and_goes_on(tmp_path, caplog):
     images, *_ = subject(18)
     write_image(images["T1"], tmp_path / "T1.nii.gz")
-    with pytest.raises(UserError, match=r"Subject P08: The image 'CT'"):
-        harmonize_subject.main(
-            "P08", ["T1"], [tmp_path / "T1.nii.gz"], [{"window": [0, 1]}], {"enabled": True, "fixed": "CT"},
-            [tmp_path / "T1.tfm"], [tmp_path / "stack.nii.gz"], "", "", "", "",
-        )  # fmt: skip
+    made = [tmp_path / name for name in ("angles.tsv", "starts.tsv", "slices.tsv", "harmonize.json")]
+    harmonize_subject.main(
+        "P08", ["T1"], [tmp_path / "T1.nii.gz"], [{"window": [0, 1]}], {"enabled": True, "fixed": "CT"},
+        [tmp_path / "T1.tfm"], [tmp_path / "stack.nii.gz"], *made,
+    )  # fmt: skip
+    assert "subject P08: harmonizing failed: The image 'CT'" in caplog.text
+    assert read_json(made[3])["failed"].startswith("The image 'CT'")
+    assert read_affine(tmp_path / "T1.tfm").TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
