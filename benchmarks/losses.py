@@ -41,8 +41,8 @@ LOSSES = {
     "nmi": {"name": "nmi"},
     "mind": {"name": "mind"},
 }
-WEIGHTS = (0.1, 0.3, 1, 3, 10, 30, 100)
-TUNING_SEED, TEST_SEEDS = 1, (2, 3, 4)
+WEIGHTS = (0.1, 1, 10, 100)
+TUNING_SEED, TEST_SEEDS = 1, (2, 3)
 
 
 class Optimizer:
@@ -100,14 +100,17 @@ def read(path):
 class Planted:
     """The pairs of one T1 and one T2: as batches of slices in 2-D, as one volume in 3-D."""
 
-    def __init__(self, t1, t2, dimensions, spacing_mm, kind):
+    def __init__(self, t1, t2, dimensions, spacing_mm, kind, slices):
         self.dimensions, self.kind = dimensions, kind
         self.t1, self.t2 = read(t1), read(t2)
         self.grid = network_grid(Grid.of(self.t2), spacing_mm, dimensions, 2)
+        middle = (self.grid.size[2] - slices) // 2 if dimensions == 2 and slices else 0
+        # The same slices in every field; the others are made as well, and left out.
+        self.slices = slice(middle, middle + slices if middle else None)
 
     def batch(self, values):
         """Return an array indexed [i, j, k] as (batch, *shape)."""
-        return np.moveaxis(values, 2, 0) if self.dimensions == 2 else values[None]
+        return np.moveaxis(values, 2, 0)[self.slices] if self.dimensions == 2 else values[None]
 
     def make(self, seed):
         """Return fixed, moving (batch, *shape, 1), the true displacement in voxels, and the body as a boolean array."""
@@ -138,7 +141,7 @@ def planted(arguments):
     """Print a table: for each loss the λ chosen, the error that is left, and the time of a registration."""
     kind = Kind(arguments.sigma_mm, 100, arguments.largest_mm)
     spacing_mm = arguments.spacing_mm if len(arguments.spacing_mm) > 1 else arguments.spacing_mm[0]
-    pairs = Planted(arguments.t1, arguments.t2, arguments.dimensions, spacing_mm, kind)
+    pairs = Planted(arguments.t1, arguments.t2, arguments.dimensions, spacing_mm, kind, arguments.slices)
     tuning, tests = pairs.make(TUNING_SEED), [pairs.make(seed) for seed in TEST_SEEDS]
     before = [pairs.error_mm(0 * true, true, body) for _, _, true, body in (tuning, *tests)]
     print(f"grid {pairs.grid.size}, spacing {np.round(pairs.grid.spacing_mm, 3)} mm, {arguments.steps} steps")
@@ -221,6 +224,7 @@ def main():
     command.add_argument("t2")
     command.add_argument("--dimensions", type=int, default=2)
     command.add_argument("--spacing-mm", type=float, nargs="+", default=[2.0])
+    command.add_argument("--slices", type=int, help="in 2-D: so many in the middle of the stack only")
     command.add_argument("--sigma-mm", type=float, default=20)
     command.add_argument("--largest-mm", type=float, default=8)
     command.add_argument("--steps", type=int, default=100)

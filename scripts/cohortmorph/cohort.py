@@ -930,7 +930,7 @@ def _explained(error, whole):
             text = f"at most {limit} in the list"
         case "uniqueItems":
             text = "each one once"
-        case None:  # a key that the schema allows only beside another value
+        case "not":  # a key that the schema allows only beside another value
             name = _value(whole, tuple(map(str, key[:-1]))).get("name")
             return [(key, f"found {shown}; it has no meaning for {name or 'the default name'}: leave it out")]
         case _:
