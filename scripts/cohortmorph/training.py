@@ -288,9 +288,10 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     """
     unknown = set(settings["incompressible"]["labels"]) - set(training.label_numbers)
     if settings["incompressible"]["weight"] and unknown:
+        known = ", ".join(f"{number:g}" for number in training.label_numbers)
         raise UserError(
             f"voxelmorph.incompressible.labels: no train image has label {', '.join(map(str, sorted(unknown)))}; their "
-            f"maps, on the network's grid, hold {', '.join(f'{number:g}' for number in training.label_numbers) or 'none'}."
+            f"maps, on the network's grid, hold {known or 'none'}."
         )
     trainer = Trainer(training.shape, settings, weight, training.label_numbers)
     epochs, steps = settings["epochs"], settings["steps_per_epoch"]
