@@ -321,7 +321,12 @@ def network_files(samples, name="network_input"):
 TRAINING_INPUTS = network_files(cohort.training_inputs) if LEARNED else []
 VALIDATION_INPUTS = network_files(cohort.validation_inputs) if LEARNED else []
 SUPERVISED = VOXELMORPH.get("label_weight", 0) > 0
-TRAINING_LABELS = network_files(cohort.training_inputs, "network_labels") if SUPERVISED else []
+INCOMPRESSIBLE = VOXELMORPH.get("incompressible", {}).get("weight", 0) > 0
+LABELLED_INPUTS = cohort.training_inputs if SUPERVISED or INCOMPRESSIBLE else []
+if not SUPERVISED:
+    # Incompressible structures are those of the fixed image: the moving one needs no labels, and its place is filled.
+    LABELLED_INPUTS = [sample if isinstance(sample, str) else (sample[0], sample[0]) for sample in LABELLED_INPUTS]
+TRAINING_LABELS = network_files(LABELLED_INPUTS, "network_labels") if LEARNED else []
 
 
 def files_in(samples):
@@ -341,7 +346,7 @@ ARCHITECTURE = network_settings(["dimensions", "encoder", "decoder", "int_steps"
 TRAINING = network_settings(
     [
         *("epochs", "steps_per_epoch", "batch_size", "learning_rate", "kept_epochs"),
-        *("similarity", "regularization", "label_weight", "flips"),
+        *("similarity", "regularization", "label_weight", "label_loss", "incompressible", "flips"),
     ]
 )
 

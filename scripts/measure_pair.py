@@ -54,8 +54,8 @@ def main(
     mask = to_array(labels.read(fixed_mask, fixed_grid)) > 0 if fixed_mask else None
     truth = displacement.read(true_displacement, fixed_grid) if true_displacement else None
     with_labels, with_landmarks = fixed_labels and moving_labels, fixed_landmarks and moving_landmarks
+    fixed_map = to_array(labels.read(fixed_labels, fixed_grid)) if fixed_labels else None
     if with_labels:
-        fixed_map = to_array(labels.read(fixed_labels, fixed_grid))
         moving_map = labels.read(moving_labels, moving_grid)
         structures = _structures(fixed_map, to_array(moving_map))
         fixed_surfaces = surfaces.of_structures(fixed_map, structures, fixed_grid.spacing_mm)
@@ -81,7 +81,10 @@ def main(
         # NaN marks what the moving image does not cover; moved.nii.gz, which is for looking at, has a background there.
         moved = to_array(displacement.warp(moving_image, field, outside=np.nan))
         rows += metrics.similarity(fixed_values, moved, mask)
-        rows += metrics.regularity(displacement.jacobian_determinant(field), mask)
+        determinant = displacement.jacobian_determinant(field)
+        rows += metrics.regularity(determinant, mask)
+        if fixed_map is not None:
+            rows += metrics.volume_changes(determinant, fixed_map)
         return rows + metrics.folded_volume(displacement.non_diffeomorphic_volume(field), mask)
 
     def consistent(field, reverse_path):

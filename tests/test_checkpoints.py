@@ -28,8 +28,10 @@ SETTINGS = {
     "learning_rate": 0.001,
     "kept_epochs": [2, EPOCHS],
     "similarity": {"name": "ncc-squared", "window": 5},
-    "regularization": {"convention": "mean"},
+    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
     "label_weight": 0,
+    "label_loss": "dice",
+    "incompressible": {"labels": [], "weight": 0},
     "flips": True,
 }
 # The rule's script on the images of a folder; every epoch leaves a checkpoint, and takes a while if so wished.

@@ -302,6 +302,11 @@ CONFIG_MISTAKES = {
     ),
     "range": ("step_degrees: 1 ", "step_degrees: 0 ", ["harmonize.step_degrees: found 0; expected more than 0"]),
     "even window": ("window: 5 ", "window: 8 ", ["voxelmorph.similarity.window: found 8; expected an odd number"]),
+    "nothing incompressible": (
+        "    weight: 0  ",
+        "    weight: 2  ",
+        ["voxelmorph.incompressible.labels: found none, but incompressible.weight is 2"],
+    ),
     "short decoder": (
         "[32, 32, 32, 32, 32, 16, 16]",
         "[32]",
@@ -433,6 +438,39 @@ def test_labels_to_learn_from_are_needed_on_every_train_image_and_on_no_other():
     assert "label_weight: found 0.5, which needs labels on every train image; without: P02-CT, P02-T1, P02-T2" in (
         the_problem(load_files)
     )
+
+
+def test_incompressible_structures_need_labels_of_the_fixed_images_only():
+    rows = [line.split("\t") for line in Path("config/cohort.tsv").read_text().splitlines()]
+    column = rows[[row[0] for row in rows].index("subject")].index("labels")
+    for row in rows:
+        if row[0] == "P02" and row[1] != "CT":
+            row[column] = ""
+    Path("config/cohort.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+    edited("    labels: []  ", "    labels: [3]  ")
+    edited("    weight: 0  ", "    weight: 0.5  ")
+    load_files()
+    without_fixed = "\n".join(
+        "\t".join("" if n == column else cell for n, cell in enumerate(row)) for row in rows[-18:]
+    )
+    Path("config/cohort.tsv").write_text("\n".join("\t".join(row) for row in rows[:-18]) + "\n" + without_fixed + "\n")
+    message = the_problem(load_files)
+    assert "incompressible.weight: found 0.5, which needs labels on every fixed image of a train pair" in message
+    assert "P01-CT" in message and "T1" not in message
+
+
+def test_settings_of_one_similarity_are_refused_beside_another():
+    edited("name: ncc-squared  ", "name: nmi  ")
+    assert load_files()  # the window stays, and means nothing
+    edited("    window: 5  ", "    bins: 16\n    window: 5  ")
+    load_files()
+    edited("name: nmi  ", "name: mind  ")
+    text = "voxelmorph.similarity.bins: found 16; it has no meaning for mind: leave it out"
+    assert text in the_problem(load_files)
+    edited("    bins: 16\n", "    radius: 2\n    dilation: 1\n")
+    load_files()
+    edited("name: mind  ", "name: mse  ")
+    assert len(problems(load_files)) == 2
 
 
 def test_only_the_mistake_is_told():

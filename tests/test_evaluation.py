@@ -97,6 +97,7 @@ def test_the_true_transform_measures_as_true_and_the_identity_does_not(pair):
     assert value["affine", "ncc_signed", "image"] > 0.99 and value["affine", "ncc_local", "image"] > 0.9
     assert value["affine", "jacobian_min", "image"] == pytest.approx(1.02 * 0.98, abs=1e-4)
     assert value["affine", "folding", "image"] == value["affine", "ndv", "image"] == 0
+    assert value["affine", "volume_change", "1"] == pytest.approx(100 * (1.02 * 0.98 - 1), abs=1e-3)
     assert value["affine", "runtime", "image"] == 2.5
     assert value["affine", "landmarks_improved", "total"] == 100 and value["affine", "tre_relative", "total"] < 1e-3
     assert value["initial", "landmarks_improved", "total"] == 0 and value["initial", "tre_relative", "total"] == 1
@@ -115,6 +116,13 @@ def test_a_pair_without_landmarks_labels_or_mask_is_measured_on_what_it_has(pair
         *("ncc_squared", "ncc_signed", "ncc_local", "jacobian_min", "jacobian_sd_log", "jacobian_sd_log_learn2reg"),
         *("folding", "ndv", "runtime"),
     }
+
+
+def test_volumes_need_labels_of_the_fixed_image_only(pair):
+    table, value = measure(pair, moving_labels="")
+    assert value["initial", "volume_change", "1"] == 0
+    assert "dice" not in set(table.metric)
+    assert "volume_change" not in set(measure(pair, fixed_labels="")[0].metric)
 
 
 def test_the_mask_of_the_fixed_image_restricts_similarity_and_regularity(pair):

@@ -217,6 +217,28 @@ def test_regularity_by_hand():
     assert np.isnan(values(metrics.regularity(-np.ones(3)))["jacobian_sd_log", "image"])
 
 
+def test_the_volume_of_a_structure_changes_by_its_mean_determinant():
+    determinant = np.array([[1.0, 1.2, 0.5], [1.0, 0.9, 1.5]])
+    fixed = np.array([[0, 3, 3], [7, 0, 7]])
+    assert metrics.volume_changes(determinant, fixed) == [
+        ("volume_change", "3", pytest.approx(-15), "%"),
+        ("volume_change", "7", pytest.approx(25), "%"),
+    ]
+    assert metrics.volume_changes(determinant, 0 * fixed) == []
+
+
+def test_the_volume_change_of_a_ball_is_that_of_counting_voxels():
+    """A ball that the moving image shows with a radius larger by a tenth; anisotropic, mirrored axes."""
+    grid = Grid((60, 40, 30), (1.0, 1.5, 2.0), (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    away_mm = grid.points_mm() - grid.centre_mm
+    ball = np.linalg.norm(away_mm, axis=-1) < 20
+    grown = np.linalg.norm(away_mm, axis=-1) < 22
+    field = geometry.to_image((0.1 * away_mm).astype(np.float32), grid)
+    (row,) = metrics.volume_changes(displacement.jacobian_determinant(field), ball.astype(int))
+    assert row[2] == pytest.approx(33.1, abs=0.01)  # 1.1³ − 1
+    assert row[2] == pytest.approx(100 * (grown.sum() / ball.sum() - 1), abs=1)
+
+
 def test_a_planted_fold_is_found_where_it_is():
     voxels = np.zeros((*GRID.size, 3))
     voxels[6, :, :, 0] = -4

@@ -26,12 +26,14 @@ SETTINGS = {
     "learning_rate": 0.003,
     "kept_epochs": [10, 30],
     "similarity": {"name": "ncc-squared", "window": 9},
-    "regularization": {"convention": "mean"},
+    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
     "int_steps": 0,
     "encoder": [8, 8],
     "decoder": [8, 8, 8],
     "field_downsampling": 1,
     "label_weight": 0,
+    "label_loss": "dice",
+    "incompressible": {"labels": [], "weight": 0},
     "flips": False,
 }
 
@@ -154,6 +156,57 @@ def test_labels_pull_the_field_where_the_images_say_nothing():
     assert losses[0][3] == pytest.approx(1 - 5 / 7, abs=0.02)  # two of seven rows lie apart
     assert losses[-1][3] < 0.5 * losses[0][3]
     assert losses[-1][0] == pytest.approx(losses[-1][1] + 0.001 * losses[-1][2] + losses[-1][3], rel=1e-4)
+
+
+def test_the_label_loss_is_the_one_that_the_settings_name():
+    rng = np.random.default_rng(1)
+    images = [rng.random((1, 16, 16, 1)).astype("f4") for _ in range(2)]
+    maps = [(rng.random((1, 16, 16, 2)) > 0.5).astype("f4") / 2 for _ in range(2)]
+    for name in ("dice-voxelwise", "cross-entropy"):
+        trainer = training.Trainer((16, 16), SIMPLE | {"label_weight": 1.0, "label_loss": name}, 1.0)
+        # A new network moves next to nothing; Dice is half of these.
+        still = float(losses.LABEL_LOSSES[name](*maps)[0])
+        assert trainer.step(*map(tf.constant, images + maps)).numpy()[3] == pytest.approx(still, abs=0.02)
+
+
+def test_incompressible_structures_and_folding_are_parts_of_the_loss_with_weights_of_their_own():
+    """A square that would grow: where it must keep its volume, the network learns to leave it more as it is."""
+    i, j = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
+    small, large = ((np.abs(i - 8) < half) & (np.abs(j - 8) < half) for half in (4, 6))
+    fixed, moving = (
+        np.array(square, "f4")[None, ..., None] * np.random.default_rng(1).random((16, 16, 1)).astype("f4")
+        for square in (small, large)
+    )
+    structures = np.stack([~small, small], axis=-1)[None].astype("f4")
+    parts = {}
+    for weight in (0, 1.0):
+        tf.keras.utils.set_random_seed(1)
+        volume = {"labels": [7], "weight": weight}
+        folding = SETTINGS["regularization"] | {"folding_weight": 0.5}
+        settings = SIMPLE | {"learning_rate": 3e-3, "incompressible": volume, "regularization": folding}
+        trainer = training.Trainer((16, 16), settings, 0.01, label_numbers=[3, 7])
+        batch = [tf.constant(array) for array in (fixed, moving, structures, structures)]
+        parts[weight] = [trainer.step(*batch).numpy() for _ in range(40)][-1]
+        loss, likeness, penalty, overlap, folded, changed, _ = parts[weight]
+        assert loss == pytest.approx(likeness + 0.01 * penalty + 0.5 * folded + weight * changed, rel=1e-4)
+        assert overlap == 0  # label_weight is 0
+        displacement = trainer.network.displacement(trainer.network.model(batch[1::-1]))
+        by_hand = float(losses.incompressibility(displacement, structures[..., 1:])[0])
+        if weight:
+            assert changed == pytest.approx(by_hand, rel=0.3, abs=0.01)  # of one step before
+        else:
+            assert changed == 0 and by_hand > 0.02
+            free = by_hand
+    assert parts[1.0][5] < 0.5 * free
+
+
+def test_a_label_that_no_training_image_has_cannot_be_incompressible(tmp_path):
+    maps = [(np.arange(16 * 16 * 4).reshape(16, 16, 4) % 3).astype("f4") for _ in range(2)]
+    images = (blobs(1, shape=(16, 16, 4)), blobs(2, shape=(16, 16, 4)))
+    samples = training.Samples(2, 4, pairs=[images], labels=[tuple(maps)])
+    settings = SIMPLE | {"incompressible": {"labels": [2, 5], "weight": 1.0}}
+    with pytest.raises(UserError, match="no train image has label 5; their maps, on the network's grid, hold 1, 2"):
+        training.train(samples, small_samples(), 1.0, settings, 1, {}, tmp_path / "rescue.npz")
 
 
 def test_a_gradient_far_too_long_does_not_throw_the_network_away():
@@ -442,7 +495,8 @@ def test_a_step_and_a_validation_see_the_same_loss_and_the_step_lowers_it():
 def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
     arguments = training_arguments(tmp_path)
     images = [path for pair in arguments["training_inputs"] for path in pair]
-    small = SIMPLE | {"epochs": 2, "kept_epochs": [2], "regularization": {"convention": "sum"}, "int_steps": 1}
+    small = SIMPLE | {"epochs": 2, "kept_epochs": [2], "int_steps": 1}
+    small["regularization"] = SETTINGS["regularization"] | {"convention": "sum"}
     arguments |= {"training_inputs": images, "settings": small, "weights": [str(tmp_path / "epoch-2.npz")]}
     train_voxelmorph.main(**arguments)
     assert files.read_json(tmp_path / "training.json")["samples"] == 6

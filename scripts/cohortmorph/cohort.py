@@ -373,6 +373,7 @@ class _Check:
             ("voxelmorph.weights",): _weight_problems,
             ("voxelmorph.epochs", "voxelmorph.kept_epochs"): _epoch_problems,
             ("voxelmorph.similarity.window",): _window_problems,
+            ("voxelmorph.incompressible.weight", "voxelmorph.incompressible.labels"): _incompressible_problems,
             ("voxelmorph.encoder", "voxelmorph.decoder"): _level_problems,
         }
         if isinstance(self.complete.get("intensity"), dict):
@@ -778,16 +779,22 @@ class _Check:
             self.in_table(self.header_line, text + " (or set voxelmorph: null)")
 
     def _labels_to_learn_from(self, training_pairs):
-        if not self.complete["voxelmorph"]["label_weight"]:
-            return
-        wanted = {image for _, fixed, moving, *_ in training_pairs for image in (fixed, moving)}
-        if self.design["design"] == "between-subjects":
-            drawn = (self.images["image"] == self.design["image"]) & (self.images["split"] == "train")
-            wanted = set(self.images.index[drawn])
-        lacking = [image for image in self.images.index if image in wanted and not self.images.at[image, "labels"]]
-        if lacking:
-            found = f"found {self.complete['voxelmorph']['label_weight']}, which needs labels on every train image"
-            self.in_config(("voxelmorph", "label_weight"), f"{found}; without: {_listed(lacking, 5)}")
+        chosen = self.complete["voxelmorph"]
+        # Incompressible structures are those of the fixed image; the label loss compares both.
+        roles = {("label_weight",): (1, 2), ("incompressible", "weight"): (1,)}
+        for key, images in roles.items():
+            weight = _value(chosen, key)
+            if not weight or not self.sound("voxelmorph." + ".".join(key)):
+                continue
+            wanted = {pair[role] for pair in training_pairs for role in images}
+            if self.design["design"] == "between-subjects":
+                drawn = (self.images["image"] == self.design["image"]) & (self.images["split"] == "train")
+                wanted = set(self.images.index[drawn])
+            lacking = [image for image in self.images.index if image in wanted and not self.images.at[image, "labels"]]
+            if lacking:
+                which = "train image" if len(images) == 2 else "fixed image of a train pair"
+                found = f"found {weight}, which needs labels on every {which}"
+                self.in_config(("voxelmorph", *key), f"{found}; without: {_listed(lacking, 5)}")
 
     def _selectable(self, validation_pairs):
         if not self.sound("evaluation.selection.metric"):
@@ -828,6 +835,12 @@ def _window_problems(window):
     """Yield (key path below the window, text)."""
     if window % 2 == 0:
         yield (), f"found {window}; expected an odd number, as a window has a middle voxel"
+
+
+def _incompressible_problems(weight, labels):
+    """Yield (key path below the labels, text)."""
+    if weight and not labels:
+        yield (), f"found none, but incompressible.weight is {weight}; expected the numbers of the structures"
 
 
 def _level_problems(encoder, decoder):
@@ -937,6 +950,9 @@ def _explained(error, whole):
             text = f"at most {limit} in the list"
         case "uniqueItems":
             text = "each one once"
+        case "not":  # a key that the schema allows only beside another value
+            name = _value(whole, tuple(map(str, key[:-1]))).get("name")
+            return [(key, f"found {shown}; it has no meaning for {name or 'the default name'}: leave it out")]
         case _:
             return [(key, error.message)]
     return [(key, f"found {shown}; expected {text}")]

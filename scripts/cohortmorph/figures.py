@@ -200,7 +200,7 @@ def training(histories):
     }
     if any(history.label_loss.any() for history in histories.values()):
         titles["loss"] = "Loss = similarity term + λ · penalty\n+ γ · label loss (validation: without)"
-        titles["label_loss"] = "Label loss, 1 − Dice (before × γ)"
+        titles["label_loss"] = "Label loss (before × γ)"
     figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
     panels = figure.subplots(1, len(titles))
     styles = weight_styles(histories)

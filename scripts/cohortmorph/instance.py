@@ -64,8 +64,13 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
     from cohortmorph.networks import tf
     from cohortmorph.training import start_tensorflow
 
-    if settings["similarity"].get("name") not in SIMILARITIES:
-        raise UserError(f"{path}: similarity: found {settings['similarity']}; names: {', '.join(SIMILARITIES)}.")
+    name, *unknown = [settings["similarity"].get("name"), *settings["similarity"].keys() - {"name"}]
+    known = SIMILARITIES.get(name, (None, []))[1]
+    if name not in SIMILARITIES or set(unknown) - set(known):
+        names = "; ".join(f"{each} with {', '.join(of) or 'nothing'}" for each, (_, of) in SIMILARITIES.items())
+        raise UserError(
+            f"{path}: similarity: found {settings['similarity']}; expected a name with its own keys: {names}."
+        )
     start_tensorflow(seed, threads)
     grid = Grid.of(fixed)
     total = to_array(displacement.sample(initial, grid)).astype(np.float64)

@@ -47,6 +47,8 @@ BETTER = {
     "jacobian_min": None,
     "jacobian_sd_log": "less",
     "jacobian_sd_log_learn2reg": "less",
+    # Bone keeps its volume, a bladder does not: only who knows the organ can judge.
+    "volume_change": None,
     "folding": "less",
     "ndv": "less",
     "inverse_consistency_mean": "less",
@@ -340,6 +342,31 @@ def regularity(determinant, mask=None):
         ("jacobian_sd_log", "image", float(sd_log), "1"),
         ("jacobian_sd_log_learn2reg", "image", float(sd_log_learn2reg), "1"),
         ("folding", "image", float(folding), "%"),
+    ]
+
+
+def volume_changes(determinant, fixed_labels):
+    """Return a row ``volume_change`` for each structure of the fixed image, in %: mean det J over it, less 1.
+
+    Parameters
+    ----------
+    determinant : array
+        See :func:`cohortmorph.displacement.jacobian_determinant`: the local ratio of volumes, moving to fixed.
+    fixed_labels : integer array of that shape
+
+    Returns
+    -------
+    list of tuple
+        Positive: the displacement says that the structure is larger in the moving image. Its structure is the label's
+        number; there is no mean, as one organ's growth is not another's shrinking.
+    """
+    numbers, index = np.unique(np.asarray(fixed_labels).ravel(), return_inverse=True)
+    sums = np.bincount(index, weights=np.asarray(determinant, dtype=float).ravel())
+    changes = 100 * (sums / np.bincount(index) - 1)
+    return [
+        ("volume_change", str(int(label)), float(change), "%")
+        for label, change in zip(numbers, changes, strict=True)
+        if label > 0
     ]
 
 

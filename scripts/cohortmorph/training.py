@@ -14,7 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cohortmorph import UserError
-from cohortmorph.losses import dice_loss, gradient_penalty, similarity
+from cohortmorph.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
 
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.networks import RegistrationNetwork, save_weights, size_multiple, tf, warp
@@ -35,9 +35,12 @@ HISTORY = (
     "similarity",
     "penalty",
     "label_loss",
+    "folding_penalty",
+    "incompressibility",
     "validation_loss",
     "validation_similarity",
     "validation_penalty",
+    "validation_folding_penalty",
     "seconds",
 )
 
@@ -182,24 +185,35 @@ class Trainer:
     """One optimizer step on a batch, and the loss without a step.
 
     The U-Net runs as it is; integration, warp and loss are one compiled (XLA) function, much faster than apart.
+    `label_numbers` says which structures the labels of a step are, in their order.
     """
 
-    def __init__(self, shape, settings, weight):
+    def __init__(self, shape, settings, weight, label_numbers=()):
         self.network = RegistrationNetwork(shape, settings)
         self.optimizer = tf.keras.optimizers.Adam(settings["learning_rate"])
         compare = similarity(settings["similarity"])
-        convention = settings["regularization"]["convention"]
-        label_weight = settings["label_weight"]
+        regularity = settings["regularization"]
+        name, convention, folding_weight = (regularity[key] for key in ("name", "convention", "folding_weight"))
+        label_loss, label_weight = LABEL_LOSSES[settings["label_loss"]], settings["label_weight"]
+        volume_weight = settings["incompressible"]["weight"]
+        kept_labels = settings["incompressible"]["labels"] if volume_weight else []
+        incompressible = [list(label_numbers).index(number) for number in kept_labels]
         network = self.network
 
         def parts(field, fixed, moving, fixed_labels=None, moving_labels=None):
             displacement = network.displacement(field)
             likeness = tf.reduce_mean(compare(fixed, warp(moving, displacement)))
-            penalty = tf.reduce_mean(gradient_penalty(field, convention, network.field_downsampling))
-            overlap = tf.constant(0.0)
-            if fixed_labels is not None:
-                overlap = tf.reduce_mean(dice_loss(fixed_labels, warp(moving_labels, displacement)))
-            return likeness + weight * penalty + label_weight * overlap, likeness, penalty, overlap
+            penalty = tf.reduce_mean(gradient_penalty(field, convention, network.field_downsampling, name))
+            overlap = folding = volume = tf.constant(0.0)
+            if fixed_labels is not None and label_weight:
+                overlap = tf.reduce_mean(label_loss(fixed_labels, warp(moving_labels, displacement)))
+            if folding_weight:
+                folding = tf.reduce_mean(folding_penalty(displacement, convention))
+            if fixed_labels is not None and volume_weight:
+                inside = tf.gather(fixed_labels, incompressible, axis=-1)
+                volume = tf.reduce_mean(incompressibility(displacement, inside, convention))
+            others = label_weight * overlap + folding_weight * folding + volume_weight * volume
+            return likeness + weight * penalty + others, likeness, penalty, overlap, folding, volume
 
         @tf.function(jit_compile=True)
         def parts_and_gradient(field, *images):
@@ -224,7 +238,10 @@ class Trainer:
 
         @tf.function
         def evaluate(fixed, moving):
-            return tf.stack(compiled_parts(network.model([moving, fixed], training=False), fixed, moving)[:3])
+            loss, likeness, penalty, _, folding, _ = compiled_parts(
+                network.model([moving, fixed], training=False), fixed, moving
+            )
+            return tf.stack([loss, likeness, penalty, folding])
 
         self.step, self.evaluate = step, evaluate
 
@@ -243,7 +260,8 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     training, validation : Samples
         Validation pairs are watched only: they change nothing.
     weight : float
-        λ of L = similarity + λ · penalty (+ the settings' ``label_weight`` · Dice loss, if `training` has labels).
+        λ of L = similarity + λ · penalty (+ the parts that have a weight of their own in the settings: label loss and
+        incompressibility, for which `training` needs labels, and the folding penalty).
     settings : dict
         The config's ``voxelmorph`` section.
     seed : int
@@ -258,15 +276,24 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     Returns
     -------
     history : DataFrame
-        One row an epoch; columns :data:`HISTORY`. `similarity`, `penalty` and `label_loss` (0 without labels) are the
-        unweighted parts of `loss`; `validation_loss` has no part from labels.
+        One row an epoch; columns :data:`HISTORY`. `similarity`, `penalty`, `label_loss`, `folding_penalty` and
+        `incompressibility` (0 where their weight is 0) are the unweighted parts of `loss`; `validation_loss` has no
+        part from labels.
 
     Raises
     ------
     UserError
-        The loss or its gradient is not finite: epoch, step and parts are named.
+        The loss or its gradient is not finite: epoch, step and parts are named. Or no training image has a label that
+        is to be incompressible.
     """
-    trainer = Trainer(training.shape, settings, weight)
+    unknown = set(settings["incompressible"]["labels"]) - set(training.label_numbers)
+    if settings["incompressible"]["weight"] and unknown:
+        known = ", ".join(f"{number:g}" for number in training.label_numbers)
+        raise UserError(
+            f"voxelmorph.incompressible.labels: no train image has label {', '.join(map(str, sorted(unknown)))}; their "
+            f"maps, on the network's grid, hold {known or 'none'}."
+        )
+    trainer = Trainer(training.shape, settings, weight, training.label_numbers)
     epochs, steps = settings["epochs"], settings["steps_per_epoch"]
     if validation.shape != training.shape:
         raise ValueError(f"validation images of {validation.shape} for a network of {training.shape}")
@@ -281,17 +308,18 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
             parts.append(trainer.step(*map(tf.constant, training.draw(rng, settings["batch_size"]))).numpy())
             if not np.isfinite(parts[-1]).all():
                 _rescue(trainer.network, good, rescue_path)
-                loss, likeness, penalty, overlap, gradient = parts[-1]
+                loss, likeness, penalty, overlap, folding, volume, gradient = parts[-1]
                 raise UserError(
                     f"training with λ = {weight:g} broke down at epoch {epoch}, step {step}: loss {loss:g} "
-                    f"(similarity {likeness:g}, penalty {penalty:g}, labels {overlap:g}, size of the gradient "
-                    f"{gradient:g}). The weights of epoch {epoch - 1} are in {rescue_path}. Lower "
+                    f"(similarity {likeness:g}, penalty {penalty:g}, labels {overlap:g}, folding {folding:g}, "
+                    f"incompressible structures {volume:g}, size of the gradient {gradient:g}). "
+                    f"The weights of epoch {epoch - 1} are in {rescue_path}. Lower "
                     "voxelmorph.learning_rate, and look whether an input image is flat."
                 )
         good = [variable.numpy() for variable in trainer.network.weights]
         parts_of_probe = [trainer.evaluate(tf.constant(fixed), tf.constant(moving)).numpy() for fixed, moving in probe]
         watched = np.average(parts_of_probe, axis=0, weights=[len(fixed) for fixed, _ in probe])
-        row = [epoch, *np.mean(parts, axis=0)[:4], *watched, time.monotonic() - started]
+        row = [epoch, *np.mean(parts, axis=0)[:-1], *watched, time.monotonic() - started]
         rows.append(row)
         if epoch in kept_paths:
             save_weights(trainer.network, kept_paths[epoch])
@@ -303,7 +331,7 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
                 epoch,
                 epochs,
                 *row[1:4],
-                row[5],
+                row[HISTORY.index("validation_loss")],
             )
     return pd.DataFrame(rows, columns=HISTORY)
 

@@ -40,7 +40,7 @@ def test_tables_hold_every_method_and_metric(finished):
         "peak_memory",
         "fre",
     }
-    assert wanted | {"hd95", "ndv", "mae_mean", "landmarks_improved"} <= set(metrics["metric"])
+    assert wanted | {"hd95", "ndv", "volume_change", "mae_mean", "landmarks_improved"} <= set(metrics["metric"])
     known = metrics[(metrics["metric"] == "mae_mean") & (metrics["structure"] == "total")].set_index("method")["value"]
     # The displacement that was planted is the whole way: after the scanners' positions little of it is left.
     assert known["affine"].mean() < 0.2 * known["initial"].mean()
