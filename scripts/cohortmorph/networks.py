@@ -68,6 +68,12 @@ class RegistrationNetwork:
         """The network's variables, in the order in which :func:`save_weights` keeps them."""
         return self.model.trainable_variables
 
+    @property
+    def values(self):
+        """How many numbers the layers put out for one sample; a training step keeps them all for its way back."""
+        outputs = [tensor for layer in self.model.layers for tensor in tf.nest.flatten(layer.output)]
+        return sum(int(np.prod(tensor.shape[1:])) for tensor in outputs)
+
     def displacement(self, field):
         """Turn the model's output into the displacement in voxels of the images, shape (batch, *shape, dimensions)."""
         if self.int_steps > 0:
