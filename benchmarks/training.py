@@ -251,7 +251,7 @@ def compare_memory(threads):
                 measure_child("one", way=way, case=case, network=network, threads=threads, times=2)
                 for way in ("stock", "ours")
             ]
-            estimate = training.step_memory_mb(shape, SETTINGS | settings | {"batch_size": batch})
+            estimate = training.Trainer(shape, SETTINGS | settings, 1.0).memory_mb(batch)
             print(f"{case}, {network}: ", end="")
             print(
                 "; ".join(f"{m['peak_mb']:.0f} MB (libraries {m['libraries_mb']:.0f})" for m in peaks),
