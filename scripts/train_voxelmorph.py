@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import cohortmorph
-from cohortmorph import UserError, checkpoints, geometry, logs, training
+from cohortmorph import UserError, checkpoints, geometry, logs, memory, training
 from cohortmorph.files import write_json, write_table
 from cohortmorph.networks import device, size_multiple
 
@@ -35,6 +35,7 @@ def main(
     used = device()
     dimensions, multiple = settings["dimensions"], size_multiple(settings["encoder"])
     any_two = isinstance(training_inputs[0], str)
+    check_memory(training_inputs + training_labels + validation_inputs)
     learned, left_out = without_empty(training_inputs, read(training_inputs))
     validated, unwatched = without_empty(validation_inputs, read(validation_inputs))
     training_labels = [path for n, path in enumerate(training_labels) if training_inputs[n] not in left_out]
@@ -87,6 +88,20 @@ def main(
         "sha256": {str(epoch): training.checksum(path) for epoch, path in kept.items()},
     }
     write_json(facts, report)
+
+
+def check_memory(inputs):
+    """Refuse images that do not fit into memory: as they are read, and padded to the largest, once each and stacked."""
+    sizes = np.array([geometry.read_grid(path).size for entry in inputs for path in _each(entry)], dtype=float)
+    values_mb = 4 / 2**20
+    memory.check(
+        {
+            f"{len(sizes)} images": values_mb * sizes.prod(axis=1).sum(),
+            "the same padded for the network": 2 * values_mb * len(sizes) * sizes.max(axis=0).prod(),
+        },
+        "Raise voxelmorph.spacing_mm, use fewer train or validation images, or let the job ask for more memory "
+        "(--set-resources train_voxelmorph:htcondor_request_mem_mb=...).",
+    )
 
 
 def without_empty(inputs, arrays):

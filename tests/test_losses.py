@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 from scipy.interpolate import BSpline
-from scipy.ndimage import gaussian_filter
+from scipy.ndimage import convolve1d, gaussian_filter
 
 from cohortmorph import displacement, losses, training
 from cohortmorph.geometry import Grid
@@ -582,3 +582,66 @@ def test_weights_say_which_voxels_count(name):
     tolerance = 1e-2 if name == "mind" else 1e-4  # MIND's least variance is of the whole image
     np.testing.assert_allclose(loss(fixed, other, weights), loss(fixed, moved, weights), rtol=tolerance)
     assert np.isfinite(loss(fixed, moved, np.zeros_like(fixed))).all()
+
+
+# ---- value and gradient in double precision
+
+
+def box_sums(values, window):
+    """Sums over the window around each voxel, with zeros beyond the border; its own transpose."""
+    for axis in range(values.ndim):
+        values = convolve1d(values, np.ones(window), axis=axis, mode="constant")
+    return values
+
+
+def local_ncc_with_gradient(fixed, moved, window, clipped):
+    """Minus the mean local NCC of two arrays, and its derivative with respect to `moved`, by hand and in float64."""
+    fixed, moved = fixed.astype(np.float64), moved.astype(np.float64)
+    voxels = box_sums(np.ones(fixed.shape), window)
+
+    def mean(values):
+        return box_sums(values, window) / voxels
+
+    def transposed(values):
+        return box_sums(values / voxels, window)
+
+    fixed_mean, moved_mean = mean(fixed), mean(moved)
+    covariance = mean(fixed * moved) - fixed_mean * moved_mean
+    if clipped:
+        covariance = np.maximum(covariance, 0)
+    fixed_variance, moved_variance = (mean(image**2) - mean(image) ** 2 for image in (fixed, moved))
+    below = fixed_variance * moved_variance + losses.FLAT
+    by_covariance = -2 * covariance / below / fixed.size
+    by_variance = covariance**2 * fixed_variance / below**2 / fixed.size
+    gradient = (
+        fixed * transposed(by_covariance)
+        - transposed(by_covariance * fixed_mean)
+        + 2 * moved * transposed(by_variance)
+        - 2 * transposed(by_variance * moved_mean)
+    )
+    return -np.mean(covariance**2 / below), gradient
+
+
+@pytest.mark.parametrize("contrast", [1, -1], ids=["same contrast", "inverted contrast"])
+@pytest.mark.parametrize("name", ["ncc-squared", "ncc-voxelmorph"])
+@pytest.mark.parametrize("size", [(40, 36), (22, 20, 18)], ids=["2-D", "3-D"])
+def test_local_ncc_and_gradient_are_those_of_double_precision(size, name, contrast):
+    """Of images with a constant background, in which whole windows are flat in both."""
+    rng = np.random.default_rng(3)
+    fixed, noise = (gaussian_filter(rng.random(size), 1.0).astype(np.float32) for _ in range(2))
+    moved = 0.7 * fixed + 0.3 * noise
+    if contrast < 0:
+        moved = 1 - moved
+    fixed[: size[0] // 2] = moved[: size[0] // 2] = 0.7
+    variable = tf.Variable(moved[None, ..., None])
+    with tf.GradientTape() as tape:
+        value = losses.similarity({"name": name, "window": 9})(tf.constant(fixed[None, ..., None]), variable)
+    gradient = tape.gradient(value, variable).numpy()[0, ..., 0]
+    expected, expected_gradient = local_ncc_with_gradient(fixed, moved, 9, clipped=name == "ncc-voxelmorph")
+    largest = np.abs(expected_gradient).max()
+    print(
+        f"value {expected:.4f}, off by {abs(value[0] - expected):.1e}; "
+        f"gradient off by {np.abs(gradient - expected_gradient).max() / largest:.1e} of its largest"
+    )
+    np.testing.assert_allclose(value, [expected], atol=1e-5)
+    np.testing.assert_allclose(gradient, expected_gradient, atol=1e-5 * largest)

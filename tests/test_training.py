@@ -14,7 +14,7 @@ import train_voxelmorph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cohortmorph import UserError, files, geometry, losses, training
+from cohortmorph import UserError, files, geometry, losses, memory, training
 from cohortmorph.geometry import Grid
 from cohortmorph.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
 
@@ -294,6 +294,9 @@ class NoNetwork:
         self.network = type("Network", (), {"weights": [tf.Variable([0.0])], "shape": shape})
         self.seen = []
 
+    def memory_mb(self, batch_size):
+        return 0
+
     def step(self, fixed, moving):
         self.seen.append((fixed.numpy(), moving.numpy()))
         self.network.weights[0].assign_add([1.0])
@@ -566,6 +569,42 @@ def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_weights(tmp_
     with pytest.raises(UserError, match=r"epoch 1, step 1: loss 0\.\d+ .*size of the gradient nan.*of epoch 0 are in"):
         training.train(small_samples(), small_samples(), 1.0, SIMPLE, 1, {}, tmp_path / "rescue.npz")
     assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / "rescue.npz").values())
+
+
+# ---- memory
+
+
+def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_is_made(tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "left_mb", lambda: (5.0, "the machine has free"))
+    monkeypatch.setattr(training.Samples, "draw", None)  # nothing is drawn
+    said = (
+        r"a step with batches of 400 × 16 × 16 voxels \d+ MB\), and the machine has free 5 MB\. Lower voxelmorph\.batch"
+    )
+    with pytest.raises(UserError, match=said):
+        training.train(
+            small_samples(), small_samples(), 1.0, SIMPLE | {"batch_size": 400}, 1, {}, tmp_path / "rescue.npz"
+        )
+
+
+def test_the_memory_of_a_step_grows_with_batch_voxels_and_features():
+    def of(shape, batch_size, **changes):
+        return training.Trainer(shape, SIMPLE | changes, 1.0).memory_mb(batch_size)
+
+    base = of((16, 16), 1)
+    assert of((16, 16), 8) == pytest.approx(8 * base)
+    assert of((32, 16), 1) == pytest.approx(2 * base)
+    assert of((16, 16), 1, encoder=[16, 16], decoder=[16, 16, 16]) > 1.2 * base
+
+
+def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
+    arguments = training_arguments(tmp_path)
+    monkeypatch.setattr(memory, "left_mb", lambda: (0.1, "its HTCondor slot leaves it"))
+    monkeypatch.setattr(train_voxelmorph, "read", None)
+    # 6 of 32 × 32 × 6 and 2 of 37 × 33 × 5 voxels; 8 of 37 × 33 × 6.
+    with pytest.raises(
+        UserError, match=r"8 images 0 MB, the same padded for the network 0 MB\), and its HTCondor slot"
+    ):
+        train_voxelmorph.main(**arguments)
 
 
 def test_validation_images_of_another_size_are_an_error(stub, tmp_path):

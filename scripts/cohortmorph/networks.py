@@ -54,19 +54,31 @@ class RegistrationNetwork:
         self.shape = tuple(shape)
         self.int_steps = settings["int_steps"]
         self.field_downsampling = settings["field_downsampling"]
-        dense = vxm.networks.VxmDense(
-            self.shape,
-            nb_unet_features=[settings["encoder"], settings["decoder"]],
-            int_steps=self.int_steps,
-            svf_resolution=self.field_downsampling,
-            int_resolution=self.field_downsampling,
+        # As VxmDense builds it, without the integration and the warp that come after the field: those are below, and
+        # most of the time that VxmDense takes to be built.
+        images = [tf.keras.Input((*self.shape, 1), name=f"{name}_input") for name in ("source", "target")]
+        unet = vxm.networks.Unet(
+            input_model=tf.keras.Model(images, images),
+            nb_features=[settings["encoder"], settings["decoder"]],
+            nb_upsample_skips=self.field_downsampling - 1,
         )
-        self.model = tf.keras.Model(dense.inputs, dense.references.preint_flow)
+        convolution = getattr(tf.keras.layers, f"Conv{len(self.shape)}D")
+        almost_zero = tf.keras.initializers.RandomNormal(mean=0.0, stddev=1e-5)
+        field = convolution(len(self.shape), 3, padding="same", kernel_initializer=almost_zero, name="flow")(
+            unet.output
+        )
+        self.model = tf.keras.Model(images, field)
 
     @property
     def weights(self):
         """The network's variables, in the order in which :func:`save_weights` keeps them."""
         return self.model.trainable_variables
+
+    @property
+    def values(self):
+        """How many numbers the layers put out for one sample; a training step keeps them all for its way back."""
+        outputs = [tensor for layer in self.model.layers for tensor in tf.nest.flatten(layer.output)]
+        return sum(int(np.prod(tensor.shape[1:])) for tensor in outputs)
 
     def displacement(self, field):
         """Turn the model's output into the displacement in voxels of the images, shape (batch, *shape, dimensions)."""

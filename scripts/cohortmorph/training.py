@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from cohortmorph import UserError
+from cohortmorph import UserError, memory
 from cohortmorph.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -28,6 +28,11 @@ PROBE = 16
 # Longer gradients are shortened to this. Usual ones are 0.3 to 1 long; one of fifty, from windows that are almost flat,
 # throws the network out of all that it has learned, and it does not come back.
 GRADIENT_NORM_MAX = 1.0
+
+# Of the memory of a step: how often each number that a layer puts out is held, and numbers a voxel for warp and loss.
+# Fitted to measured peaks, see docs/training.md.
+VALUES_KEPT = 1.5
+LOSS_VALUES = 60
 
 HISTORY = (
     "epoch",
@@ -245,6 +250,11 @@ class Trainer:
 
         self.step, self.evaluate = step, evaluate
 
+    def memory_mb(self, batch_size):
+        """Estimate the memory that a step takes on a CPU, in MB, libraries and images aside (docs/training.md)."""
+        voxels = int(np.prod(self.network.shape))
+        return 4 * batch_size * (VALUES_KEPT * self.network.values + LOSS_VALUES * voxels) / 2**20
+
     @property
     def variables(self):
         """All that a step changes: the network's weights, and the optimizer's moments and count of steps."""
@@ -283,8 +293,8 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     Raises
     ------
     UserError
-        The loss or its gradient is not finite: epoch, step and parts are named. Or no training image has a label that
-        is to be incompressible.
+        The loss or its gradient is not finite: epoch, step and parts are named. Or, before the first step: no training
+        image has a label that is to be incompressible, or a step does not fit into memory.
     """
     unknown = set(settings["incompressible"]["labels"]) - set(training.label_numbers)
     if settings["incompressible"]["weight"] and unknown:
@@ -297,6 +307,17 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     epochs, steps = settings["epochs"], settings["steps_per_epoch"]
     if validation.shape != training.shape:
         raise ValueError(f"validation images of {validation.shape} for a network of {training.shape}")
+    if not tf.config.list_physical_devices("GPU"):  # a GPU has memory of its own
+        size = " × ".join(map(str, training.shape))
+        memory.check(
+            {
+                f"a step with batches of {settings['batch_size']} × {size} voxels": trainer.memory_mb(
+                    settings["batch_size"]
+                )
+            },
+            "Lower voxelmorph.batch_size, raise voxelmorph.spacing_mm, or let the job ask for more memory "
+            "(rules/train.smk, or --set-resources train_voxelmorph:htcondor_request_mem_mb=...).",
+        )
     probe = validation.probe(PROBE, settings["batch_size"])
     told = set(kept_paths) | set(range(0, epochs + 1, max(1, epochs // 20)))
     rows = checkpoint.restore(trainer.variables, kept_paths) if checkpoint else []

@@ -1,0 +1,106 @@
+"""VoxelMorph applied to pairs: what the start costs, and what a pair costs beside the network's own forward pass.
+
+    python benchmarks/inference.py [--size 64] [--pairs 8] [--threads 1]
+
+A cohort of made-up images is written to a temporary folder and registered in one process, by the steps of
+scripts/register_voxelmorph.py: read, network, compose and sample on the fixed grid, write. Printed are the parts of the
+start (libraries, network, first call), the median of each part of a pair, how the whole compares with the forward pass,
+and after how many pairs the start has paid for itself. Seconds of CPU, which other work on the machine disturbs least.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+
+NETWORK = {
+    "dimensions": 3,
+    "encoder": [16, 32, 32, 32],
+    "decoder": [32, 32, 32, 32, 32, 16, 16],
+    "int_steps": 5,
+    "field_downsampling": 2,
+}
+
+
+class Laps:
+    """CPU seconds between two calls, by name."""
+
+    def __init__(self):
+        self.taken, self.last = {}, time.process_time()
+
+    def __call__(self, name):
+        now = time.process_time()
+        self.taken.setdefault(name, []).append(now - self.last)
+        self.last = now
+
+    def median(self, name):
+        return float(np.median(self.taken[name]))
+
+
+def main(size, pairs, threads):
+    """Print the table."""
+    laps = Laps()
+    import SimpleITK as sitk
+
+    from cohortmorph import displacement, geometry, training
+    from cohortmorph.networks import tf
+
+    laps("libraries")
+    training.start_tensorflow(1, threads)
+    grid = geometry.Grid((size,) * 3, (1.0,) * 3, (0.0,) * 3)
+    registrar = training.Registrar(grid.size, NETWORK)
+    laps("network built")
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [Path(folder) / f"{n}.nii.gz" for n in range(pairs + 1)]
+        for path in paths:
+            geometry.write_image(geometry.to_image(rng.random(grid.size, dtype=np.float32), grid), path)
+        identity = sitk.AffineTransform(3)
+        image = rng.random(grid.size, dtype=np.float32)
+        laps("(images made)")
+        registrar(image, image)
+        laps("first call")
+        batch = tf.constant(image[None, ..., None])
+        forward = tf.function(lambda moving, fixed: registrar.network.model([moving, fixed], training=False))
+        forward(batch, batch)
+        for fixed, moving in pairwise(paths):
+            laps("(between pairs)")
+            forward(batch, batch)
+            laps("forward pass alone")
+            fixed_values, moving_values = (geometry.to_array(geometry.read_image(path)) for path in (fixed, moving))
+            laps("read")
+            voxels = registrar(fixed_values, moving_values)
+            laps("network")
+            field = displacement.from_voxels(voxels, grid)
+            transform = sitk.CompositeTransform([identity, displacement.as_transform(field), identity])
+            sampled = displacement.sample(transform, grid)
+            laps("compose and sample")
+            displacement.write(sampled, Path(folder) / "displacement.nii.gz")
+            laps("write")
+    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow-cpu", "voxelmorph", "SimpleITK"))
+    print(f"{versions}; {threads} threads of {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {size}³ voxels")
+    start = ["libraries", "network built", "first call"]
+    steps = ["read", "network", "compose and sample", "write"]
+    for name in [*start, "forward pass alone", *steps]:
+        print(f"  {name:20} {1e3 * laps.median(name):8.0f} ms CPU")
+    forward, whole = laps.median("forward pass alone"), sum(map(laps.median, steps))
+    started = sum(map(laps.median, start))
+    print(f"a pair: {whole:.2f} s, {whole / forward:.2f} × the forward pass; the start: {started:.1f} s")
+    for number in (1, 16, 100):
+        print(f"  {number:3} pairs a process: {whole + started / number:.2f} s a pair, start-up included")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=64)
+    parser.add_argument("--pairs", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    main(**vars(parser.parse_args()))
