@@ -528,6 +528,7 @@ def search_weight(metrics, metric, folding_percent_max, named, bootstrap_samples
         metric's unit, below 0 where λ = 1 folds too much), ``interval`` and ``agrees`` (None: cannot be said).
     """
     name, structure, _, more_is_better, _ = SELECTION[metric]
+    metrics = metrics[metrics["split"] == "validation"]
     found = select_model(metrics, metric, folding_percent_max)
     candidates = pd.DataFrame(found.pop("candidates")).set_index("weight")
     candidates = candidates.loc[sorted(candidates.index, key=float)]
