@@ -104,7 +104,7 @@ def test_it_is_lean():
     network = ConditionalNetwork((16, 16, 16), settings, [1.0, 4.0])
     counted = [sum(int(np.prod(variable.shape)) for variable in one.weights) for one in (plain, network)]
     print(f"3-D: {counted[0]:,} and {counted[1]:,} parameters")
-    assert counted[0] == 327_331 and counted[1] - counted[0] < 30_000
+    assert counted == [327_331, 348_713]
 
 
 def test_its_weights_come_back_from_disk_whatever_the_size_of_the_images(tmp_path):
