@@ -461,7 +461,7 @@ def test_a_search_over_weights_shows_pairs_mean_choice_and_folding():
     np.testing.assert_allclose(dice.lines[4].get_xdata(), 4.0)
     np.testing.assert_allclose(folding.lines[3].get_ydata(), [0.1, 0.05, 0.025])
     assert dice.get_xscale() == "log" and len(dice.patches) == 1
-    assert figures.weight_search(table, found | {"validation_pairs": 3, "as_good": None}).axes[0].patches == []
+    assert not figures.weight_search(table, found | {"validation_pairs": 3, "as_good": None}).axes[0].patches
 
 
 def test_a_training_with_labels_shows_their_part():
