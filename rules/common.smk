@@ -3,6 +3,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 from snakemake.exceptions import WorkflowError
 
@@ -32,6 +33,7 @@ EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")
 
 VOXELMORPH = config["voxelmorph"] or {"weights": [], "kept_epochs": [], "encoder": [], "dimensions": 3}
 NETWORKS = [(weight, epoch) for weight in VOXELMORPH["weights"] for epoch in VOXELMORPH["kept_epochs"]]
+CONDITIONAL = "results/models/voxelmorph/conditional"  # the folder of the one network for every λ
 LEARNED = [cohort_table.learned_method(weight, epoch) for weight, epoch in NETWORKS]
 # Methods whose tool is missing are left out where the config says so; the report names them.
 SKIPPED = [
@@ -318,6 +320,13 @@ def network_files(samples, name="network_input"):
     ]
 
 
+if VOXELMORPH.get("conditional"):
+    NETWORK_FILES = [f"{CONDITIONAL}/weight-{weight}_epoch-{epoch}.npz" for weight, epoch in NETWORKS]
+    HISTORIES = [f"{CONDITIONAL}/history.tsv"]
+else:
+    NETWORK_FILES = [f"results/models/voxelmorph/weight-{weight}/epoch-{epoch}.npz" for weight, epoch in NETWORKS]
+    HISTORIES = [f"results/models/voxelmorph/weight-{weight}/history.tsv" for weight in VOXELMORPH["weights"]]
+
 TRAINING_INPUTS = network_files(cohort.training_inputs) if LEARNED else []
 VALIDATION_INPUTS = network_files(cohort.validation_inputs) if LEARNED else []
 SUPERVISED = VOXELMORPH.get("label_weight", 0) > 0
@@ -340,6 +349,40 @@ TRAINING_ALIGNMENTS = [Path(path).parent.name for path in files_in(TRAINING_INPU
 def network_settings(keys):
     """Return these keys of the config's voxelmorph section: a rule reruns only for the keys that it uses."""
     return {key: VOXELMORPH[key] for key in keys if key in VOXELMORPH}
+
+
+def weights_of_range(wildcards):
+    """Return the weights, between the least and greatest of which one network learns every λ."""
+    problem = cohort_table.conditional_problem(VOXELMORPH["weights"])
+    if problem:
+        raise UserError(problem)
+    return VOXELMORPH["weights"]
+
+
+def to_judge_by(wildcards):
+    """Return, for each validation pair, the files that register it and measure the result, by name; "" for none."""
+    return [files_of_pair(SimpleNamespace(pair=pair)) for pair in cohort.pairs_in("validation")]
+
+
+def files_of_pair(wildcards):
+    """Return the files of a pair by name; "" for none."""
+    files = {"fixed": of_pair("fixed"), "moving": of_pair("moving"), "fixed_mask": cell_of_pair("fixed", "mask")}
+    for role in ("fixed", "moving"):
+        files[f"{role}_input"] = to_frame(role, "network_input.nii.gz")
+        files[f"frame_to_{role}"] = to_frame(role, "affine.tfm")
+        files |= {f"{role}_{column}": cell_of_pair(role, column) for column in ("labels", "landmarks")}
+    return {name: path(wildcards) or "" for name, path in files.items()}
+
+
+def files_to_judge_by(wildcards):
+    """Return all these files, each once."""
+    return sorted({path for files in to_judge_by(wildcards) for path in files.values() if path})
+
+
+def intensities_to_judge_by(wildcards):
+    """Return (fixed, moving) for each validation pair: how the intensities of its images are prepared."""
+    pairs = [cohort.pair(pair) for pair in cohort.pairs_in("validation")]
+    return [[intensity_of(pair["fixed"]), intensity_of(pair["moving"])] for pair in pairs]
 
 
 ARCHITECTURE = network_settings(["dimensions", "encoder", "decoder", "int_steps", "field_downsampling"])

@@ -104,6 +104,38 @@ rule select_model:
         "../scripts/select_model.py"
 
 
+rule select_weight:
+    """Search λ over the whole range with the conditional network's last epoch, on the validation pairs alone."""
+    input:
+        files=files_to_judge_by,
+        network=expand(f"{CONDITIONAL}/epoch-{{epoch}}.npz", epoch=VOXELMORPH["kept_epochs"][-1:]),
+    output:
+        selected="results/evaluation/selected_weight.json",
+        table="results/evaluation/weight_search.tsv",
+        pictures=expand("results/figures/weight_search.{kind}", kind=["png", "svg"]),
+    log:
+        "results/logs/select_weight.log",
+    benchmark:
+        "results/benchmarks/select_weight.tsv"
+    conda:
+        "../envs/voxelmorph.yaml"
+    resources:
+        **needs(memory_mb=6000, minutes=120),
+    params:
+        pairs=cohort.pairs_in("validation"),
+        files=to_judge_by,
+        intensities=intensities_to_judge_by,
+        weights=weights_of_range,
+        epoch=VOXELMORPH["kept_epochs"][-1:],
+        settings=ARCHITECTURE,
+        selection=config["evaluation"]["selection"],
+        bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+        seed=config["seed"],
+        phantom=PHANTOM,
+    script:
+        "../scripts/select_weight.py"
+
+
 rule compare_methods:
     """Test the methods against each other on the test pairs, a value a subject, and rank them over the metrics."""
     input:

@@ -4,7 +4,7 @@
 rule plot_training:
     """Draw the loss and its parts against the epoch, one line a weight λ."""
     input:
-        histories=expand("results/models/voxelmorph/weight-{weight}/history.tsv", weight=VOXELMORPH["weights"]),
+        histories=HISTORIES,
     output:
         expand("results/figures/training.{kind}", kind=["png", "svg"]),
     log:

@@ -1,4 +1,4 @@
-# VoxelMorph, one training a regularization weight.
+# VoxelMorph: one training a regularization weight, or one for all of them.
 
 
 rule prepare_input:
@@ -76,3 +76,32 @@ rule train_voxelmorph:
         seed=config["seed"],
     script:
         "../scripts/train_voxelmorph.py"
+
+
+rule train_conditional:
+    """Train one network for every λ from the least to the greatest weight, and take the networks at the weights from it."""
+    input:
+        files_in(TRAINING_INPUTS + VALIDATION_INPUTS + TRAINING_LABELS),
+    output:
+        conditional=expand(f"{CONDITIONAL}/epoch-{{epoch}}.npz", epoch=VOXELMORPH["kept_epochs"]),
+        weights=[f"{CONDITIONAL}/weight-{weight}_epoch-{epoch}.npz" for weight, epoch in NETWORKS],
+        history=f"{CONDITIONAL}/history.tsv",
+        report=f"{CONDITIONAL}/training.json",
+    log:
+        "results/logs/train_conditional.log",
+    benchmark:
+        "results/benchmarks/train_conditional.tsv"
+    conda:
+        "../envs/voxelmorph.yaml"
+    threads: VOXELMORPH.get("threads", 1)
+    resources:
+        **needs(memory_mb=8000, minutes=720, gpus=int(VOXELMORPH.get("gpu", False))),
+    params:
+        weight=weights_of_range,
+        training_inputs=TRAINING_INPUTS,
+        training_labels=TRAINING_LABELS,
+        validation_inputs=VALIDATION_INPUTS,
+        settings=ARCHITECTURE | TRAINING,
+        seed=config["seed"],
+    script:
+        "../scripts/train_conditional.py"

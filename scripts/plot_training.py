@@ -1,16 +1,23 @@
 """Draw the loss of every training against its epoch.
 
-In:  the history.tsv of each regularization weight λ (loss, similarity term and penalty are dimensionless).
+In:  the history.tsv of each regularization weight λ, or the one of a conditional network (loss, similarity term and
+     penalty are dimensionless).
 Out: one figure, as PNG and SVG.
 """
+
+import numpy as np
 
 from cohortmorph import figures, logs
 
 
 def main(histories: list, weights: list, outputs: list, phantom: bool = False):
-    """Draw `histories`, one for each of `weights` in the same order, to every path of `outputs`."""
-    tables = {weight: figures.read_history(path) for weight, path in zip(weights, histories, strict=True)}
-    figures.save(figures.training(tables), *outputs, phantom=phantom)
+    """Draw `histories`, one for each of `weights` in the same order or one for all, to every path of `outputs`."""
+    tables = [figures.read_history(path) for path in histories]
+    conditional = tables[0] if tables and "validation_weight" in tables[0] else None
+    if conditional is not None:
+        tables = [conditional[np.isclose(conditional.validation_weight, float(weight))] for weight in weights]
+    of_weights = dict(zip(weights, tables, strict=True))
+    figures.save(figures.training(of_weights, conditional), *outputs, phantom=phantom)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from cohortmorph.networks import device, size_multiple
 
 
 def main(
-    weight: str,
+    weight: str | list,
     training_inputs: list,
     training_labels: list,
     validation_inputs: list,
@@ -29,6 +29,7 @@ def main(
 ):
     """Train; `training_inputs` are paths of images of which any two make a pair, or (fixed, moving) paths.
 
+    With a list of `weight`, one conditional network learns all of them (see train_conditional.py).
     `training_labels` are their label maps in the same form, or empty: then labels play no part.
     """
     training.start_tensorflow(seed, threads)
@@ -55,22 +56,32 @@ def main(
     watched = training.Samples(dimensions, multiple, pairs=validated, at_least=shape)
     logs.log.info(
         "λ = %s on %s with %d threads: %d %s to draw from, %d validation samples, images of %s",
-        *(weight, used, threads, len(drawn), "images" if any_two else "samples", len(watched), drawn.shape),
+        *(
+            weight if isinstance(weight, str) else ", ".join(weight),
+            used,
+            threads,
+            len(drawn),
+            "images" if any_two else "samples",
+            len(watched),
+            drawn.shape,
+        ),
     )
     kept = dict(zip(settings["kept_epochs"], weights, strict=True))
     folder = Path(history).parent
     # What decides the result; the library's modules stand for the code.
-    code = [Path(cohortmorph.__file__).parent / f"{module}.py" for module in ("losses", "networks", "training")]
+    code = [
+        Path(cohortmorph.__file__).parent / f"{module}.py"
+        for module in ("conditional", "losses", "networks", "training")
+    ]
     read_files = [
         path for entry in training_inputs + training_labels + validation_inputs for path in np.atleast_1d(entry)
     ]
     decisive = checkpoints.fingerprint(
         [weight, settings, seed, training_inputs, training_labels, validation_inputs], [*code, *read_files]
     )
+    value = float(weight) if isinstance(weight, str) else tuple(map(float, weight))
     checkpoint = checkpoints.Checkpoint(folder / "checkpoint.npz", decisive)
-    table = training.train(
-        drawn, watched, float(weight), settings, seed, kept, folder / "last-good-weights.npz", checkpoint
-    )
+    table = training.train(drawn, watched, value, settings, seed, kept, folder / "last-good-weights.npz", checkpoint)
     write_table(table, history)
     facts = {
         "weight": weight,

@@ -283,6 +283,16 @@ CONFIG_MISTAKES = {
     "negative weight": ('"1", "2"', '"-1", "2"', ["voxelmorph.weights.0: found '-1'; expected a number of at least 0"]),
     "weight that is no number": ('"1", "2"', '"nan", "2"', ["voxelmorph.weights.0: found 'nan'"]),
     "weight twice": ('"1", "2"', '"1", "1.0"', ["voxelmorph.weights.1: found '1.0', the same number as '1'"]),
+    "one network and no way to draw λ": (
+        '"1", "2", "3", "4"]  # regularization weights λ, in quotes, 0 or more\n  conditional: false',
+        '"0", "2"]\n  conditional: true',
+        ["voxelmorph.conditional: found true; one network for every λ needs at least two", "above 0", "found 0, 2"],
+    ),
+    "one network and one λ": (
+        '"1", "2", "3", "4"]  # regularization weights λ, in quotes, 0 or more\n  conditional: false',
+        '"2"]\n  conditional: true',
+        ["voxelmorph.conditional: found true; one network for every λ needs at least two"],
+    ),
     "text for number": (
         "learning_rate: 0.004",
         "learning_rate: 1e-3",

@@ -17,7 +17,7 @@ from scipy.spatial.transform import Rotation
 from cohortmorph import figures, harmonize, statistics
 from cohortmorph.files import read_json, write_json, write_table
 from cohortmorph.geometry import Grid, affine, read_affine, to_array, to_image, write_image, write_transform
-from cohortmorph.metrics import table_of
+from cohortmorph.metrics import COLUMNS, table_of
 
 WEIGHTS, EPOCHS = ("0.5", "1", "10"), (20, 100)
 AXES = {
@@ -430,6 +430,39 @@ def test_training_shows_every_weight_and_its_validation():
     bare = {weight: table.assign(validation_loss=np.nan, validation_similarity=np.nan, validation_penalty=np.nan)
             for weight, table in histories().items()}  # fmt: skip
     assert "validation" not in [text.get_text() for text in figures.training(bare).legends[0].get_texts()]
+
+
+def test_a_conditional_training_shows_one_line_for_all_weights_and_each_weight_s_validation():
+    epoch = np.arange(1, 13)
+    table = next(iter(histories(12).values())).assign(validation_weight=np.resize([0.5, 1.0, 10.0], 12))
+    for part in ("loss", "similarity", "penalty"):
+        table[f"validation_{part}"] = epoch + table["validation_weight"]
+    of_weights = {weight: table[table.validation_weight == float(weight)] for weight in WEIGHTS}
+    figure = figures.training(of_weights, table)
+    loss = figure.axes[0]
+    assert len(loss.lines) == len(WEIGHTS) + 1
+    np.testing.assert_allclose(loss.lines[-1].get_ydata(), table.loss)
+    np.testing.assert_allclose(loss.lines[0].get_xdata(), [1, 4, 7, 10])
+    np.testing.assert_allclose(loss.lines[2].get_ydata(), np.array([3, 6, 9, 12]) + 10)
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["λ = 0.5", "λ = 1", "λ = 10", "training, any λ", "validation"]
+
+
+def test_a_search_over_weights_shows_pairs_mean_choice_and_folding():
+    rows = [
+        (f"p{pair}", "validation", "voxelmorph", str(weight), 50, metric, of, value, "1")
+        for weight in (1.0, 2.0, 4.0)
+        for pair in range(3)
+        for metric, of, value in (("dice", "mean", 0.6 + 0.1 * pair + weight / 100), ("folding", "image", 0.1 / weight))
+    ]
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    found = {"metric": "dice", "weight": "4.0", "as_good": ["2.0", "4.0"], "folding_percent_max": 0.5}
+    dice, folding = figures.weight_search(table, found | {"validation_pairs": 3}).axes
+    np.testing.assert_allclose(dice.lines[3].get_ydata(), [0.71, 0.72, 0.74])
+    np.testing.assert_allclose(dice.lines[4].get_xdata(), 4.0)
+    np.testing.assert_allclose(folding.lines[3].get_ydata(), [0.1, 0.05, 0.025])
+    assert dice.get_xscale() == "log" and len(dice.patches) == 1
+    assert not figures.weight_search(table, found | {"validation_pairs": 3, "as_good": None}).axes[0].patches
 
 
 def test_a_training_with_labels_shows_their_part():

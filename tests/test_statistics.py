@@ -462,3 +462,69 @@ def test_what_failed_is_listed_with_its_reason_and_without_folders(tmp_path):
     assert "doe" not in failures["why"].iloc[0]
     collect_metrics.main([tmp_path / "metrics.tsv"], *outputs[:2], 100, 1, paths[:1], outputs[2])
     assert outputs[2].read_text().splitlines() == ["pair\tsplit\tmethod\tweight\tepoch\twhy"]
+
+
+# ---- a search over λ
+
+
+def searched(dice_of, folding_of=lambda weight: 0.0, tried=("0.5", "1", "2", "4"), subjects=6):
+    """A table of Dice; subject n's is that of `dice_of` plus its own level."""
+    values = {(weight, 50): [dice_of(float(weight), n) + 0.01 * n for n in range(subjects)] for weight in tried}
+    foldings = {key: [folding_of(float(key[0]))] * subjects for key in values}
+    return candidates(values, foldings, "dice", "mean")
+
+
+def found_in(table, named=("0.5", "2")):
+    return statistics.search_weight(table, "dice", 0.5, list(named), bootstrap_samples=500, seed=1)
+
+
+def test_a_search_says_which_weights_the_pairs_do_not_tell_from_the_choice():
+    """λ = 2 beats 1 by 0.0001 on three subjects of six and loses it on the others but one; 0.5 and 4 are far off."""
+    worse = {0.5: 0.05, 1: 0.0, 2: 0.0, 4: 0.03}
+
+    def dice(weight, subject):
+        better = {1: 1e-4 * (subject % 2), 2: 2e-4 * (subject % 2 == 0)}.get(weight, 0)
+        return 0.7 - worse[weight] + better
+
+    table = searched(dice)
+    found = found_in(table)
+    assert found["weight"] == "2" and found["as_good"] == ["1", "2"] and not found["at_the_edge"]
+    assert found["course"]["tried"] and found["course"]["agrees"] is True
+    assert found["course"]["worse_by"] == pytest.approx(0.5e-4)
+    assert found["named"]["weight"] == "2" and found["range"] == ["0.5", "4"] and found["subjects"] == 6
+    assert "candidates" not in found
+    assert found_in(table, ["0.5", "4"])["named"]["weight"] == "4"
+    one = found_in(searched(lambda weight, n: 0.7 - abs(np.log(weight / 4))))
+    assert one["weight"] == "4" and one["at_the_edge"] and one["as_good"] == ["4", "4"]
+    assert one["course"]["agrees"] is False and one["course"]["interval"][0] > 0
+
+
+def test_less_is_better_for_the_landmark_error_of_a_search():
+    values = {(weight, 50): [float(weight) + n for n in range(4)] for weight in ("1", "2")}
+    table = candidates(values, {key: [0.0] * 4 for key in values})
+    found = statistics.search_weight(table, "tre", 0.5, ["1", "2"], bootstrap_samples=100, seed=1)
+    assert found["weight"] == "1" and found["course"]["worse_by"] == 0 and found["as_good"] == ["1", "1"]
+
+
+def test_a_weight_that_folds_too_much_is_neither_chosen_nor_as_good():
+    found = found_in(searched(lambda weight, n: 0.7 - 0.01 * np.log(weight), lambda weight: 2.0 if weight < 2 else 0.1))
+    assert found["weight"] == "2" and found["as_good"] == ["2", "2"]
+    assert found["course"]["admissible"] is False and found["course"]["agrees"] is False
+    assert found["course"]["worse_by"] < 0
+
+
+def test_one_subject_says_nothing_about_others():
+    found = found_in(searched(lambda weight, n: 0.7, subjects=1))
+    assert found["as_good"] is None and found["course"]["agrees"] is None and found["course"]["interval"] is None
+
+
+def test_a_range_without_the_course_s_weight_is_said():
+    found = found_in(searched(lambda weight, n: 0.7, tried=("2", "4")), ["2", "4"])
+    assert found["course"] == {"weight": "1", "tried": False, "agrees": None}
+
+
+def test_a_search_looks_at_no_test_pair():
+    table = searched(lambda weight, n: 0.7 - abs(np.log(weight / 2)))
+    other = searched(lambda weight, n: 0.7 + abs(np.log(weight / 2))).assign(split="test")
+    other["pair"] = "other" + other["pair"]
+    assert found_in(pd.concat([table, other])) == found_in(table)

@@ -233,6 +233,16 @@ def parameter_files(chosen):
     return [files] if isinstance(files, str) else list(files)
 
 
+def conditional_problem(weights):
+    """Return why one network cannot learn all these λ (strings), or "" if it can."""
+    if len(weights) > 1 and min(map(float, weights)) > 0:
+        return ""
+    return (
+        "one network for every λ needs at least two voxelmorph.weights, all above 0, as λ is drawn on a logarithmic "
+        f"scale between the least and the greatest; found {_listed(weights)}"
+    )
+
+
 def variables(config):
     """Return the names of the environment's variables that the configuration uses: every job needs them."""
     return sorted(set(VARIABLE.findall(config["data_folder"])))
@@ -371,6 +381,7 @@ class _Check:
         """Check what a schema cannot say: values that depend on each other, and files."""
         checks = {
             ("voxelmorph.weights",): _weight_problems,
+            ("voxelmorph.weights", "voxelmorph.conditional"): _conditional_problems,
             ("voxelmorph.epochs", "voxelmorph.kept_epochs"): _epoch_problems,
             ("voxelmorph.similarity.window",): _window_problems,
             ("voxelmorph.incompressible.weight", "voxelmorph.incompressible.labels"): _incompressible_problems,
@@ -820,6 +831,13 @@ def _weight_problems(weights):
         if float(weight) in seen:
             yield (n,), f"found {weight!r}, the same number as {seen[float(weight)]!r}"
         seen.setdefault(float(weight), weight)
+
+
+def _conditional_problems(weights, conditional):
+    """Yield (key path below the key `conditional`, text)."""
+    problem = conditional_problem(weights)
+    if conditional and problem:
+        yield (), f"found true; {problem}"
 
 
 def _epoch_problems(epochs, kept):

@@ -181,7 +181,7 @@ def message(text):
 
 
 @styled
-def training(histories):
+def training(histories, conditional=None):
     """Draw loss and its parts against epoch, a line a λ; validation dashed with markers.
 
     A training that used labels has a panel for their part; validation has none, and its loss is without it.
@@ -190,6 +190,9 @@ def training(histories):
     ----------
     histories : dict of weight (str) to DataFrame
         Each with the columns of history.tsv.
+    conditional : DataFrame, optional
+        history.tsv of the one network that all λ share. What it trained on is one grey line, as each sample drew its
+        own λ, and `histories` hold the epochs at which validation was watched at their λ.
     """
     if not histories:
         return message("No network was trained: the configuration has no learned method.")
@@ -198,7 +201,8 @@ def training(histories):
         "similarity": "Similarity term",
         "penalty": "Penalty (before × λ)",
     }
-    if any(history.label_loss.any() for history in histories.values()):
+    trained = list(histories.values()) if conditional is None else [conditional]
+    if any(history.label_loss.any() for history in trained):
         titles["loss"] = "Loss = similarity term + λ · penalty\n+ γ · label loss (validation: without)"
         titles["label_loss"] = "Label loss (before × γ)"
     figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
@@ -209,7 +213,8 @@ def training(histories):
         for weight, (colour, marker) in styles.items():
             history = histories[weight].sort_values("epoch")
             lonely = "." if len(history) == 1 else None
-            axes.plot(history.epoch, history[column], color=colour, linewidth=1.1, marker=lonely)
+            if conditional is None:
+                axes.plot(history.epoch, history[column], color=colour, linewidth=1.1, marker=lonely)
             if column == "label_loss":
                 continue
             validation = history[["epoch", f"validation_{column}"]].dropna()
@@ -218,10 +223,13 @@ def training(histories):
             axes.plot(
                 *validation.to_numpy().T, "--", color=colour, marker=marker, markevery=every, markersize=5, mfc="w"
             )
+        if conditional is not None:
+            axes.plot(conditional.epoch, conditional[column], color="0.7", linewidth=1.1, zorder=1)
         axes.set(title=title, xlabel="epoch", ylabel="dimensionless")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     handles = [Line2D([], [], color=colour, label=f"λ = {weight}") for weight, (colour, _) in styles.items()]
-    handles.append(Line2D([], [], color="0.3", label="training"))
+    one = conditional is None
+    handles.append(Line2D([], [], color="0.3" if one else "0.7", label="training" if one else "training, any λ"))
     if validated:
         handles.append(Line2D([], [], color="0.3", linestyle="--", marker="o", mfc="w", label="validation"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
@@ -305,6 +313,45 @@ def weights(metrics, summary):
     handles = [
         Line2D([], [], color="0.3", marker="o", label=f"mean and 95 % interval, epoch {last}"),
         Line2D([], [], color="0.75", marker=".", label="a pair"),
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+@styled
+def weight_search(metrics, found):
+    """Draw what a search over λ measured on validation pairs, and the folding, against λ on a logarithmic axis.
+
+    Grey lines are pairs, the dark one their mean; a ring is the choice, a band the λ that they do not tell from it.
+
+    Parameters
+    ----------
+    metrics : DataFrame
+        Tidy table with a weight for each λ that was tried.
+    found : dict
+        selected_weight.json.
+    """
+    measures = [next(measure for measure in (NCC, TRE, DICE) if measure.metric == found["metric"]), FOLDING]
+    figure, panels = _panels(2)
+    for axes, measure in zip(panels, measures, strict=True):
+        pairs = measure.rows(metrics).pivot(index="weight", columns="pair", values="value")
+        pairs.index = pairs.index.astype(float)
+        pairs = pairs.sort_index()
+        axes.plot(pairs.index, pairs, color="0.75", linewidth=0.9)
+        axes.plot(pairs.index, pairs.mean(axis=1, skipna=False), color="0.2", linewidth=1.6, marker=".")
+        chosen = float(found["weight"])
+        axes.plot(chosen, pairs.loc[chosen].mean(), "o", ms=13, mfc="none", mec="k", mew=1.4)
+        if found["as_good"]:
+            axes.axvspan(*map(float, found["as_good"]), color="#56B4E9", alpha=0.2, linewidth=0)
+        if measure is FOLDING:
+            axes.axhline(found["folding_percent_max"], color="#D55E00", linestyle=":")
+        axes.set(title=measure.title, xlabel="λ (logarithmic)", ylabel=measure.label)
+        _logarithmic(axes)
+    handles = [
+        Line2D([], [], color="0.2", marker=".", label=f"mean of {found['validation_pairs']} validation pairs"),
+        Line2D([], [], color="0.75", label="a pair"),
+        Line2D([], [], ls="none", marker="o", ms=11, mfc="none", mec="k", label=f"selected: λ = {found['weight']}"),
+        Line2D([], [], color="#D55E00", ls=":", label="folding allowed"),
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=2)
     return figure

@@ -499,3 +499,78 @@ def select_model(metrics, metric, folding_percent_max):
             for row in table.itertuples()
         ],
     }
+
+
+def search_weight(metrics, metric, folding_percent_max, named, bootstrap_samples, seed):
+    """Choose λ among all that a search tried, and say which others the validation pairs do not tell from it.
+
+    Parameters
+    ----------
+    metrics : pandas.DataFrame
+        Tidy table of one epoch: the validation pairs at each λ.
+    metric, folding_percent_max
+        As for :func:`select_model`, which chooses.
+    named : list of str
+        The λ of the configuration, all of them among those tried.
+    bootstrap_samples, seed : int
+
+    Returns
+    -------
+    dict
+        As of :func:`select_model` without the candidates, and
+
+        ``at_the_edge``: whether the choice is the least or greatest λ tried, so that a better one may lie beyond.
+        ``as_good``: [least, greatest] of the admissible λ around the choice to which it has no sure advantage: the 95 %
+        interval of the paired difference over subjects reaches 0. None below two subjects. The choice is the best of
+        many on these very pairs, so a λ outside is not proven worse.
+        ``named``: what :func:`select_model` chooses among `named`.
+        ``course``: λ = 1, the choice of the course: ``tried``, ``value``, ``worse_by`` (what the choice gains, in the
+        metric's unit, below 0 where λ = 1 folds too much), ``interval`` and ``agrees`` (None: cannot be said).
+    """
+    name, structure, _, more_is_better, _ = SELECTION[metric]
+    metrics = metrics[metrics["split"] == "validation"]
+    found = select_model(metrics, metric, folding_percent_max)
+    candidates = pd.DataFrame(found.pop("candidates")).set_index("weight")
+    candidates = candidates.loc[sorted(candidates.index, key=float)]
+    rows = metrics[(metrics["metric"] == name) & (metrics["structure"] == structure)]
+    values = rows.pivot(index="pair", columns="weight", values="value")[candidates.index]
+    subjects = values.groupby(values.index.map(independent_units(values.index))).mean()
+    gains = (values[found["weight"]].mean() - values.mean()) * (1 if more_is_better else -1)
+    intervals = pd.DataFrame(np.nan, candidates.index, ["low", "high"])
+    if len(subjects) > 1:
+        gains_of_subjects = subjects.rsub(subjects[found["weight"]], axis=0) * (1 if more_is_better else -1)
+        intervals[:] = bootstrap_interval(gains_of_subjects.to_numpy().T, bootstrap_samples, seed)
+    alike = candidates["admissible"] & (intervals["low"] <= 0)
+    around = _block(alike.to_numpy(), candidates.index.get_loc(found["weight"])) if len(subjects) > 1 else None
+    course = {"weight": "1", "tried": False, "agrees": None}
+    for weight in candidates.index[candidates.index.astype(float) == 1]:
+        course = {
+            "weight": weight,
+            "tried": True,
+            "value": float(values[weight].mean()),
+            "worse_by": float(gains[weight]),
+            "interval": [float(end) for end in intervals.loc[weight]] if len(subjects) > 1 else None,
+            "admissible": bool(candidates.at[weight, "admissible"]),
+            "agrees": bool(alike[weight]) if len(subjects) > 1 else None,
+        }
+    of_named = select_model(metrics[metrics["weight"].isin(named)], metric, folding_percent_max)
+    return found | {
+        "folding_percent_max": folding_percent_max,
+        "range": [candidates.index[0], candidates.index[-1]],
+        "tried": len(candidates),
+        "subjects": len(subjects),
+        "at_the_edge": found["weight"] in (candidates.index[0], candidates.index[-1]),
+        "as_good": [candidates.index[around[0]], candidates.index[around[1]]] if around else None,
+        "named": {key: of_named[key] for key in ("weight", "value", "folding_percent")},
+        "course": course,
+    }
+
+
+def _block(flags, place):
+    """Return (first, last) of the run of true flags around `place`, which counts as true."""
+    first = last = place
+    while first > 0 and flags[first - 1]:
+        first -= 1
+    while last < len(flags) - 1 and flags[last + 1]:
+        last += 1
+    return first, last

@@ -1,4 +1,4 @@
-"""Training of the registration network for one regularization weight λ, and its use on a pair.
+"""Training of the registration network for one regularization weight λ, or for all of a range, and its use on a pair.
 
 Images are arrays indexed [i, j, k] on one grid a pair (see ``prepare_input``), float32 in [0, 1]. In 2-D every slice
 along k is a sample of its own.
@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cohortmorph import UserError, memory
+from cohortmorph.conditional import ConditionalNetwork, draw_weights
 from cohortmorph.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -191,10 +192,14 @@ class Trainer:
 
     The U-Net runs as it is; integration, warp and loss are one compiled (XLA) function, much faster than apart.
     `label_numbers` says which structures the labels of a step are, in their order.
+
+    With several λ instead of one, `weight`, the network is conditional, and `step` and `evaluate` want `weights`, a λ a
+    sample, shape (batch,).
     """
 
     def __init__(self, shape, settings, weight, label_numbers=()):
-        self.network = RegistrationNetwork(shape, settings)
+        one = np.ndim(weight) == 0
+        self.network = RegistrationNetwork(shape, settings) if one else ConditionalNetwork(shape, settings, weight)
         self.optimizer = tf.keras.optimizers.Adam(settings["learning_rate"])
         compare = similarity(settings["similarity"])
         regularity = settings["regularization"]
@@ -205,10 +210,10 @@ class Trainer:
         incompressible = [list(label_numbers).index(number) for number in kept_labels]
         network = self.network
 
-        def parts(field, fixed, moving, fixed_labels=None, moving_labels=None):
+        def parts(field, weights, fixed, moving, fixed_labels=None, moving_labels=None):
             displacement = network.displacement(field)
             likeness = tf.reduce_mean(compare(fixed, warp(moving, displacement)))
-            penalty = tf.reduce_mean(gradient_penalty(field, convention, network.field_downsampling, name))
+            penalty = gradient_penalty(field, convention, network.field_downsampling, name)
             overlap = folding = volume = tf.constant(0.0)
             if fixed_labels is not None and label_weight:
                 overlap = tf.reduce_mean(label_loss(fixed_labels, warp(moving_labels, displacement)))
@@ -218,20 +223,27 @@ class Trainer:
                 inside = tf.gather(fixed_labels, incompressible, axis=-1)
                 volume = tf.reduce_mean(incompressibility(displacement, inside, convention))
             others = label_weight * overlap + folding_weight * folding + volume_weight * volume
-            return likeness + weight * penalty + others, likeness, penalty, overlap, folding, volume
+            loss = likeness + tf.reduce_mean(weights * penalty) + others
+            return loss, likeness, tf.reduce_mean(penalty), overlap, folding, volume
+
+        def inputs(moving, fixed, weights):
+            return [moving, fixed] if one else [moving, fixed, weights]
+
+        def of_samples(weights):
+            return tf.constant(weight, tf.float32) if one else weights
 
         @tf.function(jit_compile=True)
-        def parts_and_gradient(field, *images):
+        def parts_and_gradient(field, weights, *images):
             with tf.GradientTape() as tape:
                 tape.watch(field)
-                result = parts(field, *images)
+                result = parts(field, weights, *images)
             return result, tape.gradient(result[0], field)
 
         @tf.function
-        def step(fixed, moving, *labels):
+        def step(fixed, moving, *labels, weights=None):
             with tf.GradientTape() as tape:
-                field = network.model([moving, fixed], training=True)
-            result, gradient = parts_and_gradient(field, fixed, moving, *labels)
+                field = network.model(inputs(moving, fixed, weights), training=True)
+            result, gradient = parts_and_gradient(field, of_samples(weights), fixed, moving, *labels)
             gradients = tape.gradient(field, network.weights, output_gradients=gradient)
             gradients, norm = tf.clip_by_global_norm(gradients, GRADIENT_NORM_MAX)
             self.optimizer.apply_gradients(zip(gradients, network.weights, strict=True))
@@ -242,10 +254,9 @@ class Trainer:
         compiled_parts = tf.function(parts, jit_compile=True)
 
         @tf.function
-        def evaluate(fixed, moving):
-            loss, likeness, penalty, _, folding, _ = compiled_parts(
-                network.model([moving, fixed], training=False), fixed, moving
-            )
+        def evaluate(fixed, moving, weights=None):
+            field = network.model(inputs(moving, fixed, weights), training=False)
+            loss, likeness, penalty, _, folding, _ = compiled_parts(field, of_samples(weights), fixed, moving)
             return tf.stack([loss, likeness, penalty, folding])
 
         self.step, self.evaluate = step, evaluate
@@ -263,15 +274,17 @@ class Trainer:
 
 
 def train(training, validation, weight, settings, seed, kept_paths, rescue_path, checkpoint=None):
-    """Train a network for one λ.
+    """Train a network for one λ, or one for several.
 
     Parameters
     ----------
     training, validation : Samples
         Validation pairs are watched only: they change nothing.
-    weight : float
+    weight : float, or tuple of float
         λ of L = similarity + λ · penalty (+ the parts that have a weight of their own in the settings: label loss and
-        incompressibility, for which `training` needs labels, and the folding penalty).
+        incompressibility, for which `training` needs labels, and the folding penalty). Of several, one conditional
+        network learns all from the least to the greatest: each sample draws its own λ, and the epochs take turns in
+        watching the validation samples at the λ that were named.
     settings : dict
         The config's ``voxelmorph`` section.
     seed : int
@@ -288,7 +301,8 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     history : DataFrame
         One row an epoch; columns :data:`HISTORY`. `similarity`, `penalty`, `label_loss`, `folding_penalty` and
         `incompressibility` (0 where their weight is 0) are the unweighted parts of `loss`; `validation_loss` has no
-        part from labels.
+        part from labels. For several λ a column `validation_weight` follows: the λ at which the validation samples
+        were watched.
 
     Raises
     ------
@@ -322,25 +336,35 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     told = set(kept_paths) | set(range(0, epochs + 1, max(1, epochs // 20)))
     rows = checkpoint.restore(trainer.variables, kept_paths) if checkpoint else []
     good = [variable.numpy() for variable in trainer.network.weights]
-    for epoch in tqdm(range(len(rows) + 1, epochs + 1), desc=f"λ = {weight:g}", unit="epoch", mininterval=2):
+    named = np.atleast_1d(weight)
+    conditional = len(named) > 1
+    name = "λ = " + " to ".join(f"{value:g}" for value in sorted({named.min(), named.max()}))
+    for epoch in tqdm(range(len(rows) + 1, epochs + 1), desc=name, unit="epoch", mininterval=2):
         rng = np.random.default_rng([seed, epoch])
         started, parts = time.monotonic(), []
         for step in range(1, steps + 1):
-            parts.append(trainer.step(*map(tf.constant, training.draw(rng, settings["batch_size"]))).numpy())
+            images = map(tf.constant, training.draw(rng, settings["batch_size"]))
+            weights = {"weights": draw_weights(rng, named, settings["batch_size"])} if conditional else {}
+            parts.append(trainer.step(*images, **weights).numpy())
             if not np.isfinite(parts[-1]).all():
                 _rescue(trainer.network, good, rescue_path)
                 loss, likeness, penalty, overlap, folding, volume, gradient = parts[-1]
                 raise UserError(
-                    f"training with λ = {weight:g} broke down at epoch {epoch}, step {step}: loss {loss:g} "
+                    f"training with {name} broke down at epoch {epoch}, step {step}: loss {loss:g} "
                     f"(similarity {likeness:g}, penalty {penalty:g}, labels {overlap:g}, folding {folding:g}, "
                     f"incompressible structures {volume:g}, size of the gradient {gradient:g}). "
                     f"The weights of epoch {epoch - 1} are in {rescue_path}. Lower "
                     "voxelmorph.learning_rate, and look whether an input image is flat."
                 )
         good = [variable.numpy() for variable in trainer.network.weights]
-        parts_of_probe = [trainer.evaluate(tf.constant(fixed), tf.constant(moving)).numpy() for fixed, moving in probe]
+        watched_at = named[epoch % len(named)]
+        parts_of_probe = []
+        for fixed, moving in probe:
+            weights = {"weights": np.full(len(fixed), watched_at, np.float32)} if conditional else {}
+            parts_of_probe.append(trainer.evaluate(tf.constant(fixed), tf.constant(moving), **weights).numpy())
         watched = np.average(parts_of_probe, axis=0, weights=[len(fixed) for fixed, _ in probe])
         row = [epoch, *np.mean(parts, axis=0)[:-1], *watched, time.monotonic() - started]
+        row += [watched_at] if conditional else []
         rows.append(row)
         if epoch in kept_paths:
             save_weights(trainer.network, kept_paths[epoch])
@@ -354,7 +378,7 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
                 *row[1:4],
                 row[HISTORY.index("validation_loss")],
             )
-    return pd.DataFrame(rows, columns=HISTORY)
+    return pd.DataFrame(rows, columns=[*HISTORY, *(["validation_weight"] if conditional else [])])
 
 
 def _rescue(network, weights, path):

@@ -188,3 +188,34 @@ def test_an_empty_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_
     )
     report = (project.folder / "results/report.html").read_text()
     assert "P04-T1_to_P04-CT" in report and "the intensities run from 7 to 8" in report
+
+
+def test_no_file_of_a_test_subject_is_made_for_the_search_of_the_weight(project):
+    project.write("config/cohort.tsv", table_of(SUBJECTS))
+    project.write("small.yaml", SMALL)
+    planned = project.planned("select_weight", "--configfile", "small.yaml")
+    assert planned["make_phantom"] == 2  # of three: one to train on, one to validate
+    assert planned["train_conditional"] == planned["select_weight"] == 1 and "train_voxelmorph" not in planned
+    assert not {"register_voxelmorph", "measure_pair", "collect_metrics"} & set(planned)
+
+
+def test_the_conditional_network_takes_the_place_of_the_grid_by_one_key(finished, tmp_path):
+    project = finished.copy(tmp_path / "copy")
+    project.write("one.yaml", "voxelmorph: {conditional: true}\n")
+    files = ["results/figures/training.png", "results/evaluation/selected_model.json", "select_weight"]
+    code, said = project.snakemake(*files, "--configfile", "small.yaml", "one.yaml")
+    assert code == 0, said[-6000:]
+    assert (project.folder / "results/models/voxelmorph/weight-1/history.tsv").exists(), "the grid's is kept"
+    found, metrics = (
+        pd.read_csv(project.folder / f"results/evaluation/{name}.tsv", sep="\t", dtype={"weight": str})
+        for name in ("weight_search", "metrics")
+    )
+    keys = ["pair", "weight", "metric", "structure"]
+    values = found[found["weight"].isin(["1", "4"])].set_index(keys)["value"].sort_index()
+    learned = metrics[(metrics["method"] == "voxelmorph") & (metrics["epoch"] == 6)].set_index(keys)["value"]
+    assert len(values) == 2 * 2 * 2
+    assert values.to_numpy() == pytest.approx(learned.loc[values.index].to_numpy(), abs=1e-3)
+    old = pd.read_csv(finished.folder / "results/evaluation/metrics.tsv", sep="\t", dtype={"weight": str})
+    assert not metrics["value"].equals(old["value"])
+    # Back to the grid nothing is trained again.
+    assert "train_voxelmorph" not in project.planned("--configfile", "small.yaml")

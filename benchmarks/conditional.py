@@ -1,0 +1,115 @@
+"""One network for every λ: what it costs, and how near it comes to networks trained for one λ each.
+
+    python benchmarks/conditional.py cost [--rounds 15]
+    python benchmarks/conditional.py accuracy RESULTS [--dimensions 2] [--steps 300]
+
+`cost`: a step of training, interleaved with the plain network's, and parameters. 2-D: batch 16 of 128², as the
+phantom's demo; 3-D: batch 1 and 2 of 48 × 64 × 48.
+`accuracy`: RESULTS/pairs/*/network_input.nii.gz of a design between-subjects; the first images in alphabetical order
+are trained on, any two a pair, each of the next is registered to the one after it. As many steps for the conditional
+network as for each of the others.
+
+One thread; network and loss of config/config.yaml. Seconds are the process's own (CPU), which a busy machine disturbs
+less than those on the wall.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+
+from cohortmorph import geometry, training  # noqa: E402
+from cohortmorph.conditional import draw_weights  # noqa: E402
+from cohortmorph.networks import tf  # noqa: E402
+
+WEIGHTS = (1.0, 2.0, 3.0, 4.0)
+CASES = [((128, 128), 16), ((48, 64, 48), 1), ((48, 64, 48), 2)]
+
+
+def cost(settings, rounds):
+    """Print the median CPU seconds of a step of both networks, and the median ratio of neighbouring steps."""
+    for (shape, batch), downsampling in [(case, downsampling) for case in CASES for downsampling in (2, 1)]:
+        settings = settings | {"dimensions": len(shape), "field_downsampling": downsampling}
+        plain, conditional = (training.Trainer(shape, settings, weight) for weight in (1.0, WEIGHTS))
+        rng = np.random.default_rng(1)
+        images = [tf.constant(rng.random((batch, *shape, 1), dtype=np.float32)) for _ in range(2)]
+        weights = tf.constant(draw_weights(rng, WEIGHTS, batch))
+        steps = [lambda: plain.step(*images), lambda: conditional.step(*images, weights=weights)]  # noqa: B023
+        for step in steps:
+            step()  # compiles
+        seconds = np.zeros((rounds, 2))
+        for number in range(rounds):
+            for which in (0, 1) if number % 2 else (1, 0):
+                started = time.process_time()
+                steps[which]().numpy()
+                seconds[number, which] = time.process_time() - started
+        counts = [sum(int(np.prod(each.shape)) for each in one.network.weights) for one in (plain, conditional)]
+        one, other = 1000 * np.median(seconds, axis=0)
+        print(
+            f"{'×'.join(map(str, shape))}, batch {batch}, field 1/{downsampling}: {counts[0]:,} and {counts[1]:,} "
+            f"parameters; {one:.0f} and {other:.0f} ms a step, {np.median(seconds[:, 1] / seconds[:, 0]):.2f}×; "
+            f"load {os.getloadavg()[0]:.1f}",
+            flush=True,
+        )
+
+
+def accuracy(settings, results, dimensions, steps, trained=64, watched=16):
+    """Print similarity and penalty on validation samples at each λ, of the conditional network and of one for each."""
+    settings = settings | {"dimensions": dimensions}
+    paths = sorted(Path(results).glob("pairs/*/network_input.nii.gz"))[: trained + watched]
+    images = [geometry.to_array(geometry.read_image(path)) for path in paths]
+    pairs = list(zip(images[trained:], [*images[trained + 1 :], images[trained]], strict=True))
+    multiple, shape = 2 ** len(settings["encoder"]), training.largest_shape(images)
+    drawn = training.Samples(dimensions, multiple, images=images[:trained], at_least=shape, flips=settings["flips"])
+    probe = training.Samples(dimensions, multiple, pairs=pairs, at_least=shape).probe(160, settings["batch_size"])
+    print(f"{len(paths)} images, {drawn.shape}, {steps} steps of {settings['batch_size']}", flush=True)
+    for weight in (WEIGHTS, 1.0, 4.0, 2.0, 3.0):
+        tf.keras.utils.set_random_seed(1)
+        trainer, several = training.Trainer(drawn.shape, settings, weight), isinstance(weight, tuple)
+        started = time.process_time()
+        for epoch in range(1, steps + 1):
+            rng = np.random.default_rng([1, epoch])
+            batch = map(tf.constant, drawn.draw(rng, settings["batch_size"]))
+            lambdas = {"weights": draw_weights(rng, WEIGHTS, settings["batch_size"])} if several else {}
+            trainer.step(*batch, **lambdas)
+        seconds = time.process_time() - started
+        for at in WEIGHTS if several else [weight]:
+            parts = []
+            for fixed, moving in probe:
+                lambdas = {"weights": np.full(len(fixed), at, np.float32)} if several else {}
+                parts.append(trainer.evaluate(tf.constant(fixed), tf.constant(moving), **lambdas).numpy())
+            found = np.average(parts, axis=0, weights=[len(fixed) for fixed, _ in probe])
+            print(
+                f"{'one network' if several else 'its own'}, λ = {at:g}: squared NCC {-found[1]:.4f}, penalty "
+                f"{found[2]:.4g}, loss {found[0]:.4f}; training {seconds:.0f} s",
+                flush=True,
+            )
+
+
+def main():
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["cost", "accuracy"])
+    parser.add_argument("results", nargs="?")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--dimensions", type=int, choices=[2, 3], default=2)
+    parser.add_argument("--steps", type=int, default=300)
+    chosen = parser.parse_args()
+    training.start_tensorflow(seed=1, threads=1)
+    settings = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["voxelmorph"]
+    print(f"TensorFlow {tf.__version__}, one thread, load {os.getloadavg()[0]:.1f}", flush=True)
+    if chosen.what == "cost":
+        cost(settings, chosen.rounds)
+    else:
+        accuracy(settings, chosen.results, chosen.dimensions, chosen.steps)
+
+
+if __name__ == "__main__":
+    main()
