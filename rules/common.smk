@@ -190,7 +190,9 @@ def displacements_of(tool):
 def starts_of(tool):
     """Return the displacements of a pair that a tool's methods start from, where that is another method's."""
     starts = dict.fromkeys(config["baselines"][method]["start"] for method in methods_of(tool))
-    return expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=[one for one in starts if one in LEARNED])
+    return expand(
+        "results/pairs/{{pair}}/{method}/displacement.nii.gz", method=[one for one in starts if one in LEARNED]
+    )
 
 
 def registrations_of(tool):
