@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError, displacement, elastix, geometry, registration
-from cohortmorph.files import read_json
+from cohortmorph.files import read_json, write_json
 from cohortmorph.geometry import Grid
 
 FIXED = Grid((32, 30, 28), (2.0, 2.0, 2.5), (-30.0, -28.0, -34.0))
@@ -162,9 +162,25 @@ def test_prealign_starts_from_the_harmonizing_transforms_and_composes_them_in(tm
     for name, transform in (("of_fixed", of_fixed), ("of_moving", of_moving)):
         geometry.write_transform(transform, tmp_path / f"{name}.tfm")
     harmonized = [str(tmp_path / "of_fixed.tfm"), str(tmp_path / "of_moving.tfm")]
+    write_json({}, tmp_path / "harmonize.json")
     found = prealign_files(tmp_path, FIXED_IMAGE, moving, parameters(AFFINE), harmonized)
     assert error_mm(start, truth).mean() > 2 * VOXEL_MM
     assert error_mm(found, truth).max() < 0.25 * VOXEL_MM
+    assert "harmonizing_failed" not in read_json(tmp_path / "affine.json")
+
+
+def test_prealign_after_a_failed_harmonizing_starts_by_itself_and_says_so(tmp_path, parameters):
+    """The images lie apart: without a start elastix brings their middles together first."""
+    grid = Grid(FIXED.size, FIXED.spacing_mm, tuple(np.array(FIXED.origin_mm) + 300), FIXED.direction)
+    away = geometry.to_image(geometry.to_array(FIXED_IMAGE), grid)
+    for name in ("of_fixed", "of_moving"):
+        geometry.write_transform(sitk.AffineTransform(3), tmp_path / f"{name}.tfm")
+    write_json({"failed": "no slice matches"}, tmp_path / "harmonize.json")
+    harmonized = [str(tmp_path / "of_fixed.tfm"), str(tmp_path / "of_moving.tfm")]
+    found = prealign_files(tmp_path, FIXED_IMAGE, away, parameters(AFFINE), harmonized)
+    assert error_mm(found, geometry.affine(np.eye(3), [300.0, 300, 300])).max() < 0.25 * VOXEL_MM
+    how = read_json(tmp_path / "affine.json")
+    assert how["harmonizing_failed"] == "no slice matches" and "failed" not in how
 
 
 def test_the_b_spline_composes_the_affine_in_and_leaves_what_is_aligned(tmp_path, parameters):

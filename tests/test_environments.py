@@ -77,6 +77,8 @@ def third_party(script):
                 top, *rest = name.split(".")
                 if top == "cohortmorph":
                     waiting.append(ROOT / "scripts" / "cohortmorph" / f"{(rest or ['__init__'])[0]}.py")
+                elif (ROOT / "scripts" / f"{top}.py").exists():
+                    waiting.append(ROOT / "scripts" / f"{top}.py")
                 elif top not in sys.stdlib_module_names:
                     found.add(top)
     return found
