@@ -268,7 +268,7 @@ def test_between_subjects_grows_with_subjects_and_never_mixes_splits(splits, mov
 # ---- mistakes in the configuration
 
 CONFIG_MISTAKES = {
-    "unknown key": ("  epochs:", "  epoch:", ["line 63, voxelmorph.epoch: unknown key (did you mean 'epochs'?)"]),
+    "unknown key": ("  epochs:", "  epoch:", ["line 64, voxelmorph.epoch: unknown key (did you mean 'epochs'?)"]),
     "key of another block": (
         "\nseed: 1 ",
         "\nepochs: 3\nseed: 1 ",
