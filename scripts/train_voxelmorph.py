@@ -92,7 +92,9 @@ def main(
 
 def check_memory(inputs):
     """Refuse images that do not fit into memory: as they are read, and padded to the largest, once each and stacked."""
-    sizes = np.array([geometry.read_grid(path).size for entry in inputs for path in _each(entry)], dtype=float)
+    sizes = np.array(
+        [geometry.read_grid(str(path)).size for entry in inputs for path in np.atleast_1d(entry)], dtype=float
+    )
     values_mb = 4 / 2**20
     memory.check(
         {

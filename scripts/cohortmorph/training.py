@@ -345,9 +345,10 @@ class Registrar:
         self.shape = tuple(int(-(-n // multiple) * multiple) for n in shape[: self.dimensions])
         self.network = RegistrationNetwork(self.shape, settings)
 
-        @tf.function(jit_compile=True)
-        def displacement(field):
-            return self.network.displacement(field)
+        # One graph, in which TensorFlow fuses each convolution with what follows; compiled by XLA it would be slower.
+        @tf.function
+        def displacement(fixed, moving):
+            return self.network.displacement(self.network.model([moving, fixed], training=False))
 
         self._displacement = displacement
 
@@ -370,8 +371,7 @@ class Registrar:
         return crop(field, fixed.shape)
 
     def _run(self, fixed, moving):
-        field = self.network.model([tf.constant(moving[..., None]), tf.constant(fixed[..., None])], training=False)
-        return self._displacement(field).numpy()
+        return self._displacement(tf.constant(fixed[..., None]), tf.constant(moving[..., None])).numpy()
 
 
 def checksum(path):
