@@ -215,11 +215,12 @@ def compare_ncc(rounds):
     def run(function, fixed, moved):
         return timed(lambda: function(fixed, moved)[1].numpy())
 
-    functions = {
-        "stock": value_and_gradient(vxm.losses.NCC(win=9).loss, False),
-        "ours": value_and_gradient(lambda fixed, moved: ncc_voxelmorph(fixed, moved, 9), True),
-    }
     for shape, batch in CASES.values():
+        # Anew for each case: the stock loss remembers the dimensions that it saw first.
+        functions = {
+            "stock": value_and_gradient(vxm.losses.NCC(win=9).loss, False),
+            "ours": value_and_gradient(lambda fixed, moved: ncc_voxelmorph(fixed, moved, 9), True),
+        }
         pair = [tf.constant(image) for image in images(shape, batch)]
         print(f"local NCC 9^{len(shape)}, value and gradient: {' × '.join(map(str, shape))}, batch {batch}")
         compare({name: run(function, *pair) for name, function in functions.items()}, rounds, each=1)

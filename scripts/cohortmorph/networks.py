@@ -10,7 +10,7 @@ import os
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # voxelmorph 0.2 is written for Keras 2
 os.environ["VXM_BACKEND"] = "tensorflow"
 os.environ["NEURITE_BACKEND"] = "tensorflow"
-# TensorFlow leaves oneDNN off on processors without AVX-512; a training step then takes five times as long.
+# On processors without AVX-512 TensorFlow was seen to leave oneDNN off; a training step then took five times as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
