@@ -31,7 +31,7 @@ PROBE = 16
 GRADIENT_NORM_MAX = 1.0
 
 # Of the memory of a step: how often each number that a layer puts out is held, and numbers a voxel for warp and loss.
-# Fitted to measured peaks, see docs/training.md.
+# Less than what was measured (docs/training.md): only what surely does not fit is refused.
 VALUES_KEPT = 1.5
 LOSS_VALUES = 60
 
@@ -262,7 +262,7 @@ class Trainer:
         self.step, self.evaluate = step, evaluate
 
     def memory_mb(self, batch_size):
-        """Estimate the memory that a step takes on a CPU, in MB, libraries and images aside (docs/training.md)."""
+        """Return the least memory that a step takes on a CPU, in MB, libraries and images aside (docs/training.md)."""
         voxels = int(np.prod(self.network.shape))
         return 4 * batch_size * (VALUES_KEPT * self.network.values + LOSS_VALUES * voxels) / 2**20
 
