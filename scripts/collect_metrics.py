@@ -26,8 +26,8 @@ def main(
     bootstrap_samples: int,
     seed: int,
     registrations: list = (),
-    training_alignments: list = (),
     failures: str = "",
+    training_alignments: list = (),
 ):
     """Write the stacked tables to `metrics`, their summary to `summary`, and to `failures` what `registrations` say.
 

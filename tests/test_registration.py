@@ -142,6 +142,7 @@ def test_initial_harmonized_and_affine_move_landmarks_as_their_transforms_do(tmp
     of_moving = geometry.affine(Rotation.from_euler("z", 17, degrees=True).as_matrix(), [1.0, 2.0, -6.0])
     geometry.write_transform(TO_FIXED, files[0])
     geometry.write_transform(of_moving, files[1])
+    write_json({}, tmp_path / "harmonize.json")
     # Not in the order in which they are written down in the script.
     fields = register_free(tmp_path, ["affine", "initial", "harmonized"], files)
     points_mm = FIXED.to_world(np.random.default_rng(3).integers(0, FIXED.size, (20, 3)))
@@ -155,6 +156,14 @@ def test_initial_harmonized_and_affine_move_landmarks_as_their_transforms_do(tmp
     assert read_json(tmp_path / "affine/registration.json") == {"seconds": 3.0, "threads": 1, "seed": 4}
     for method in ("initial", "harmonized"):
         assert read_json(tmp_path / method / "registration.json")["seconds"] == 0
+    write_json({"failed": "no slice matches"}, tmp_path / "harmonize.json")
+    paths = [str(tmp_path / method / "displacement.nii.gz") for method in ("harmonized", "affine")]
+    register_affine.main(
+        ["harmonized", "affine"], str(tmp_path / "fixed.nii.gz"), str(tmp_path / "affine.tfm"),
+        str(tmp_path / "affine.json"), files, paths,
+    )  # fmt: skip
+    assert displacement.read_unless_failed(paths[0]) is None and displacement.read_unless_failed(paths[1]) is not None
+    assert read_json(tmp_path / "harmonized/registration.json") == {"failed": "no slice matches"}
 
 
 def test_without_harmonizing_there_are_two_free_methods(tmp_path):
@@ -164,6 +173,12 @@ def test_without_harmonizing_there_are_two_free_methods(tmp_path):
 
 
 # ---- prepare_input
+
+
+def aligned(folder, **how):
+    """Write how the affine alignment went; return the path."""
+    write_json({"seconds": 1.0} | how, folder / "affine.json")
+    return str(folder / "affine.json")
 
 
 def test_an_image_is_seen_through_its_affine_on_the_frame_s_grid(frame, tmp_path):
@@ -178,6 +193,7 @@ def test_an_image_is_seen_through_its_affine_on_the_frame_s_grid(frame, tmp_path
         image=str(tmp_path / "image.nii.gz"),
         frame=str(tmp_path / "frame.nii.gz"),
         affine=str(tmp_path / "affine.tfm"),
+        registration=aligned(tmp_path),
         intensity_settings={"window": [-100, 100]},
         spacing_mm=None,
         dimensions=2,
@@ -203,12 +219,16 @@ def test_where_the_image_does_not_reach_the_network_sees_zero(tmp_path):
     write_noise(tmp_path / "frame.nii.gz", GRIDS["LPS"])
     geometry.write_transform(sitk.AffineTransform(3), tmp_path / "affine.tfm")
     files = [str(tmp_path / name) for name in ("image.nii.gz", "frame.nii.gz", "affine.tfm")]
-    prepare_input(*files, {"window": [0, 100]}, None, 3, 16, str(tmp_path / "input.nii.gz"))
+    prepare_input(*files, aligned(tmp_path), {"window": [0, 100]}, None, 3, 16, str(tmp_path / "input.nii.gz"))
     values = geometry.to_array(geometry.read_image(tmp_path / "input.nii.gz"))
     assert values.shape == (32, 32, 16)
     middle = training.crop(values, (8, 8, 8))
     assert middle.min() > 0.89
     assert values.sum() == pytest.approx(middle.sum())
+    # What could not be aligned is not seen at all.
+    failed = aligned(tmp_path, failed="no overlap")
+    prepare_input(*files, failed, {"window": [0, 100]}, None, 3, 16, str(tmp_path / "input.nii.gz"))
+    assert not geometry.to_array(geometry.read_image(tmp_path / "input.nii.gz")).any()
 
 
 def test_an_image_that_cannot_be_prepared_is_seen_as_nothing_and_fails_its_registration(tmp_path, caplog):
@@ -217,7 +237,7 @@ def test_an_image_that_cannot_be_prepared_is_seen_as_nothing_and_fails_its_regis
     write_noise(tmp_path / "frame.nii.gz", grid)
     geometry.write_transform(sitk.AffineTransform(3), tmp_path / "affine.tfm")
     files = [str(tmp_path / name) for name in ("image.nii.gz", "frame.nii.gz", "affine.tfm")]
-    prepare_input(*files, {"percentiles": [0, 100]}, None, 3, 4, str(tmp_path / "nothing.nii.gz"))
+    prepare_input(*files, aligned(tmp_path), {"percentiles": [0, 100]}, None, 3, 4, str(tmp_path / "nothing.nii.gz"))
     assert "gives all voxels one value" in caplog.text
     assert not geometry.to_array(geometry.read_image(tmp_path / "nothing.nii.gz")).any()
     output = tmp_path / "network-0" / "displacement.nii.gz"
@@ -251,7 +271,7 @@ def test_labels_are_seen_through_the_same_affine_on_the_same_grid_unmixed(frame,
         str(tmp_path / f"{name}")
         for name in ("image.nii.gz", "labels.nii.gz", "frame.nii.gz", "affine.tfm", "a.nii.gz", "b.nii.gz")
     ]
-    prepare_input(image, reference, affine, {"window": [-100, 100]}, None, 3, 16, seen)
+    prepare_input(image, reference, affine, aligned(tmp_path), {"window": [-100, 100]}, None, 3, 16, seen)
     prepare_labels(labels, reference, affine, None, 3, 16, seen_labels)
     assert geometry.read_grid(seen_labels).difference_from(geometry.read_grid(seen)) is None
     values = 200 * geometry.to_array(geometry.read_image(seen)) - 100

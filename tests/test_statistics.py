@@ -460,6 +460,14 @@ def test_what_failed_is_listed_with_its_reason_and_without_folders(tmp_path):
     ]
     assert failures["why"].iloc[0].endswith("and elastix.log, 1/2 done") and "\n" not in failures["why"].iloc[0]
     assert "doe" not in failures["why"].iloc[0]
+    aligned = tmp_path / "P2-T1_to_P2-CT" / "affine.json"
+    write_json({"failed": "no overlap", "harmonizing_failed": "no slice"}, aligned)
+    collect_metrics.main([tmp_path / "metrics.tsv"], *outputs[:2], 100, 1, paths[:1], outputs[2], [aligned])
+    training = pd.read_csv(outputs[2], sep="\t")[["pair", "split", "method", "why"]].to_numpy().tolist()
+    assert training == [
+        ["P2-T1_to_P2-CT", "train", "harmonized", "no slice"],
+        ["P2-T1_to_P2-CT", "train", "affine", "no overlap"],
+    ]
     collect_metrics.main([tmp_path / "metrics.tsv"], *outputs[:2], 100, 1, paths[:1], outputs[2])
     assert outputs[2].read_text().splitlines() == ["pair\tsplit\tmethod\tweight\tepoch\twhy"]
 
