@@ -390,8 +390,8 @@ def intensities_to_judge_by(wildcards):
 ARCHITECTURE = network_settings(["dimensions", "encoder", "decoder", "int_steps", "field_downsampling"])
 TRAINING = network_settings(
     [
-        *("epochs", "steps_per_epoch", "batch_size", "learning_rate", "kept_epochs"),
-        *("similarity", "regularization", "label_weight", "label_loss", "incompressible", "flips"),
+        *("epochs", "steps_per_epoch", "batch_size", "learning_rate", "learning_rate_schedule", "kept_epochs"),
+        *("similarity", "regularization", "label_weight", "label_loss", "incompressible", "flips", "augment"),
     ]
 )
 

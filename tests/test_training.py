@@ -34,6 +34,8 @@ SETTINGS = {
     "label_weight": 0,
     "label_loss": "dice",
     "incompressible": {"labels": [], "weight": 0},
+    "learning_rate_schedule": "constant",
+    "augment": {"deformation": 0, "intensity": 0},
     "flips": False,
 }
 
@@ -156,6 +158,30 @@ def test_labels_pull_the_field_where_the_images_say_nothing():
     assert losses[0][3] == pytest.approx(1 - 5 / 7, abs=0.02)  # two of seven rows lie apart
     assert losses[-1][3] < 0.5 * losses[0][3]
     assert losses[-1][0] == pytest.approx(losses[-1][1] + 0.001 * losses[-1][2] + losses[-1][3], rel=1e-4)
+
+
+def test_augmented_steps_are_seeded_and_see_other_images():
+    image = np.random.default_rng(1).random((1, 16, 16, 1)).astype("f4")
+    strengths = {"augment": {"deformation": 1, "intensity": 1}, "label_weight": 1.0}
+
+    def first_loss(seed, **changes):
+        training.start_tensorflow(seed=1, threads=1)
+        trainer = training.Trainer((16, 16), SIMPLE | strengths | changes, 0.001)
+        return trainer.step(*map(tf.constant, (image,) * 4), seed=tf.constant([seed, 0])).numpy()
+
+    plain = first_loss(1, augment={"deformation": 0, "intensity": 0})
+    assert plain[1] == pytest.approx(-1, abs=1e-3) and plain[3] == pytest.approx(0, abs=0.4)
+    assert first_loss(1)[1] > -0.9  # an image and itself, each varied by itself, differ
+    np.testing.assert_array_equal(first_loss(1), first_loss(1))
+    assert first_loss(1)[1] != first_loss(2)[1]
+
+
+def test_the_learning_rate_rises_and_falls_to_a_hundredth():
+    settings = SIMPLE | {"epochs": 100, "steps_per_epoch": 10, "learning_rate": 0.01}
+    assert training.learning_rate(settings) == 0.01
+    rate = training.learning_rate(settings | {"learning_rate_schedule": "cosine"})
+    rates = [float(rate(step)) for step in (0, 50, 100, 550, 1000)]
+    np.testing.assert_allclose(rates, [0, 0.005, 0.01, 0.01 * (0.01 + 0.99 / 2), 0.0001], rtol=1e-3)
 
 
 def test_the_label_loss_is_the_one_that_the_settings_name():

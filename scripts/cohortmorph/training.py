@@ -14,6 +14,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cohortmorph import UserError, memory
+from cohortmorph.augment import augment
 from cohortmorph.conditional import ConditionalNetwork, draw_weights
 from cohortmorph.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
 
@@ -194,13 +195,13 @@ class Trainer:
     `label_numbers` says which structures the labels of a step are, in their order.
 
     With several λ instead of one, `weight`, the network is conditional, and `step` and `evaluate` want `weights`, a λ a
-    sample, shape (batch,).
+    sample, shape (batch,). If the settings ask for augmented images, `step` wants a `seed`, two whole numbers.
     """
 
     def __init__(self, shape, settings, weight, label_numbers=()):
         one = np.ndim(weight) == 0
         self.network = RegistrationNetwork(shape, settings) if one else ConditionalNetwork(shape, settings, weight)
-        self.optimizer = tf.keras.optimizers.Adam(settings["learning_rate"])
+        self.optimizer = tf.keras.optimizers.Adam(learning_rate(settings))
         compare = similarity(settings["similarity"])
         regularity = settings["regularization"]
         name, convention, folding_weight = (regularity[key] for key in ("name", "convention", "folding_weight"))
@@ -239,8 +240,19 @@ class Trainer:
                 result = parts(field, weights, *images)
             return result, tape.gradient(result[0], field)
 
+        strengths = settings["augment"]
+
+        @tf.function(jit_compile=True)
+        def varied(seed, fixed, moving, fixed_labels=None, moving_labels=None):
+            for_fixed, for_moving = tf.unstack(tf.random.split(seed, 2))
+            fixed, fixed_labels = augment(fixed, fixed_labels, for_fixed, **strengths)
+            moving, moving_labels = augment(moving, moving_labels, for_moving, **strengths)
+            return [fixed, moving] if fixed_labels is None else [fixed, moving, fixed_labels, moving_labels]
+
         @tf.function
-        def step(fixed, moving, *labels, weights=None):
+        def step(fixed, moving, *labels, weights=None, seed=None):
+            if any(strengths.values()):
+                fixed, moving, *labels = varied(seed, fixed, moving, *labels)
             with tf.GradientTape() as tape:
                 field = network.model(inputs(moving, fixed, weights), training=True)
             result, gradient = parts_and_gradient(field, of_samples(weights), fixed, moving, *labels)
@@ -271,6 +283,17 @@ class Trainer:
         """All that a step changes: the network's weights, and the optimizer's moments and count of steps."""
         self.optimizer.build(self.network.weights)
         return [*self.network.weights, *self.optimizer.variables]
+
+
+def learning_rate(settings):
+    """Return the step size of Adam: a number, or the schedule that falls to a hundredth of it (half a cosine)."""
+    if settings["learning_rate_schedule"] == "constant":
+        return settings["learning_rate"]
+    steps = settings["epochs"] * settings["steps_per_epoch"]
+    warm_up = min(200, steps // 10)  # full steps at once throw a network that has learned nothing yet out of its range
+    return tf.keras.optimizers.schedules.CosineDecay(
+        0.0, steps - warm_up, alpha=0.01, warmup_target=settings["learning_rate"], warmup_steps=warm_up
+    )
 
 
 def train(training, validation, weight, settings, seed, kept_paths, rescue_path, checkpoint=None):
@@ -345,6 +368,8 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
         for step in range(1, steps + 1):
             images = map(tf.constant, training.draw(rng, settings["batch_size"]))
             weights = {"weights": draw_weights(rng, named, settings["batch_size"])} if conditional else {}
+            if any(settings["augment"].values()):
+                weights["seed"] = tf.constant(rng.integers(2**31, size=2), tf.int32)
             parts.append(trainer.step(*images, **weights).numpy())
             if not np.isfinite(parts[-1]).all():
                 _rescue(trainer.network, good, rescue_path)
