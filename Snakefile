@@ -18,12 +18,13 @@ include: "rules/train.smk"
 include: "rules/register.smk"
 include: "rules/baselines.smk"
 include: "rules/evaluate.smk"
+include: "rules/fuse.smk"
 include: "rules/report.smk"
 include: "rules/experiments.smk"
 include: "rules/htcondor.smk"
 
 
-# Everything: the report, the tables behind it, and every displacement that they rest on.
+# Everything: the report, the tables behind it, every displacement that they rest on, and the fused images.
 # (A comment and not a docstring: snakefmt 2.1 moves the docstring of a rule that has default_target behind its inputs.)
 rule all:
     default_target: True
@@ -31,4 +32,5 @@ rule all:
         report="results/report.html",
         metrics="results/evaluation/metrics.tsv",
         summary="results/evaluation/summary.tsv",
+        fused=FUSED,
     localrule: True

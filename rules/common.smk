@@ -54,6 +54,13 @@ FREE = ["initial", *(["harmonized"] if HARMONIZED else []), "affine"]  # they ne
 METHODS = [*FREE, *BASELINES, *LEARNED]
 LABELLED = bool(len(EVALUATED)) and bool((IMAGES.loc[PAIRS["moving"], "labels"] != "").all())
 SELECTED = "results/evaluation/selected_model.json" if LEARNED else []
+FUSION = config["fusion"] or {}
+# What is fused: every evaluated pair of one subject's images, by the fixed image.
+FUSED_PAIRS = [pair for pair in EVALUATED if FUSION and PAIRS.at[pair, "fixed"].split("-")[0] == pair.split("-")[0]]
+FUSED = [
+    f"results/fused/{image.replace('-', '/')}"
+    for image in dict.fromkeys(PAIRS.at[pair, "fixed"] for pair in FUSED_PAIRS)
+]
 SHARED_FILES = bool(workflow.storage_settings.shared_fs_usage)  # whether the machines of a pool see this folder
 PHANTOM = bool(IMAGES["source"].str.startswith("results/phantom/").any())
 
@@ -278,6 +285,57 @@ def composed_from(role, file):
     return lambda wildcards: (
         [] if cohort.pair(wildcards.pair)["fixed"] == cohort.pair(wildcards.pair)["moving"] else path(wildcards)
     )
+
+
+# The fused image
+
+
+def pairs_to_fuse(wildcards):
+    """Return the evaluated pairs of this fixed image and another image of its subject."""
+    fixed = f"{wildcards.subject}-{wildcards.image}"
+    return [pair for pair in FUSED_PAIRS if PAIRS.at[pair, "fixed"] == fixed]
+
+
+def methods_to_fuse():
+    """Return the method whose moved images are fused, or all networks, of which the selected one is taken then."""
+    chosen = FUSION.get("method", "affine")
+    if chosen != "selected":
+        if chosen in SKIPPED:
+            raise WorkflowError(f"fusion.method: {chosen} is skipped, as its tool is not installed; choose another.")
+        return [chosen]
+    return LEARNED or BASELINES[:1] or ["affine"]
+
+
+def of_fused_pairs(file):
+    """Return an input function: this file of each pair to fuse and method, pair by pair."""
+    return lambda wildcards: expand(
+        "results/pairs/{pair}/{method}/" + file, pair=pairs_to_fuse(wildcards), method=methods_to_fuse()
+    )
+
+
+def of_fused_images(value):
+    """Return an input or params function: `value` of the moving image of each pair to fuse."""
+    return lambda wildcards: [value(cohort.pair(pair)["moving"]) for pair in pairs_to_fuse(wildcards)]
+
+
+def sidecar_file(image_id):
+    """Return what is written down of a converted image."""
+    return image_file(image_id).replace(".nii.gz", ".json")
+
+
+def image_name(image_id):
+    """Return the name of an image within its subject."""
+    return cohort.image(image_id)["image"]
+
+
+def modality_of(image_id):
+    """Return the modality of an image, as in the table."""
+    return cohort.image(image_id)["modality"]
+
+
+def intensity_of_fixed(wildcards):
+    """Return how the intensities of the image {subject}-{image} are prepared."""
+    return intensity_of(f"{wildcards.subject}-{wildcards.image}")
 
 
 # Experiments

@@ -419,6 +419,11 @@ CONFIG_MISTAKES = {
         "moving: [T1, NO]",
         ["found false; expected text; put it in quotes, as YAML"],
     ),
+    "fused method": (
+        "method: selected ",
+        "method: selektd ",
+        ["fusion.method: found 'selektd' (did you mean 'selected'?)"],
+    ),
     "boolean": ("gpu: false", "gpu: 0", ["voxelmorph.gpu: found 0; expected true or false"]),
 }
 

@@ -356,6 +356,26 @@ def run_stub(stub, tmp_path, seed=1, kept=(), **changes):
     return history, [fixed[:, 4, 4, 0].tolist() for fixed, _ in stub[-1].seen]
 
 
+def test_the_history_so_far_can_be_watched(stub, tmp_path, monkeypatch):
+    epochs_told = []
+    written = training.write_table
+
+    def spy(table, path):
+        written(table, path)
+        epochs_told.append(len(pd.read_csv(tmp_path / training.LIVE_HISTORY, sep="\t")))
+
+    monkeypatch.setattr(training, "write_table", spy)
+    monkeypatch.setattr(training, "LIVE_SECONDS", -1)
+    history, _ = run_stub(stub, tmp_path, epochs=3)
+    assert epochs_told == [1, 2, 3]
+    live = pd.read_csv(tmp_path / training.LIVE_HISTORY, sep="\t")
+    pd.testing.assert_frame_equal(live, history, check_dtype=False)
+    # Not at every epoch of a fast training, but always at its end.
+    monkeypatch.setattr(training, "LIVE_SECONDS", 1e9)
+    run_stub(stub, tmp_path, epochs=5)
+    assert epochs_told[3:] == [1, 5]
+
+
 def test_draws_are_determined_by_seed_and_epoch(stub, tmp_path):
     _, drawn = run_stub(stub, tmp_path, epochs=5)
     _, again = run_stub(stub, tmp_path, epochs=5)

@@ -407,6 +407,16 @@ class _Check:
                 text = f"{tools.HOW_TO_GET[chosen['tool']]}; or set `missing: skip`, or the method to null"
                 self.in_config(("baselines", method), text)
 
+        if self.complete.get("fusion") and self.sound("fusion.method", "voxelmorph", "baselines", "harmonize"):
+            network = self.complete["voxelmorph"] or {"weights": [], "kept_epochs": []}
+            of_networks = itertools.product(network["weights"], network["kept_epochs"])
+            known = ["selected", "initial", "affine", *baselines, *(learned_method(*of) for of in of_networks)]
+            known += ["harmonized"] if self.complete["harmonize"]["enabled"] else []
+            if (method := self.complete["fusion"]["method"]) not in known:
+                self.in_config(
+                    ("fusion", "method"), f"found {method!r}{_nearest(method, known)}; known: {_listed(known, 30)}"
+                )
+
     def _start(self, key, chosen):
         """Check that a start other than an alignment is a network of this configuration, for a tool that takes it."""
         if chosen["start"] in ("affine", "own"):

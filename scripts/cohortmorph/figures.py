@@ -759,7 +759,7 @@ class Cut:
 
     Attributes
     ----------
-    values : array, shape (rows, columns)
+    values : array, shape (rows, columns), or (rows, columns, 3) in colours
         The first row is the top, the first column the left of the picture.
     size_mm : tuple of float
         Width and height.
@@ -789,7 +789,7 @@ def cut(image, plane, index):
     """
     across = PLANES[plane]
     horizontal, vertical = [axis for axis in range(3) if axis != across]
-    values = np.take(to_array(image), index, axis=across).T
+    values = np.take(to_array(image), index, axis=across).swapaxes(0, 1)  # colours, if any, stay last
     grid = Grid.of(image)
     left, right = _letters(grid.axes[:, horizontal])
     first, last = _letters(grid.axes[:, vertical])
@@ -892,6 +892,31 @@ def pair(fixed, moved, selected=None, title=""):
     if moved:
         bar = panels[4, 0].inset_axes([0.15, 0.3, 0.7, 0.06])
         figure.colorbar(difference, cax=bar, orientation="horizontal", ticks=[-1, 0, 1]).ax.tick_params(labelsize=8)
+    return figure
+
+
+@styled
+def fused(images, plane, index, title=""):
+    """Show one slice of every step of a fusion, a row a moved image.
+
+    Parameters
+    ----------
+    images : dict of str to dict of str to SimpleITK image
+        By moved image, then by what is shown, the same for all: grey in [0, 1], or colours (uint8); :func:`oriented`,
+        on one grid.
+    plane : {"axial", "coronal", "sagittal"}
+    index : int
+    """
+    cuts = {name: {shown: cut(image, plane, index) for shown, image in row.items()} for name, row in images.items()}
+    first = [next(iter(row.values())) for row in cuts.values()]
+    figure, panels = _pictures(first, len(next(iter(cuts.values()))), title)
+    for axes_of_row, (name, row) in zip(panels, cuts.items(), strict=True):
+        for axes, (shown, picture) in zip(axes_of_row, row.items(), strict=True):
+            _show(axes, picture)
+            if axes in panels[0]:
+                axes.set_title(shown, loc="center", size=9)
+        axes_of_row[0].set_ylabel(name, size=10)
+        _scale(axes_of_row[0], next(iter(row.values())))
     return figure
 
 

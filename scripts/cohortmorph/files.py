@@ -36,6 +36,16 @@ def publishing(path):
         partial.replace(path)
 
 
+@contextmanager
+def publishing_folder(path):
+    """Yield a folder beside `path` to fill; it takes the place of `path`, and of all in it, if the block ends well."""
+    with publishing(path) as partial:
+        partial.mkdir()
+        yield partial
+        if Path(path).is_dir():
+            shutil.rmtree(path)
+
+
 def write_json(content, path):
     """Write `content` (dicts, lists, numbers, strings; no NaN) as indented JSON to `path`."""
     with publishing(path) as partial:

@@ -16,6 +16,7 @@ from tqdm import tqdm
 from cohortmorph import UserError, memory
 from cohortmorph.augment import augment
 from cohortmorph.conditional import ConditionalNetwork, draw_weights
+from cohortmorph.files import write_table
 from cohortmorph.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -35,6 +36,10 @@ GRADIENT_NORM_MAX = 1.0
 # Less than what was measured (docs/training.md): only what surely does not fit is refused.
 VALUES_KEPT = 1.5
 LOSS_VALUES = 60
+
+# Seconds between two writings of the history so far, which one can watch while a training runs (docs/progress.md).
+LIVE_SECONDS = 5
+LIVE_HISTORY = "live_history.tsv"
 
 HISTORY = (
     "epoch",
@@ -315,7 +320,8 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     kept_paths : dict
         {epoch: path of the weights (.npz)}.
     rescue_path : path
-        Where the last good weights are put if the loss or its gradient stops being a number.
+        Where the last good weights are put if the loss or its gradient stops being a number. Beside it the history so
+        far, :data:`LIVE_HISTORY`, is renewed every few seconds.
     checkpoint : checkpoints.Checkpoint, optional
         Where a training that was cut short goes on, and what it leaves behind.
 
@@ -361,6 +367,8 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
     good = [variable.numpy() for variable in trainer.network.weights]
     named = np.atleast_1d(weight)
     conditional = len(named) > 1
+    columns = [*HISTORY, *(["validation_weight"] if conditional else [])]
+    live_written = -np.inf
     name = "λ = " + " to ".join(f"{value:g}" for value in sorted({named.min(), named.max()}))
     for epoch in tqdm(range(len(rows) + 1, epochs + 1), desc=name, unit="epoch", mininterval=2):
         rng = np.random.default_rng([seed, epoch])
@@ -395,6 +403,9 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
             save_weights(trainer.network, kept_paths[epoch])
         if checkpoint:
             checkpoint.save(trainer.variables, rows, kept_paths, last=epoch == epochs)
+        if epoch == epochs or time.monotonic() - live_written > LIVE_SECONDS:
+            write_table(pd.DataFrame(rows, columns=columns), Path(rescue_path).with_name(LIVE_HISTORY))
+            live_written = time.monotonic()
         if epoch in told:
             log.info(
                 "epoch %d of %d: loss %.4f, similarity %.4f, penalty %.4g; validation %.4f",
@@ -403,7 +414,7 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
                 *row[1:4],
                 row[HISTORY.index("validation_loss")],
             )
-    return pd.DataFrame(rows, columns=[*HISTORY, *(["validation_weight"] if conditional else [])])
+    return pd.DataFrame(rows, columns=columns)
 
 
 def _rescue(network, weights, path):

@@ -101,6 +101,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "select_model",
         "plot_comparison",
         "plot_pair",
+        "fuse_subject",
         "write_report",
         "all",
     }
