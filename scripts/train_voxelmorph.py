@@ -71,7 +71,7 @@ def main(
     # What decides the result; the library's modules stand for the code.
     code = [
         Path(cohortmorph.__file__).parent / f"{module}.py"
-        for module in ("conditional", "losses", "networks", "training")
+        for module in ("augment", "conditional", "losses", "networks", "training")
     ]
     read_files = [
         path for entry in training_inputs + training_labels + validation_inputs for path in np.atleast_1d(entry)
