@@ -152,6 +152,7 @@ def test_frames_of_reference_and_uids(tmp_path):
     assert {one.FrameOfReferenceUID for one in linked} == {FRAME} and said["frame_of_reference"] == "the fixed image's"
     assert len({one.FrameOfReferenceUID for one in first + other} | {FRAME}) == 2
     assert len({one.StudyInstanceUID for one in first + other}) == 1
+    assert not {one.SOPInstanceUID for one in first} & {one.SOPInstanceUID for one in linked}, "their headers differ"
     assert len({one.SeriesInstanceUID for one in first + other}) == 2
     assert len({one.SOPInstanceUID for one in first + other}) == 2 * grid.size[2]
 
