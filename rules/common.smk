@@ -309,7 +309,7 @@ def methods_to_fuse():
 def of_fused_pairs(file):
     """Return an input function: this file of each pair to fuse and method, pair by pair."""
     return lambda wildcards: expand(
-        "results/pairs/{pair}/{method}/" + file, pair=pairs_to_fuse(wildcards), method=methods_to_fuse()
+        f"results/pairs/{{pair}}/{{method}}/{file}", pair=pairs_to_fuse(wildcards), method=methods_to_fuse()
     )
 
 
