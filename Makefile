@@ -10,10 +10,11 @@ endif
 RUN := $(UV) run --frozen --no-sync
 export PYTHONWARNINGS := ignore::UserWarning:htcondor2
 
-.PHONY: help setup demo test test-here test-pool lint view clean
+.PHONY: help setup demo progress test test-here test-pool lint view clean
 
 help:
 	@echo "make demo   register the embedded phantom cohort, end to end, and say which files to open"
+	@echo "make progress  beside a run: what is done, what runs, time left (docs/progress.md)"
 	@echo "make test   run all tests, some on a private HTCondor pool of their own (unpacked, not installed, from Debian's packages)"
 	@echo "make lint   check the style of Python and Snakemake files"
 	@echo "make view   open the report"
@@ -38,6 +39,10 @@ demo: setup
 	@echo "  results/evaluation/summary.tsv         the same numbers as a table"
 	@echo "  results/figures/pairs/                 every pair before and after"
 	@echo "Your own cohort: edit config/cohort.tsv and config/config.yaml (config/README.md explains both)."
+
+# In an environment of its own: it reads what Snakemake writes down, and touches nothing.
+progress: $(filter .uv/bin/uv,$(UV))
+	@$(UV) tool run snakesee@0.9.0 watch .
 
 # Side by side: the tests on a pool mostly wait for it. What they say comes when they have ended. Two processes, as
 # HTCondor's library cannot encrypt in one that has loaded TensorFlow.

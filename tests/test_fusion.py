@@ -99,8 +99,10 @@ def test_quantization_is_as_stated(scale, offset):
 
 def test_whole_numbers_survive_exactly():
     values = np.array([-1024, -3, 0, 7, 3071]).reshape(5, 1, 1)
-    stored, slope, intercept = dicom_export.quantize(values)
-    np.testing.assert_array_equal(stored * slope + intercept, values)
+    for others in ([], [-1030.3]):  # interpolated ones between them
+        all_values = np.append(values, others).reshape(-1, 1, 1)
+        stored, slope, intercept = dicom_export.quantize(all_values)
+        np.testing.assert_array_equal((stored * slope + intercept)[:5], values)
 
 
 @pytest.mark.parametrize("modality", OF_MODALITY)
@@ -150,6 +152,7 @@ def test_frames_of_reference_and_uids(tmp_path):
     assert {one.FrameOfReferenceUID for one in linked} == {FRAME} and said["frame_of_reference"] == "the fixed image's"
     assert len({one.FrameOfReferenceUID for one in first + other} | {FRAME}) == 2
     assert len({one.StudyInstanceUID for one in first + other}) == 1
+    assert not {one.SOPInstanceUID for one in first} & {one.SOPInstanceUID for one in linked}, "their headers differ"
     assert len({one.SeriesInstanceUID for one in first + other}) == 2
     assert len({one.SOPInstanceUID for one in first + other}) == 2 * grid.size[2]
 
@@ -189,6 +192,15 @@ def test_pictures_show_every_slice_with_square_pixels_and_its_place():
     assert [name for name, _ in named] == [f"slice-00{n}_S+{27 + 3 * n}.0mm" for n in (1, 2, 3, 4)]
     assert all(picture.shape == (12, 10, 3) for _, picture in named)
     assert named[3][1][0, 0].min() == 255 and named[2][1].max() == 0 and named[3][1][-1, -1].max() == 0
+
+
+def test_pictures_are_of_the_slices_along_the_third_axis():
+    grid = grid_of("sagittal")
+    rgb = np.zeros((*grid.size, 3), np.uint8)
+    rgb[:, :, 4] = 255
+    named = list(fusion.slices(rgb, grid))
+    assert [name[:11] for name, _ in named] == [f"slice-00{n}_L" for n in (1, 2, 3, 4, 5)]
+    assert [int(picture.min()) for _, picture in named] == [0, 0, 0, 0, 255]
 
 
 @pytest.fixture

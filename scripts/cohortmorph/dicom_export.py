@@ -96,7 +96,7 @@ def write_series(values, grid, fixed_values, naming, folder):
         raise UserError(f"{naming.image} moved onto {naming.fixed}: values that are not finite cannot be DICOM pixels.")
     stored, slope, intercept = quantize(values)
     place = _hash(np.ascontiguousarray(fixed_values), repr(grid), naming.subject)
-    content = _hash(stored, f"{slope} {intercept}", place, naming.image, naming.fixed, naming.method)
+    content = _hash(stored, f"{slope} {intercept}", place, repr(naming))
     window = np.percentile(values, [0.5, 99.5])
     folder.mkdir(parents=True)
     for k in range(grid.size[2]):
