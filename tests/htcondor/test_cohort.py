@@ -122,9 +122,9 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
     assert code == 0, said
     touched = set(re.findall(r"(?:subject|pair)=(P\d\d)", said))
     rerun = set(re.findall(r"^rule (\w+):", said, re.M))
-    # Pictures of all pairs may be drawn anew: they show the network that the tables choose.
+    # Pictures and fused images of all pairs may be made anew: they show the network that the tables choose.
     others = {rule for rule in rerun if re.search(rf"rule {rule}:(?:(?!rule ).)*?(?:subject|pair)=P0[123]", said, re.S)}
-    assert touched >= {"P04"} and others <= {"plot_pair"}, others
+    assert touched >= {"P04"} and others <= {"plot_pair", "fuse_subject"}, others
     assert "train_voxelmorph" not in rerun
 
 
