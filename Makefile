@@ -13,12 +13,12 @@ export PYTHONWARNINGS := ignore::UserWarning:htcondor2
 .PHONY: help setup demo progress test test-here test-pool lint view clean
 
 help:
-	@echo "make demo   register the embedded phantom cohort, end to end, and say which files to open"
+	@echo "make demo      register the embedded phantom cohort, end to end, and say which files to open"
 	@echo "make progress  beside a run: what is done, what runs, time left (docs/progress.md)"
-	@echo "make test   run all tests, some on a private HTCondor pool of their own (unpacked, not installed, from Debian's packages)"
-	@echo "make lint   check the style of Python and Snakemake files"
-	@echo "make view   open the report"
-	@echo "make clean  remove the environment and caches; results stay"
+	@echo "make test      run all tests, some on a private HTCondor pool of their own (unpacked, not installed, from Debian's packages)"
+	@echo "make lint      check the style of Python and Snakemake files"
+	@echo "make view      open the report"
+	@echo "make clean     remove the environment and caches; results stay"
 
 setup: .venv/.synced
 

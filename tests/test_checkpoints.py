@@ -32,8 +32,8 @@ SETTINGS = {
     "label_weight": 0,
     "label_loss": "dice",
     "incompressible": {"labels": [], "weight": 0},
-    "learning_rate_schedule": "constant",
-    "augment": {"deformation": 0, "intensity": 0},
+    "learning_rate_schedule": "cosine",
+    "augment": {"deformation": 1, "intensity": 1},
     "flips": True,
 }
 # The rule's script on the images of a folder; every epoch leaves a checkpoint, and takes a while if so wished.

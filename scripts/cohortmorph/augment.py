@@ -6,7 +6,7 @@ TensorFlow functions; images have shape (batch, *shape, 1) and values in [0, 1],
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.networks import tf, upsample, warp
 
-# What strength 1 is. Chosen on the validation pairs of the hippocampus cohort (docs/hippocampus.md).
+# What strength 1 is; docs/hippocampus.md compares strengths up to 1.
 AFFINE_SD = 0.06  # of each element of the matrix that is added to 1: about 3° and 6 %
 SHIFT_SD_VOXELS = 0.7
 BEND_SD_VOXELS = 1.0  # of each component at control points...

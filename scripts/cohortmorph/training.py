@@ -291,11 +291,14 @@ class Trainer:
 
 
 def learning_rate(settings):
-    """Return the step size of Adam: a number, or the schedule that falls to a hundredth of it (half a cosine)."""
+    """Return the step size of Adam: a number, or a schedule.
+
+    `cosine` rises to the number over the first tenth of the training, at most 200 steps, and then falls to a hundredth.
+    """
     if settings["learning_rate_schedule"] == "constant":
         return settings["learning_rate"]
     steps = settings["epochs"] * settings["steps_per_epoch"]
-    warm_up = min(200, steps // 10)  # full steps at once throw a network that has learned nothing yet out of its range
+    warm_up = min(200, steps // 10)
     return tf.keras.optimizers.schedules.CosineDecay(
         0.0, steps - warm_up, alpha=0.01, warmup_target=settings["learning_rate"], warmup_steps=warm_up
     )
@@ -375,10 +378,10 @@ def train(training, validation, weight, settings, seed, kept_paths, rescue_path,
         started, parts = time.monotonic(), []
         for step in range(1, steps + 1):
             images = map(tf.constant, training.draw(rng, settings["batch_size"]))
-            weights = {"weights": draw_weights(rng, named, settings["batch_size"])} if conditional else {}
+            also = {"weights": draw_weights(rng, named, settings["batch_size"])} if conditional else {}
             if any(settings["augment"].values()):
-                weights["seed"] = tf.constant(rng.integers(2**31, size=2), tf.int32)
-            parts.append(trainer.step(*images, **weights).numpy())
+                also["seed"] = tf.constant(rng.integers(2**31, size=2), tf.int32)
+            parts.append(trainer.step(*images, **also).numpy())
             if not np.isfinite(parts[-1]).all():
                 _rescue(trainer.network, good, rescue_path)
                 loss, likeness, penalty, overlap, folding, volume, gradient = parts[-1]
