@@ -93,7 +93,7 @@ def described_methods(pair, moved, metrics, failures, selected, folder):
         }
         rows = values[method].set_index(["metric", "structure"]).value.dropna() if method in values else {}
         for shown, wanted in SHOWN.items():
-            entry[shown] = float(f"{rows[wanted]:.4g}") if wanted in rows else None
+            entry[shown] = float(f"{rows[wanted]:.6g}") if wanted in rows else None
         entries.append(entry)
     return entries
 

@@ -31,7 +31,7 @@ def test_it_loads_with_the_selected_network_and_three_pictures(viewer):
     assert viewer.text("message") == "" and "PHANTOM" in viewer.text("phantom")
     for name in ("fixed", "moved", "overlay"):
         assert array_of(viewer.pixels(name)).std() > 10, f"the pane {name} is empty"
-    assert "λ = 2, epoch 20 ★" in viewer.text("methods") and "1.235" in viewer.text("methods")
+    assert "λ = 2, epoch 20 ★" in viewer.text("methods") and "1.23\t" in viewer.text("methods")
 
 
 def test_the_method_switch_changes_the_moved_and_the_overlaid_picture_only(viewer):
@@ -43,6 +43,21 @@ def test_the_method_switch_changes_the_moved_and_the_overlaid_picture_only(viewe
         assert np.abs(array_of(before[name]) - array_of(after[name])).max() > 60
     select(viewer, NETWORK)
     assert viewer.pixels("moved") == before["moved"]
+
+
+def test_an_answer_that_comes_late_does_not_replace_what_was_asked_for_since(viewer):
+    held = []
+    viewer.page.route("**/affine/moved.nii.gz", lambda route: held.append(route))
+    viewer.page.locator("#methods tbody tr").nth(METHODS.index("affine")).get_by_role("button").click()
+    select(viewer, "initial")
+    before = viewer.pixels("moved")
+    with viewer.page.expect_response("**/affine/moved.nii.gz") as answer:
+        held[0].continue_()
+    answer.value.finished()
+    viewer.page.unroute("**/affine/moved.nii.gz")
+    viewer.evaluate("() => new Promise(done => setTimeout(done, 300))")
+    assert viewer.evaluate("document.body.dataset.shown").endswith(" initial moved")
+    assert viewer.pixels("moved") == before
 
 
 def test_the_pair_picker_changes_the_fixed_picture_and_keeps_the_method(viewer):
@@ -83,7 +98,7 @@ def test_a_file_that_is_missing_or_damaged_is_named_and_no_old_picture_stays(vie
 def test_a_failed_registration_says_why_and_shows_nothing(viewer):
     select(viewer, "broken")
     assert WHY in viewer.text("message") and "broken failed" in viewer.text("message")
-    assert viewer.is_empty("moved")
+    assert viewer.is_empty("moved") and not viewer.is_empty("overlay")
     row = viewer.page.locator("#methods tbody tr").nth(METHODS.index("broken"))
     assert "failed" in row.inner_text()
 
@@ -189,6 +204,20 @@ def test_arrow_keys_move_all_cross_hairs_by_a_voxel_as_the_slice_is_seen(viewer,
         np.testing.assert_allclose(steps, direction_lps, atol=1e-3)  # the grid's axes are L, P, S but for a tilt
 
 
+def test_niivue_s_own_keys_do_nothing_beside_ours(viewer):
+    box = viewer.page.locator("#moved").bounding_box()
+    viewer.page.mouse.click(box["x"] + 0.4 * box["width"], box["y"] + 0.3 * box["height"])
+    look = (
+        "() => { const pane = viewer.panes.moved; return [Array.from(pane.scene.crosshairPos), pane.opts.dragMode]; }"
+    )
+    before = viewer.evaluate(look)
+    viewer.press("l", " moved")
+    viewer.press("m", " moved")
+    viewer.press("j", " jacobian")
+    assert viewer.evaluate("[viewer.state.landmarks, viewer.state.layer]") == [True, "jacobian"]
+    assert viewer.evaluate(look) == before
+
+
 def test_landmark_errors_are_those_of_python(viewer, cohort):
     select(viewer, "affine")
     viewer.press("l", "affine")
@@ -292,6 +321,27 @@ def test_the_jacobian_and_moved_points_are_those_of_python(viewer, tmp_path, gri
     np.testing.assert_allclose(np.reshape(determinant, grid.size, order="F"), wanted, atol=1e-4)
     assert moved[-1] is None
     np.testing.assert_allclose(moved[:-1], displacement.move_points(points[:-1], u), atol=1e-4)
+
+
+def test_a_moving_point_is_found_through_a_large_rotation(viewer):
+    found = viewer.evaluate(
+        """async () => {
+          const { Displacement, Grid } = await import("./displacement.js");
+          const size = [20, 20, 5], grid = new Grid(size, [[-2, 0, 0, 19], [0, -2, 0, 19], [0, 0, 2, -4]]);
+          const [c, s] = [Math.cos(1.8), Math.sin(1.8)];
+          const values = new Float32Array(3 * 2000);
+          for (let n = 0; n < 2000; n++) {
+            const [x, y] = grid.toWorld([n % 20, Math.floor(n / 20) % 20, Math.floor(n / 400)]);
+            values[n] = c * x - s * y - x;
+            values[n + 2000] = s * x + c * y - y;
+          }
+          const u = new Displacement(values, grid, new ArrayBuffer(352));
+          const outside = u.whereAppears([100, 0, 0], [0, 0, 0]);
+          return [u.whereAppears([3 * c + 7 * s, 3 * s - 7 * c, 1], [0, 0, 0]), outside];
+        }"""
+    )
+    np.testing.assert_allclose(found[0], [3, -7, 1], atol=2e-3)
+    assert found[1] is None
 
 
 def test_a_displacement_on_another_grid_is_refused(viewer, cohort):

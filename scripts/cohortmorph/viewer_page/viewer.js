@@ -15,10 +15,10 @@ const PLANES = {
   all: { type: SLICE_TYPE.MULTIPLANAR, right: [-1, 0, 0], up: [0, 1, 0], through: [0, 0, 1] },
 };
 const COLUMNS = [
-  ["tre_mm", "TRE (mm)"],
-  ["dice", "Dice"],
-  ["ncc_squared", "NCC²"],
-  ["folding_percent", "folding (%)"],
+  ["tre_mm", "TRE (mm)", (value) => value.toFixed(2)],
+  ["dice", "Dice", (value) => value.toFixed(3)],
+  ["ncc_squared", "NCC²", (value) => value.toFixed(3)],
+  ["folding_percent", "folding (%)", (value) => String(Number(value.toPrecision(2)))], // a little is not none
 ];
 const AXES = { 0: [0, 1, 2], 1: [0, 2, 1], 2: [1, 2, 0] }; // of NiiVue's slices: across, up, through
 const FIXED_LANDMARK = "#56B4E9";
@@ -298,16 +298,16 @@ function drawTable(id, columns, rows, chosen, choose) {
 }
 
 function drawTables() {
-  const text = (value) => (value === null || value === undefined ? "–" : String(value));
+  const text = (value, write) => (value === null || value === undefined ? "–" : write(value));
   const columns = COLUMNS.filter(([key]) => state.pairs.some((pair) => pair.methods.some((method) => method[key] !== null)));
-  const [key, title] = columns[0] ?? COLUMNS[0];
+  const [key, title, write] = columns[0] ?? COLUMNS[0];
   const name = methodShown().method;
   drawTable(
     "pairs",
     ["pair", "split", `${title}, ${methodShown().label}`],
     state.pairs.map((pair) => {
       const method = pair.methods.find((one) => one.method === name);
-      return [pair.pair.replace("_to_", " → "), pair.split, method?.failed ? "failed" : text(method?.[key])];
+      return [pair.pair.replace("_to_", " → "), pair.split, method?.failed ? "failed" : text(method?.[key], write)];
     }),
     state.pair,
     choosePair,
@@ -317,7 +317,7 @@ function drawTables() {
     ["method", ...columns.map(([, heading]) => heading)],
     pairShown().methods.map((method) => [
       method.label + (method.selected ? " ★" : ""),
-      ...columns.map(([one], n) => (method.failed ? (n ? "" : "failed") : text(method[one]))),
+      ...columns.map(([one, , form], n) => (method.failed ? (n ? "" : "failed") : text(method[one], form))),
     ]),
     state.method,
     chooseMethod,
@@ -443,10 +443,8 @@ async function start() {
       drawScene();
       drawMarks(id);
     };
-    // NiiVue tells the other panes only while this one has the focus.
-    for (const kind of ["wheel", "pointerdown"])
-      element(id).addEventListener(kind, () => element(id).focus({ preventScroll: true }), { capture: true, passive: true });
   }
+  // A pane tells the others where its cross-hair is while it has the focus, which the mouse gives it.
   for (const pane of Object.values(panes)) pane.broadcastTo(Object.values(panes).filter((other) => other !== pane), { "2d": true });
   element("plane").addEventListener("change", (event) => choosePlane(event.target.value));
   element("layer").addEventListener("change", (event) => chooseLayer(event.target.value));
