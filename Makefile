@@ -10,14 +10,15 @@ endif
 RUN := $(UV) run --frozen --no-sync
 export PYTHONWARNINGS := ignore::UserWarning:htcondor2
 
-.PHONY: help setup demo progress test test-here test-pool lint view clean
+.PHONY: help setup demo progress test test-here test-pool lint view report clean
 
 help:
 	@echo "make demo      register the embedded phantom cohort, end to end, and say which files to open"
 	@echo "make progress  beside a run: what is done, what runs, time left (docs/progress.md)"
 	@echo "make test      run all tests, some on a private HTCondor pool of their own (unpacked, not installed, from Debian's packages)"
 	@echo "make lint      check the style of Python and Snakemake files"
-	@echo "make view      open the report"
+	@echo "make view      look at every pair, method by method, in the browser (docs/viewer.md)"
+	@echo "make report    open the report"
 	@echo "make clean     remove the environment and caches; results stay"
 
 setup: .venv/.synced
@@ -37,7 +38,7 @@ demo: setup
 	@echo "Done: the phantom cohort, six made-up subjects, is registered. Open"
 	@echo "  results/report.html                    what did best, which λ and epoch, how sure"
 	@echo "  results/evaluation/summary.tsv         the same numbers as a table"
-	@echo "  results/figures/pairs/                 every pair before and after"
+	@echo "  results/figures/pairs/                 every pair before and after; make view shows them to click through"
 	@echo "Your own cohort: edit config/cohort.tsv and config/config.yaml (config/README.md explains both)."
 
 # In an environment of its own: it reads what Snakemake writes down, and touches nothing.
@@ -61,7 +62,11 @@ lint: setup
 	$(RUN) snakefmt --check Snakefile rules
 	$(RUN) snakemake --lint
 
+# A web server on this machine alone, until Ctrl-C; Python's own modules are all that it needs.
 view:
+	@PYTHONPATH=scripts $(PYTHON) -m cohortmorph.serve results
+
+report:
 	@$(PYTHON) -m webbrowser "file://$(CURDIR)/results/report.html"
 
 clean:

@@ -20,11 +20,12 @@ include: "rules/baselines.smk"
 include: "rules/evaluate.smk"
 include: "rules/fuse.smk"
 include: "rules/report.smk"
+include: "rules/viewer.smk"
 include: "rules/experiments.smk"
 include: "rules/htcondor.smk"
 
 
-# Everything: the report, the tables behind it, every displacement that they rest on, and the fused images.
+# Everything: the report, the tables behind it, every displacement that they rest on, the fused images and the viewer.
 # (A comment and not a docstring: snakefmt 2.1 moves the docstring of a rule that has default_target behind its inputs.)
 rule all:
     default_target: True
@@ -33,4 +34,5 @@ rule all:
         metrics="results/evaluation/metrics.tsv",
         summary="results/evaluation/summary.tsv",
         fused=FUSED,
+        viewer="results/viewer",
     localrule: True

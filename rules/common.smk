@@ -338,6 +338,24 @@ def intensity_of_fixed(wildcards):
     return intensity_of(f"{wildcards.subject}-{wildcards.image}")
 
 
+# The viewer
+
+
+def of_evaluated(role, value=image_file):
+    """Return `value` of the image in this role of each evaluated pair."""
+    return [value(image_id) for image_id in PAIRS.loc[EVALUATED, role]]
+
+
+def landmarks_to_view(role):
+    """Return the landmark files of this image of all evaluated pairs whose images both have landmarks."""
+    return [table_file(PAIRS.at[pair, role], "landmarks") for pair in WITH_LANDMARKS]
+
+
+WITH_LANDMARKS = [
+    pair for pair in EVALUATED if all(IMAGES.at[PAIRS.at[pair, role], "landmarks"] for role in ("fixed", "moving"))
+]
+
+
 # Experiments
 
 

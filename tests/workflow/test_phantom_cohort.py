@@ -103,6 +103,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "plot_pair",
         "fuse_subject",
         "write_report",
+        "write_viewer",
         "all",
     }
     assert set(planned) == set(own) | tables

@@ -1,0 +1,107 @@
+"""The results of a small made-up cohort, with what the viewer reads: one subject, an oblique CT and its MR."""
+
+from contextlib import chdir
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import SimpleITK as sitk
+import write_viewer
+from scipy.spatial.transform import Rotation
+
+from cohortmorph import displacement, geometry, landmarks, metrics
+from cohortmorph.files import write_json, write_table
+from cohortmorph.geometry import Grid, to_image
+
+PAIRS = ["A1-T1_to_A1-CT", "A2-T1_to_A2-CT"]
+METHODS = ["initial", "affine", "broken", "voxelmorph_weight-2_epoch-20"]
+GRID = Grid(
+    (24, 30, 16), (2.0, 2.0, 3.0), (-20.0, 11.0, 40.0),
+    tuple(Rotation.from_euler("xyz", [4, -7, 12], degrees=True).as_matrix().ravel()),
+)  # fmt: skip
+# How far each method moves the middle, mm, LPS; the network's field folds.
+SIZES_MM = {"initial": 0.0, "affine": 3.0, "voxelmorph_weight-2_epoch-20": 14.0}
+WHY = "no overlap of the images"
+
+
+def field(size_mm, grid=GRID):
+    """Return a bump of a displacement in the middle of the grid, of this size in mm."""
+    distance_mm = np.linalg.norm(grid.points_mm() - grid.centre_mm, axis=-1, keepdims=True)
+    bump = np.exp(-((distance_mm / 8) ** 2)) * size_mm * np.array([0.8, -0.5, 0.33])
+    return to_image(bump.astype(np.float32), grid)
+
+
+def image(seed):
+    """Return an image of blobs on the grid: the brightest lies at the patient's left (LPS +x)."""
+    points_mm, rng = GRID.points_mm(), np.random.default_rng(seed)
+    values = np.zeros(GRID.size)
+    for shift_mm in rng.uniform(-14, 14, (12, 3)):
+        values += 40 * np.exp(-(np.linalg.norm(points_mm - GRID.centre_mm - shift_mm, axis=-1) ** 2) / 30)
+    values += 150 * np.exp(-(np.linalg.norm(points_mm - GRID.centre_mm - [14, 0, 0], axis=-1) ** 2) / 20)
+    return to_image(values.astype(np.float32), GRID)
+
+
+class MadeUp:
+    """Two pairs in `folder`/results; the second has no landmarks."""
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+        rng = np.random.default_rng(5)
+        self.fixed_lps_mm = GRID.to_world(rng.uniform(0.3, 0.7, (6, 3)) * (np.array(GRID.size) - 1))
+        self.fixed_lps_mm[5] = GRID.centre_mm + [200, 0, 0]  # outside of the image
+        self.moving_lps_mm = self.fixed_lps_mm + rng.uniform(-2, 2, (6, 3))
+        with chdir(self.folder):
+            self._write()
+
+    def path(self, pair, method, name):
+        """Return a file of a pair and method."""
+        return self.folder / "results/pairs" / pair / method / name
+
+    def _write(self):
+        for subject, seed in (("A1", 1), ("A2", 2)):
+            for n, name in enumerate(("CT", "T1")):
+                geometry.write_image(image(seed + 10 * n), f"results/images/{subject}/{name}.nii.gz")
+        moved, rows = [], []
+        for pair in PAIRS:
+            moving = sitk.ReadImage(f"results/images/{pair[:2]}/T1.nii.gz")
+            for method in METHODS:
+                folder = Path("results/pairs", pair, method)
+                moved.append(str(folder / "moved.nii.gz"))
+                if method == "broken":
+                    displacement.write_failed(GRID, folder / "displacement.nii.gz")
+                    geometry.write_image(moving * 0, moved[-1])
+                    continue
+                displacement.write(field(SIZES_MM[method]), folder / "displacement.nii.gz")
+                geometry.write_image(displacement.warp(moving, field(SIZES_MM[method])), moved[-1])
+                values = [("tre_mean", "total", 1.23456 + len(rows), "mm"), ("folding", "image", 0.5, "%")]
+                rows.append(metrics.table_of(values, pair, "test", method))
+        tables = Path("results/evaluation")
+        write_table(pd.concat(rows), tables / "metrics.tsv")
+        failed = {"pair": PAIRS, "split": "test", "method": "broken", "weight": "", "epoch": None, "why": WHY}
+        write_table(pd.DataFrame(failed), tables / "failures.tsv")
+        write_json({"weight": "2", "epoch": 20}, tables / "selected_model.json")
+        for name, points in (("CT", self.fixed_lps_mm), ("T1", self.moving_lps_mm)):
+            table = pd.DataFrame(points, columns=landmarks.COORDINATES)
+            table.insert(0, "landmark", [f"Miller_{n}" for n in range(len(points))])
+            landmarks.write_tsv(table, f"results/{name}.tsv")
+        Path("results/report.html").write_text("<title>the report</title>")
+        write_viewer.main(
+            metrics=str(tables / "metrics.tsv"),
+            failures=str(tables / "failures.tsv"),
+            selected=str(tables / "selected_model.json"),
+            pairs=PAIRS,
+            splits=["validation", "test"],
+            methods=METHODS,
+            fixed_names=["A1-CT", "A2-CT"],
+            moving_names=["A1-T1", "A2-T1"],
+            fixed=[f"results/images/{subject}/CT.nii.gz" for subject in ("A1", "A2")],
+            moving=[f"results/images/{subject}/T1.nii.gz" for subject in ("A1", "A2")],
+            moved=moved,
+            fixed_intensities=[{"window": [0, 120]}] * 2,
+            moving_intensities=[{"percentiles": [1, 99]}] * 2,
+            with_landmarks=PAIRS[:1],
+            fixed_landmarks=["results/CT.tsv"],
+            moving_landmarks=["results/T1.tsv"],
+            output="results/viewer",
+            phantom=True,
+        )
