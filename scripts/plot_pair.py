@@ -7,7 +7,7 @@ Out: one PNG, in millimetres, the patient's left on the right. Shown are the sta
 
 import numpy as np
 
-from cohortmorph import UserError, figures, files, intensity, logs
+from cohortmorph import UserError, figures, files, intensity, logs, pictures
 from cohortmorph.geometry import Grid, read_image, to_array, to_image
 from cohortmorph.metrics import parse_method
 
@@ -45,7 +45,7 @@ def main(
     selected = files.read_json(selected_model) if selected_model else None
     paths = dict(zip(methods, moved, strict=True))
     images = {parse_method(method)[0]: read_image(paths[method]) for method in shown(methods, selected)}
-    figure = figures.pair(
+    figure = pictures.pair(
         intensity.prepare_or_blank(read_image(fixed), fixed_intensity, f"{pair}, fixed"),
         prepared_alike(images, moving_intensity, f"{pair}, moved"),
         selected,

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import write_report
-from test_figures import SELECTED, cohort_metrics, histories, summarized
+from test_charts import SELECTED, cohort_metrics, histories, summarized
 
-from cohortmorph import figures, report, statistics
+from cohortmorph import charts, figures, report, statistics
 from cohortmorph.files import write_json, write_table
 
 FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)
@@ -99,7 +99,7 @@ def test_the_report_contains_the_numbers_of_the_summary(picture):
     metrics = cohort_metrics()
     summary = summarized(metrics)
     page = Page(rendered(metrics, picture=picture))
-    test = figures.compared(summary[summary.split == "test"], SELECTED)
+    test = statistics.compared(summary[summary.split == "test"], SELECTED)
     for metric, structure, decimals in [
         ("tre_mean", "total", 2), ("tre_mean", "z", 2), ("tre_near_mean", "total", 2), ("dice", "mean", 3),
         ("dice", "2", 3), ("ncc_squared", "image", 3), ("folding", "image", 3), ("runtime", "image", 1),
@@ -370,7 +370,7 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     write_table(statistics.rank(metrics, selected), tmp_path / "ranking.tsv")
     row = ("P05-T1_to_P05-CT", "test", "affine", "", pd.NA, "no overlap at all")
     write_table(failed_registrations(row), tmp_path / "failures.tsv")
-    figures.save(figures.training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
+    figures.save(charts.training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
     (tmp_path / "affine.txt").write_text('(Transform "AffineTransform") // see http://elastix.example\n')
     pairs = sorted(metrics[metrics.split == "test"].pair.unique())
     svg, png = str(tmp_path / "figure.svg"), str(tmp_path / "figure.png")
