@@ -50,7 +50,7 @@ def main(
         geometry.read_image(moving), moving_intensity, name=f"{pair}, moving image"
     )
     fixed_values, fixed_grid = to_array(fixed_image), geometry.Grid.of(fixed_image)
-    moving_grid = geometry.Grid.of(moving_image)
+    moving_values, moving_grid = to_array(moving_image), geometry.Grid.of(moving_image)
     mask = to_array(labels.read(fixed_mask, fixed_grid)) > 0 if fixed_mask else None
     truth = displacement.read(true_displacement, fixed_grid) if true_displacement else None
     with_labels, with_landmarks = fixed_labels and moving_labels, fixed_landmarks and moving_landmarks
@@ -82,7 +82,7 @@ def main(
         # NaN marks what the moving image does not cover; moved.nii.gz, which is for looking at, has a background there.
         moved = to_array(displacement.warp(moving_image, field, outside=np.nan))
         rows += metrics.similarity(fixed_values, moved, mask)
-        rows += metrics.coverage(fixed_values, moved, mask)
+        rows += metrics.coverage(fixed_values, moving_values, moved, mask)
         rows += metrics.motion(field, shared_affine)
         determinant = displacement.jacobian_determinant(field)
         rows += metrics.regularity(determinant, mask)

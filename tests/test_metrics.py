@@ -333,19 +333,21 @@ def test_a_failed_method_has_the_rows_of_the_others_without_values():
 
 
 def test_coverage_by_hand():
-    fixed, moved = np.zeros((2, 2, 2)), np.full((2, 2, 2), np.nan)
+    fixed, moved, moving = np.zeros((2, 2, 2)), np.full((2, 2, 2), np.nan), np.array([0.0, 0, 0.5, 0.5])
     fixed[0], moved[0] = [[0, 1], [0, 1]], 0.3
-    assert values(metrics.coverage(fixed, moved)) == pytest.approx(
-        {("overlap", "image"): 50, ("contrast", "fixed"): 0.5, ("contrast", "moved"): 0}
-    )
+    assert values(metrics.coverage(fixed, moving, moved)) == pytest.approx(
+        {("overlap", "image"): 50, ("contrast", "fixed"): np.sqrt(0.1875), ("contrast", "moving"): 0.25,
+         ("contrast", "moved"): 0}
+    )  # fmt: skip
     mask = np.zeros((2, 2, 2), bool)
     mask[:, 0] = True
-    assert values(metrics.coverage(fixed, moved, mask))["overlap", "image"] == 50
+    assert values(metrics.coverage(fixed, moving, moved, mask))["overlap", "image"] == 50
     mask[1] = False
-    assert values(metrics.coverage(fixed, moved, mask))["overlap", "image"] == 100
-    nothing = values(metrics.coverage(fixed, moved * np.nan))
+    found = values(metrics.coverage(fixed, moving, moved, mask))
+    assert found["overlap", "image"] == 100 and found["contrast", "fixed"] == 0.5
+    nothing = values(metrics.coverage(fixed, moving, moved * np.nan))
     assert nothing["overlap", "image"] == 0 and np.isnan(nothing["contrast", "moved"])
-    assert np.isnan(values(metrics.coverage(fixed, moved, mask & False))["overlap", "image"])
+    assert np.isnan(values(metrics.coverage(fixed, moving, moved, mask & False))["overlap", "image"])
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 90, 180])

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.spatial.transform import Rotation
 from test_charts import EPOCHS, SELECTED, WEIGHTS, titles
 
-from cohortmorph import figures, harmonize, pictures
+from cohortmorph import displacement, figures, harmonize, pictures
 from cohortmorph.files import read_json, write_json, write_table
 from cohortmorph.geometry import Grid, affine, read_affine, to_array, to_image, write_image, write_transform
 
@@ -184,10 +184,19 @@ def test_a_pair_is_drawn_with_the_selected_network_and_equal_limits(tmp_path):
         write_image(image, path)
     write_json(SELECTED, tmp_path / "selected.json")
     settings = {"percentiles": [0, 100]}
+    field = displacement.sample(affine(np.eye(3), [1.0, 0, 0]), grid)
+    fields = [tmp_path / method / "displacement.nii.gz" for method in methods]
+    for path in fields:
+        displacement.write(field, path)
+    write_transform(affine(np.eye(3), np.zeros(3)), tmp_path / "affine.tfm")
     plot_pair.main(
-        "P05-T1_to_P05-CT", tmp_path / "fixed.nii.gz", paths, methods, settings, settings, tmp_path / "selected.json",
-        tmp_path / "pair.png",
+        "P05-T1_to_P05-CT", tmp_path / "fixed.nii.gz", paths[0], paths, fields, methods, tmp_path / "affine.tfm", "",
+        "", settings, settings, tmp_path / "selected.json", tmp_path / "pair.png", tmp_path / "qc",
+        tmp_path / "described.json",
     )  # fmt: skip
+    described = read_json(tmp_path / "described.json")
+    classical = ["initial", "harmonized", "affine", "bspline-1r", "bspline-3r"]
+    assert list(described["methods"]) == [*classical, "voxelmorph"] and described["landmarks"] == 0
     assert matplotlib.image.imread(tmp_path / "pair.png").shape[1] <= 1600
 
 

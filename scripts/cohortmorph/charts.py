@@ -262,6 +262,39 @@ def folding(metrics, summary, selected=None):
     return figure
 
 
+@styled
+def landmark_errors(errors_mm, selected=None):
+    """Draw the error of every landmark of one pair by method, the same landmark joined; the diamond is the mean.
+
+    Parameters
+    ----------
+    errors_mm : dict of method to array, shape (n,)
+        NaN for a landmark outside of the fixed image.
+    selected : dict or None
+        selected_model.json, for the name of the network.
+    """
+    methods = ordered_methods(errors_mm)
+    colours = method_colours(methods)
+    table = np.array([errors_mm[method] for method in methods], dtype=float)
+    figure = Figure(figsize=(WIDTH_INCHES, 1.1 + 0.42 * len(methods)), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(table, range(len(methods)), color="0.85", linewidth=0.6, zorder=1)
+    for place, (method, lengths_mm) in enumerate(zip(methods, table, strict=True)):
+        inside = lengths_mm[np.isfinite(lengths_mm)]
+        axes.scatter(inside, np.full(inside.size, place), s=12, color=colours[method], lw=0, alpha=0.6, zorder=2)
+        if inside.size:
+            axes.plot(inside.mean(), place, "D", color=colours[method], mec="k", markersize=8, zorder=4)
+    finite = table[np.isfinite(table) & (table > 0)]
+    axes.set_xlabel("landmark error (mm)")
+    if finite.size and finite.max() > LOGARITHMIC_ABOVE * finite.min():
+        axes.set_xlim(max(finite.min() / 1.3, 0.02), finite.max() * 1.3)
+        _logarithmic(axes)
+        axes.set_xlabel("landmark error (mm, logarithmic)")
+    axes.grid(axis="y", visible=False)
+    _name_rows(axes, methods, selected)
+    return figure
+
+
 def _on_test_pairs(metrics, summary, selected):
     """Return the summary's rows and the pairs' values (failures as the worst) of all methods on the test pairs."""
     points = failures_as_worst(metrics[metrics.split == "test"])

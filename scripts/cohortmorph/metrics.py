@@ -312,25 +312,30 @@ def similarity(fixed, moved, mask=None):
     return [*rows, ("ncc_local", "image", mean_local, "1")]
 
 
-def coverage(fixed, moved, mask=None):
-    """Return the rows of how much there is to compare: ``overlap``, in %, and ``contrast`` of ``fixed`` and ``moved``.
+def coverage(fixed, moving, moved, mask=None):
+    """Return the rows of how much there is to compare: ``overlap``, in %, and ``contrast`` of the images.
 
     Parameters
     ----------
-    fixed, moved, mask
-        As in :func:`similarity`. The overlap is the share of the mask that the moving image covers; the contrast is the
-        standard deviation of the prepared intensities, from 0 to 1, over that part: 0 for an image that shows nothing
-        there, NaN if nothing is covered.
+    fixed, moving : array
+        Prepared intensities (0 to 1), each on its own grid.
+    moved, mask
+        As in :func:`similarity`.
+
+    Returns
+    -------
+    list of tuple
+        ``overlap`` is the share of the mask that the moving image covers. ``contrast`` is the standard deviation of
+        ``fixed`` over the mask, of ``moving`` as a whole, and of ``moved`` over what it covers of the mask: 0 for an
+        image that shows nothing, NaN where there are no voxels.
     """
     wanted = np.isfinite(fixed) if mask is None else np.isfinite(fixed) & mask
     covered = wanted & np.isfinite(moved)
     share = 100 * covered.sum() / wanted.sum() if wanted.any() else np.nan
-    contrasts = [float(image[covered].std(dtype=float)) if covered.any() else np.nan for image in (fixed, moved)]
-    return [
-        ("overlap", "image", float(share), "%"),
-        ("contrast", "fixed", contrasts[0], "1"),
-        ("contrast", "moved", contrasts[1], "1"),
-    ]
+    parts = {"fixed": fixed[wanted], "moving": moving, "moved": moved[covered]}
+    contrasts = {name: float(part.std(dtype=float)) if part.size else np.nan for name, part in parts.items()}
+    rows = [("contrast", name, value, "1") for name, value in contrasts.items()]
+    return [("overlap", "image", float(share), "%"), *rows]
 
 
 def motion(field, affine):

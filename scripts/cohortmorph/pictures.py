@@ -56,20 +56,23 @@ def cut(image, plane, index):
     index : int
         Number of the slice along the axis across the plane.
     """
-    across = PLANES[plane]
-    horizontal, vertical = [axis for axis in range(3) if axis != across]
-    values = np.take(to_array(image), index, axis=across).swapaxes(0, 1)  # colours, if any, stay last
+    horizontal, vertical = [axis for axis in range(3) if axis != PLANES[plane]]
     grid = Grid.of(image)
     left, right = _letters(grid.axes[:, horizontal])
     first, last = _letters(grid.axes[:, vertical])
-    # Axis j runs down the picture (anterior on top); axis k runs up it (superior on top).
-    upwards = vertical == 2
-    top, bottom = (last, first) if upwards else (first, last)
+    top, bottom = (last, first) if vertical == 2 else (first, last)
     return Cut(
-        values[::-1] if upwards else values,
+        sliced(to_array(image), plane, index),
         tuple(grid.size[axis] * grid.spacing_mm[axis] for axis in (horizontal, vertical)),
         {"left": left, "right": right, "top": top, "bottom": bottom},
     )
+
+
+def sliced(array, plane, index):
+    """Take a slice of an array of an :func:`oriented` image as it is seen: shape (rows, columns), components last."""
+    values = np.take(array, index, axis=PLANES[plane]).swapaxes(0, 1)
+    # Axis j runs down the picture (anterior on top); axis k runs up it (superior on top).
+    return values if plane == "axial" else values[::-1]
 
 
 def _letters(axis):
@@ -92,7 +95,7 @@ def views(image):
     return [(plane, grid.size[axis] // 2) for plane, axis in PLANES.items()]
 
 
-def _where(image, plane, index):
+def where(image, plane, index):
     """Say which slice of an :func:`oriented` image is shown, counted from 1 at a side of the patient."""
     grid, across = Grid.of(image), PLANES[plane]
     return f"{plane}\n{index + 1}/{grid.size[across]} from {_letters(grid.axes[:, across])[0]}"
@@ -150,12 +153,12 @@ def pair(fixed, moved, selected=None, title=""):
                 axes.set_title(method_label(method, selected).replace(", λ", ",\nλ"), loc="center", size=9)
         if row < 3:
             _show(panels[row, 0], still)
-            panels[row, 0].set_ylabel(_where(fixed, *place), size=9)
+            panels[row, 0].set_ylabel(where(fixed, *place), size=9)
             _scale(panels[row, 0], still)
         else:
             panels[row, 0].axis("off")
             text = ("fixed and moved\nin turn", "fixed − moved\n(intensities from 0 to 1)")[row == 4]
-            text = f"{_where(fixed, *place)}:\n{text}".replace("\n", " ", 1)
+            text = f"{where(fixed, *place)}:\n{text}".replace("\n", " ", 1)
             panels[row, 0].text(0.5, 0.6, text, ha="center", va="center", size=9, transform=panels[row, 0].transAxes)
     panels[0, 0].set_title("fixed", loc="center", size=9)
     if moved:
