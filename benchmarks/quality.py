@@ -1,6 +1,6 @@
 """Failures planted into the finished phantom cohort, registered and measured as the workflow does: what is flagged?
 
-    python benchmarks/quality.py plant RESULTS OUT [--subjects P04 P05 P06]
+    python benchmarks/quality.py plant RESULTS OUT [--subjects P04 P05 P06] [--failures none ...]
     python benchmarks/quality.py count RESULTS OUT
 
 RESULTS is `results/` of `make demo`, which is only read. `plant` replaces the moving image (T1, T2) of each subject,
@@ -218,6 +218,7 @@ def main():
     parser.add_argument("results", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--subjects", nargs="+", default=["P04", "P05", "P06"])
+    parser.add_argument("--failures", nargs="+", default=list(PLANTED), choices=list(PLANTED))
     asked = parser.parse_args()
     config = yaml.safe_load((ROOT / "config/config.yaml").read_text())
     if asked.step == "count":
@@ -225,7 +226,7 @@ def main():
     else:
         os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
         sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
-        for failure in PLANTED:
+        for failure in asked.failures:
             for subject in asked.subjects:
                 for image in IMAGES:
                     pair = f"{subject}-{image}_to_{subject}-CT"

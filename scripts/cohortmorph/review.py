@@ -410,20 +410,20 @@ def save(strip, folder, *names):
 # What the page's table shows: title, metric, structure, decimals.
 MEASURED = (
     ("TRE mean (mm)", "tre_mean", "total", 2),
-    ("median", "tre_median", "total", 2),
-    ("largest", "tre_max", "total", 1),
+    ("TRE median (mm)", "tre_median", "total", 2),
+    ("TRE largest (mm)", "tre_max", "total", 1),
     ("landmarks improved (%)", "landmarks_improved", "total", 0),
     ("Dice", "dice", "mean", 3),
     ("local squared NCC", "ncc_local", "image", 3),
     ("squared NCC", "ncc_squared", "image", 3),
-    ("covered (%)", "overlap", "image", 0),
+    ("fixed image covered (%)", "overlap", "image", 0),
     ("turned (°)", "rotation", "image", 1),
-    ("J mean", "jacobian_mean", "image", 2),
-    ("1 %", "jacobian_p01", "image", 2),
-    ("99 %", "jacobian_p99", "image", 2),
-    ("folded (%)", "folding", "image", 3),
-    ("volume (%)", "ndv", "image", 3),
-    ("border (mm)", "border_displacement", "image", 1),
+    ("Jacobian, mean", "jacobian_mean", "image", 2),
+    ("Jacobian, 1st percentile", "jacobian_p01", "image", 2),
+    ("Jacobian, 99th percentile", "jacobian_p99", "image", 2),
+    ("folded voxels (%)", "folding", "image", 3),
+    ("folded volume (%)", "ndv", "image", 3),
+    ("border beyond the affine (mm)", "border_displacement", "image", 1),
     ("runtime (s)", "runtime", "image", 1),
 )
 SCALES = {
@@ -512,16 +512,12 @@ def gradient(colours, stops=12):
 
 
 def measured_table(metrics, selected):
-    """Return what was measured on one pair, a row a method, as (columns, rows of text); empty columns are left out."""
+    """Return what was measured on one pair, a column a method, as (columns, rows of text); empty rows are left out."""
     values = metrics.set_index(["method", "metric", "structure"]).value
     methods = figures.ordered_methods(metrics.method)
-    columns = {}
+    rows = []
     for title, metric, structure, decimals in MEASURED:
         cells = [values.get((method, metric, structure), np.nan) for method in methods]
         if np.isfinite(cells).any():
-            columns[title] = [f"{cell:.{decimals}f}" if np.isfinite(cell) else "–" for cell in cells]
-    rows = [
-        [figures.method_label(method, selected), *(cells[place] for cells in columns.values())]
-        for place, method in enumerate(methods)
-    ]
-    return ["method", *columns], rows
+            rows.append([title, *(f"{cell:.{decimals}f}" if np.isfinite(cell) else "–" for cell in cells)])
+    return ["", *(figures.method_label(method, selected) for method in methods)], rows
