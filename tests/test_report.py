@@ -155,7 +155,7 @@ def test_every_text_is_escaped(picture):
 @pytest.mark.parametrize("phantom", [True, False])
 def test_every_caption_says_phantom_of_a_phantom_only(picture, phantom):
     page = Page(rendered(cohort_metrics(), picture=picture, phantom=phantom))
-    assert len(page.captions) == 9
+    assert len(page.captions) == 10
     assert all(caption.startswith("PHANTOM.") == phantom for caption in page.captions)
     assert ("PHANTOM" in page.text) == phantom
 
