@@ -157,3 +157,25 @@ rule compare_methods:
         seed=config["seed"],
     script:
         "../scripts/compare_methods.py"
+
+
+rule flag_pairs:
+    """Flag the registrations that somebody should look at, by the thresholds of the configuration, the worst first."""
+    input:
+        metrics="results/evaluation/metrics.tsv",
+        failures="results/evaluation/failures.tsv",
+        selected=SELECTED,
+    output:
+        "results/evaluation/flags.tsv",
+    log:
+        "results/logs/flag_pairs.log",
+    benchmark:
+        "results/benchmarks/flag_pairs.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=1000, minutes=10),
+    params:
+        settings=config["quality"],
+    script:
+        "../scripts/flag_pairs.py"

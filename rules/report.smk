@@ -50,13 +50,20 @@ rule plot_comparison:
 
 
 rule plot_pair:
-    """Draw a pair before and after each method: slices, checkerboards and differences."""
+    """Draw a pair before and after each method: an overview, and the pictures of its page; displacements in mm (LPS)."""
     input:
         fixed=of_pair("fixed"),
+        moving=of_pair("moving"),
         moved=expand("results/pairs/{{pair}}/{method}/moved.nii.gz", method=METHODS),
+        displacements=expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=METHODS),
+        affine="results/pairs/{pair}/affine.tfm",
+        fixed_landmarks=cell_of_pair("fixed", "landmarks"),
+        moving_landmarks=cell_of_pair("moving", "landmarks"),
         selected_model=SELECTED,
     output:
-        "results/figures/pairs/{pair}.png",
+        overview="results/figures/pairs/{pair}.png",
+        pictures=directory("results/qc/{pair}"),
+        description="results/qc/{pair}.json",
     log:
         "results/logs/plot_pair/{pair}.log",
     benchmark:
@@ -64,7 +71,7 @@ rule plot_pair:
     conda:
         "../envs/workflow.yaml"
     resources:
-        **needs(memory_mb=3000, minutes=10),
+        **needs(memory_mb=4000, minutes=20),
     params:
         pair="{pair}",
         methods=METHODS,
@@ -73,6 +80,30 @@ rule plot_pair:
         phantom=PHANTOM,
     script:
         "../scripts/plot_pair.py"
+
+
+rule write_reviews:
+    """Write the page of every pair, on which its registrations are judged by eye, the worst first."""
+    input:
+        descriptions=expand("results/qc/{pair}.json", pair=EVALUATED),
+        flags="results/evaluation/flags.tsv",
+        metrics="results/evaluation/metrics.tsv",
+        selected=SELECTED,
+    output:
+        expand("results/qc/{pair}.html", pair=EVALUATED),
+    log:
+        "results/logs/write_reviews.log",
+    benchmark:
+        "results/benchmarks/write_reviews.tsv"
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        pairs=EVALUATED,
+        phantom=PHANTOM,
+    script:
+        "../scripts/write_reviews.py"
 
 
 rule plot_harmonize:
@@ -107,6 +138,8 @@ rule write_report:
         comparison="results/evaluation/comparison.tsv",
         ranking="results/evaluation/ranking.tsv",
         failures="results/evaluation/failures.tsv",
+        flags="results/evaluation/flags.tsv",
+        reviews=expand("results/qc/{pair}.html", pair=EVALUATED),
         selected=SELECTED,
         training="results/figures/training.png" if LEARNED else [],
         selection="results/figures/selection.png" if LEARNED else [],

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from cohortmorph import cohort, dicom, dicom_export, figures, files, fusion, intensity, logs, sources
+from cohortmorph import cohort, dicom, dicom_export, figures, files, fusion, intensity, logs, pictures, sources
 from cohortmorph.geometry import Grid, read_image, to_array, to_image
 
 
@@ -86,7 +86,7 @@ def main(
                     title = f"{subject}: {name} moved onto {fixed_name} ({method}), {kind}"
                     title += ", simulated (phantom)" if phantom else ""
                     fusion.write_slices(rgb, grid, folder / "png" / f"{name}_{kind}", title)
-            shown[name] = {column: figures.oriented(to_image(array, grid)) for column, array in row.items()}
+            shown[name] = {column: pictures.oriented(to_image(array, grid)) for column, array in row.items()}
             described[name] = {}
             if settings["dicom"] != "none":
                 naming = dicom_export.Naming(
@@ -103,9 +103,9 @@ def main(
                     to_array(image), grid, to_array(still), naming, folder / "dicom" / name
                 )
         if shown:
-            across = fusion.slice_axis(figures.oriented(still), grid)
-            plane = next(plane for plane, axis in figures.PLANES.items() if axis == across)
-            figure = figures.fused(
+            across = fusion.slice_axis(pictures.oriented(still), grid)
+            plane = next(plane for plane, axis in pictures.PLANES.items() if axis == across)
+            figure = pictures.fused(
                 shown, plane, grid.size[2] // 2, f"{subject}: moved onto {fixed_name} by {method}, middle {plane} slice"
             )
             figures.save(figure, folder / "overview.png", phantom=phantom)

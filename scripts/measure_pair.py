@@ -4,8 +4,8 @@ In: the fixed and moving image, their labels, landmarks and the fixed mask (each
 transform (fixed → moving) and a displacement for each method (mm, LPS, on the fixed image's grid) with its
 registration.json beside; where the pair is registered the other way round too, those displacements (mm, LPS, on the
 moving image's grid); where the true displacement is known, it (mm, LPS, on the fixed image's grid). Out: a tidy table,
-one value a row: pair, split, method, weight, epoch, metric, structure, value, unit (mm, 1, %, s, MB, count). A method
-whose registration failed has the rows of the others, without values. docs/metrics.md explains each metric.
+one value a row: pair, split, method, weight, epoch, metric, structure, value, unit (mm, 1, %, s, MB, count, degrees).
+A method whose registration failed has the rows of the others, without values. docs/metrics.md explains each metric.
 """
 
 from pathlib import Path
@@ -50,7 +50,7 @@ def main(
         geometry.read_image(moving), moving_intensity, name=f"{pair}, moving image"
     )
     fixed_values, fixed_grid = to_array(fixed_image), geometry.Grid.of(fixed_image)
-    moving_grid = geometry.Grid.of(moving_image)
+    moving_values, moving_grid = to_array(moving_image), geometry.Grid.of(moving_image)
     mask = to_array(labels.read(fixed_mask, fixed_grid)) > 0 if fixed_mask else None
     truth = displacement.read(true_displacement, fixed_grid) if true_displacement else None
     with_labels, with_landmarks = fixed_labels and moving_labels, fixed_landmarks and moving_landmarks
@@ -59,9 +59,10 @@ def main(
         moving_map = labels.read(moving_labels, moving_grid)
         structures = _structures(fixed_map, to_array(moving_map))
         fixed_surfaces = surfaces.of_structures(fixed_map, structures, fixed_grid.spacing_mm)
+    shared_affine = geometry.read_affine(affine)
     if with_landmarks:
         points = [landmarks.points_lps_mm(table) for table in landmarks.read_pair(fixed_landmarks, moving_landmarks)]
-        near = metrics.near_landmarks(*points, geometry.read_affine(affine), near_landmarks_mm)
+        near = metrics.near_landmarks(*points, shared_affine, near_landmarks_mm)
         rounding_mm = landmarks.tre_of_rounding_mm(*points, fixed_grid, moving_grid)
 
     def measured(field):
@@ -81,6 +82,8 @@ def main(
         # NaN marks what the moving image does not cover; moved.nii.gz, which is for looking at, has a background there.
         moved = to_array(displacement.warp(moving_image, field, outside=np.nan))
         rows += metrics.similarity(fixed_values, moved, mask)
+        rows += metrics.coverage(fixed_values, moving_values, moved, mask)
+        rows += metrics.motion(field, shared_affine)
         determinant = displacement.jacobian_determinant(field)
         rows += metrics.regularity(determinant, mask)
         if fixed_map is not None:

@@ -6,7 +6,7 @@ Out: six figures, each as PNG and SVG: `selection` (metrics against epoch, a lin
      else TRE by axis) and `folding` (accuracy beside folding).
 """
 
-from cohortmorph import figures, files, logs
+from cohortmorph import charts, figures, files, logs
 from cohortmorph.metrics import read_table
 
 
@@ -26,12 +26,12 @@ def main(
     values, statistics = read_table(metrics), figures.read_summary(summary)
     chosen = files.read_json(selected) if selected else None
     for figure, paths in (
-        (figures.selection(statistics, chosen), selection),
-        (figures.weights(values, statistics), weights),
-        (figures.comparison(values, statistics, chosen), methods),
-        (figures.runtime(statistics, chosen), runtime),
-        (figures.structures(values, chosen), structures),
-        (figures.folding(values, statistics, chosen), folding),
+        (charts.selection(statistics, chosen), selection),
+        (charts.weights(values, statistics), weights),
+        (charts.comparison(values, statistics, chosen), methods),
+        (charts.runtime(statistics, chosen), runtime),
+        (charts.structures(values, chosen), structures),
+        (charts.folding(values, statistics, chosen), folding),
     ):
         figures.save(figure, *paths, phantom=phantom)
 

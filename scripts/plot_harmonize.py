@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohortmorph import figures, files, intensity, logs
+from cohortmorph import figures, files, intensity, logs, pictures
 from cohortmorph.geometry import read_affine, read_image
 
 
@@ -30,7 +30,7 @@ def main(
         name: intensity.prepare_or_blank(read_image(path), settings, f"{subject}, {name}")
         for name, path, settings in zip(names, images, intensities, strict=True)
     }
-    figure = figures.harmonize(
+    figure = pictures.harmonize(
         prepared,
         dict(zip(names, map(read_affine, transforms), strict=True)),
         pd.read_csv(angles, sep="\t", dtype={"image": str}),

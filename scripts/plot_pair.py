@@ -1,26 +1,37 @@
-"""Draw one pair: the fixed image, what each method made of the moving one, checkerboards and differences.
+"""Draw one pair: an overview of a few methods, and the pictures of every method that its page lays on each other.
 
-In:  the fixed image and, for each method, the moved image on its grid; the selected model.
-Out: one PNG, in millimetres, the patient's left on the right. Shown are the start (initial), the affine, the last of
-     the other classical methods and the selected network.
+In:  the fixed and the moving image; for each method the moved image and the displacement (mm, LPS), both on the fixed
+     image's grid; the affine transform (fixed → moving); landmarks of both images ("" if there are none); the selected
+     model.
+Out: the overview, one PNG, in millimetres, the patient's left on the right: the start (initial), the affine, the last
+     of the other classical methods and the selected network. A folder of small pictures, and a JSON file that says
+     what they show, for write_reviews.
 """
 
 import numpy as np
 
-from cohortmorph import UserError, figures, files, intensity, logs
+from cohortmorph import UserError, displacement, figures, files, geometry, intensity, landmarks, logs, pictures, review
 from cohortmorph.geometry import Grid, read_image, to_array, to_image
 from cohortmorph.metrics import parse_method
+from cohortmorph.quality import STAGES
 
 
 def main(
     pair: str,
     fixed: str,
+    moving: str,
     moved: list,
+    displacements: list,
     methods: list,
+    affine: str,
+    fixed_landmarks: str,
+    moving_landmarks: str,
     fixed_intensity: dict,
     moving_intensity: dict,
     selected_model: str,
-    output: str,
+    overview: str,
+    pictures_folder: str,
+    description: str,
     phantom: bool = False,
 ):
     """Draw a pair.
@@ -29,37 +40,65 @@ def main(
     ----------
     pair : str
         Its id, for the title.
-    fixed : str
-        Path of the fixed image.
-    moved : list of str
-        Paths of the moved images, in the order of `methods`.
+    fixed, moving, affine, fixed_landmarks, moving_landmarks : str
+        Paths; "" where there are no landmarks.
+    moved, displacements : list of str
+        Paths of the moved images and displacements, in the order of `methods`.
     methods : list of str
         Ids of methods, ``voxelmorph_weight-1_epoch-200`` for the learned ones.
     fixed_intensity, moving_intensity : dict
         Settings of cohortmorph.intensity.prepare.
     selected_model : str
         Path of selected_model.json, "" if no network was trained.
-    output : str
-        Path of the PNG.
+    overview, pictures_folder, description : str
+        Paths of the PNG, of the folder of small pictures and of the JSON file.
     """
     selected = files.read_json(selected_model) if selected_model else None
-    paths = dict(zip(methods, moved, strict=True))
-    images = {parse_method(method)[0]: read_image(paths[method]) for method in shown(methods, selected)}
-    figure = figures.pair(
-        intensity.prepare_or_blank(read_image(fixed), fixed_intensity, f"{pair}, fixed"),
-        prepared_alike(images, moving_intensity, f"{pair}, moved"),
+    drawn = compared(methods, selected)
+    paths = dict(zip(methods, zip(moved, displacements, strict=True), strict=True))
+    still = intensity.prepare_or_blank(read_image(fixed), fixed_intensity, f"{pair}, fixed")
+    images = {parse_method(method)[0]: read_image(paths[method][0]) for method in drawn}
+    images = prepared_alike(images, moving_intensity, f"{pair}, moved")
+    few = [parse_method(method)[0] for method in shown(methods, selected)]
+    figure = pictures.pair(
+        still,
+        {method: images[method] for method in few},
         selected,
         title=pair.replace("_to_", " (moving) to ") + " (fixed)",
     )
-    figures.save(figure, output, phantom=phantom)
+    figures.save(figure, overview, phantom=phantom)
+    points = None
+    if fixed_landmarks and moving_landmarks:
+        points = [landmarks.points_lps_mm(table) for table in landmarks.read_pair(fixed_landmarks, moving_landmarks)]
+    described = review.draw(
+        pictures_folder,
+        still,
+        intensity.prepare_or_blank(read_image(moving), moving_intensity, f"{pair}, moving"),
+        images,
+        {
+            parse_method(method)[0]: displacement.read_unless_failed(paths[method][1], Grid.of(still))
+            for method in drawn
+        },
+        geometry.read_affine(affine),
+        points,
+        selected,
+    )
+    files.write_json(described, description)
+
+
+def compared(methods, selected):
+    """Return the ids of all methods, of the networks only the selected one, which comes last."""
+    learned = f"voxelmorph_weight-{selected['weight']}_epoch-{selected['epoch']}" if selected else None
+    classical = [method for method in methods if not method.startswith("voxelmorph_weight-")]
+    return [*figures.ordered_methods(classical), *(method for method in methods if method == learned)]
 
 
 def shown(methods, selected):
-    """Return the ids to show, in order: initial, affine, the last other classical method, the selected network."""
-    learned = f"voxelmorph_weight-{selected['weight']}_epoch-{selected['epoch']}" if selected else None
+    """Return the ids of the overview, in order: initial, affine, the last other classical method, the network."""
     classical = [method for method in methods if not method.startswith("voxelmorph_weight-")]
-    others = [method for method in classical if method not in ("initial", "harmonized", "affine")]
-    return [method for method in ["initial", "affine", *others[-1:], learned] if method in methods]
+    others = [method for method in classical if method not in STAGES]
+    learned = [method for method in compared(methods, selected) if method not in classical]
+    return [method for method in ["initial", "affine", *others[-1:], *learned] if method in methods]
 
 
 def prepared_alike(images, settings, name):
@@ -84,8 +123,15 @@ if __name__ == "__main__":
     with logs.job(snakemake.log[0], packages=["matplotlib", "SimpleITK"]):  # noqa: F821
         main(
             fixed=snakemake.input.fixed,  # noqa: F821
+            moving=snakemake.input.moving,  # noqa: F821
             moved=list(snakemake.input.moved),  # noqa: F821
+            displacements=list(snakemake.input.displacements),  # noqa: F821
+            affine=snakemake.input.affine,  # noqa: F821
+            fixed_landmarks=snakemake.input.get("fixed_landmarks", ""),  # noqa: F821
+            moving_landmarks=snakemake.input.get("moving_landmarks", ""),  # noqa: F821
             selected_model=snakemake.input.get("selected_model", ""),  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
+            overview=snakemake.output.overview,  # noqa: F821
+            pictures_folder=snakemake.output.pictures,  # noqa: F821
+            description=snakemake.output.description,  # noqa: F821
             **snakemake.params,  # noqa: F821
         )

@@ -7,7 +7,7 @@ Out: one figure, as PNG and SVG.
 
 import numpy as np
 
-from cohortmorph import figures, logs
+from cohortmorph import charts, figures, logs
 
 
 def main(histories: list, weights: list, outputs: list, phantom: bool = False):
@@ -17,7 +17,7 @@ def main(histories: list, weights: list, outputs: list, phantom: bool = False):
     if conditional is not None:
         tables = [conditional[np.isclose(conditional.validation_weight, float(weight))] for weight in weights]
     of_weights = dict(zip(weights, tables, strict=True))
-    figures.save(figures.training(of_weights, conditional), *outputs, phantom=phantom)
+    figures.save(charts.training(of_weights, conditional), *outputs, phantom=phantom)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from cohortmorph import (
+    charts,
     displacement,
     figures,
     geometry,
@@ -71,7 +72,7 @@ def main(
     )
     say(found)
     write_table(measured, table)
-    figures.save(figures.weight_search(measured, found), *pictures, phantom=phantom)
+    figures.save(charts.weight_search(measured, found), *pictures, phantom=phantom)
     write_json(found | {"sha256": training.checksum(network)}, selected)
 
 

@@ -1,10 +1,12 @@
 """Write the report of the whole cohort: one HTML file that needs no other file and no network.
 
-In:  the figures, metrics.tsv and summary.tsv (TRE in mm, runtime in s, folding in %), comparison.tsv, ranking.tsv and
-     failures.tsv, the selected model, the registration methods' parameter files, and the configuration.
+In:  the figures, metrics.tsv and summary.tsv (TRE in mm, runtime in s, folding in %), comparison.tsv, ranking.tsv,
+     failures.tsv and flags.tsv, the pages of the pairs, the selected model, the registration methods' parameter files,
+     and the configuration.
 Out: report.html, and provenance.json (versions, commit, seed, configuration without this machine's folders).
 """
 
+import os
 from pathlib import Path
 
 from cohortmorph import figures, files, logs, report
@@ -17,6 +19,7 @@ def main(
     comparison: str,
     ranking: str,
     failures: str,
+    flags: str,
     selected: str,
     training: str,
     selection: str,
@@ -26,6 +29,7 @@ def main(
     structures: str,
     folding: str,
     pair_pictures: list,
+    reviews: list,
     pairs: list,
     harmonize_pictures: list,
     subjects: list,
@@ -37,18 +41,18 @@ def main(
     provenance: str,
     commit: str = "",
     phantom: bool = False,
-    pictures_max: int = 24,
+    pictures_max: int = 12,
 ):
     """Write the report.
 
     Parameters
     ----------
-    metrics, summary, comparison, ranking, failures, selected : str
+    metrics, summary, comparison, ranking, failures, flags, selected : str
         Paths of the evaluation's files; `selected` is "" if no network was trained.
     training, selection, weights, methods, runtime, structures, folding : str
         Paths of the figures of plot_training and plot_comparison, PNG or SVG; "" leaves one out.
-    pair_pictures, pairs : list of str
-        Paths and ids, in the same order.
+    pair_pictures, reviews, pairs : list of str
+        Paths of pictures and of pages, and ids, in the same order; the report links to the pages.
     harmonize_pictures, subjects : list of str
         Paths and ids, in the same order.
     parameter_files : list of str
@@ -80,9 +84,12 @@ def main(
         tests=report.read_tests(comparison),
         ranking=report.read_texts(ranking, ["method"]),
         failures=report.read_failures(failures),
+        flags=report.read_flags(flags),
+        links={pair: os.path.relpath(page, Path(output).parent) for pair, page in zip(pairs, reviews, strict=True)},
         skipped=skipped,
         curves=captioned(values, "validation", training=training, selection=selection, weights=weights),
-        comparisons=captioned(values, "test", runtime=runtime, methods=methods, folding=folding, structures=structures),
+        headline=captioned(values, "test", methods=methods)[0] if methods else None,
+        comparisons=captioned(values, "test", runtime=runtime, folding=folding, structures=structures),
         pairs=of_pairs,
         harmonized=[report.Picture(path, subject, CAPTIONS["harmonize"][1]) for subject, path in harmonized],
         provenance=made,
@@ -161,6 +168,8 @@ if __name__ == "__main__":
             comparison=snakemake.input.comparison,  # noqa: F821
             ranking=snakemake.input.ranking,  # noqa: F821
             failures=snakemake.input.failures,  # noqa: F821
+            flags=snakemake.input.flags,  # noqa: F821
+            reviews=list(snakemake.input.reviews),  # noqa: F821
             selected=snakemake.input.get("selected", ""),  # noqa: F821
             training=snakemake.input.get("training", ""),  # noqa: F821
             selection=snakemake.input.get("selection", ""),  # noqa: F821

@@ -97,6 +97,9 @@ def test_the_true_transform_measures_as_true_and_the_identity_does_not(pair):
     assert value["affine", "ncc_signed", "image"] > 0.99 and value["affine", "ncc_local", "image"] > 0.9
     assert value["affine", "jacobian_min", "image"] == pytest.approx(1.02 * 0.98, abs=1e-4)
     assert value["affine", "folding", "image"] == value["affine", "ndv", "image"] == 0
+    assert value["affine", "overlap", "image"] == pytest.approx(100 * np.mean(MOVING.contains(moved_points())), abs=1)
+    assert value["affine", "border_displacement", "image"] < 1e-3 < value["initial", "border_displacement", "image"]
+    assert value["affine", "jacobian_p01", "image"] == pytest.approx(1.02 * 0.98, abs=1e-4)
     assert value["affine", "volume_change", "1"] == pytest.approx(100 * (1.02 * 0.98 - 1), abs=1e-3)
     assert value["affine", "runtime", "image"] == 2.5
     assert value["affine", "landmarks_improved", "total"] == 100 and value["affine", "tre_relative", "total"] < 1e-3
@@ -105,8 +108,13 @@ def test_the_true_transform_measures_as_true_and_the_identity_does_not(pair):
         assert (value["affine", name, "mean"] > value["initial", name, "mean"]) == more
     learned = table[table.method == "voxelmorph"]
     assert set(learned.weight) == {"1.0"} and set(learned.epoch) == {20}
-    assert set(table.unit) == {"mm", "1", "%", "s", "count"} and set(table.split) == {"validation"}
+    assert set(table.unit) == {"mm", "1", "%", "s", "count", "degrees"} and set(table.split) == {"validation"}
     assert not table.value.isna().any()
+
+
+def moved_points():
+    matrix, offset = geometry.matrix_and_offset(TRUTH)
+    return FIXED.points_mm() @ matrix.T + offset
 
 
 def test_a_pair_without_landmarks_labels_or_mask_is_measured_on_what_it_has(pair):
@@ -114,7 +122,8 @@ def test_a_pair_without_landmarks_labels_or_mask_is_measured_on_what_it_has(pair
     table, _ = measure(pair, **none)
     assert set(table.metric) == {
         *("ncc_squared", "ncc_signed", "ncc_local", "jacobian_min", "jacobian_sd_log", "jacobian_sd_log_learn2reg"),
-        *("folding", "ndv", "runtime"),
+        *("jacobian_mean", "jacobian_p01", "jacobian_p99", "folding", "ndv", "runtime"),
+        *("overlap", "contrast", "rotation", "border_displacement"),
     }
 
 

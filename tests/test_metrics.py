@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 from scipy.stats import pearsonr
 
 from cohortmorph import displacement, files, geometry, metrics
@@ -329,3 +330,48 @@ def test_a_failed_method_has_the_rows_of_the_others_without_values():
     assert np.isnan([value for _, _, value, _ in found]).all()
     of_fiducials = metrics.of_failed({"failed": "no fiducials", "fre_mm": None}, others)
     assert ("fre", "image") in values(of_fiducials) and len(of_fiducials) == 4
+
+
+def test_coverage_by_hand():
+    fixed, moved, moving = np.zeros((2, 2, 2)), np.full((2, 2, 2), np.nan), np.array([0.0, 0, 0.5, 0.5])
+    fixed[0], moved[0] = [[0, 1], [0, 1]], 0.3
+    assert values(metrics.coverage(fixed, moving, moved)) == pytest.approx(
+        {("overlap", "image"): 50, ("contrast", "fixed"): np.sqrt(0.1875), ("contrast", "moving"): 0.25,
+         ("contrast", "moved"): 0}
+    )  # fmt: skip
+    mask = np.zeros((2, 2, 2), bool)
+    mask[:, 0] = True
+    assert values(metrics.coverage(fixed, moving, moved, mask))["overlap", "image"] == 50
+    mask[1] = False
+    found = values(metrics.coverage(fixed, moving, moved, mask))
+    assert found["overlap", "image"] == 100 and found["contrast", "fixed"] == 0.5
+    nothing = values(metrics.coverage(fixed, moving, moved * np.nan))
+    assert nothing["overlap", "image"] == 0 and np.isnan(nothing["contrast", "moved"])
+    assert np.isnan(values(metrics.coverage(fixed, moving, moved, mask & False))["overlap", "image"])
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 90, 180])
+@pytest.mark.parametrize("size", [(12, 11, 10), (12, 11, 1)], ids=["volume", "slice"])
+def test_motion_finds_the_planted_rotation_and_what_goes_beyond_the_affine_at_the_border(degrees, size):
+    grid = Grid(size, GRID.spacing_mm, GRID.origin_mm, GRID.direction)
+    turn = Rotation.from_euler("z", degrees, degrees=True).as_matrix()
+    affine = geometry.affine(turn @ np.diag([1.1, 0.9, 1.0]), [3.0, -20.0, 8.0])
+    field = displacement.sample(affine, grid)
+    found = values(metrics.motion(field, affine))
+    assert found["rotation", "image"] == pytest.approx(degrees, abs=0.1)
+    assert found["border_displacement", "image"] == pytest.approx(0, abs=1e-4)
+    # 7 mm everywhere but in the middle.
+    beyond = np.full((*size, 3), [0.0, 7.0, 0.0], np.float32)
+    beyond[1:-1, 1:-1] = 0
+    edge = values(metrics.motion(geometry.to_image(geometry.to_array(field) + beyond, grid), affine))
+    assert edge["border_displacement", "image"] == pytest.approx(7, abs=1e-4)
+
+
+def test_a_mirrored_image_counts_as_turned_around():
+    mirror = displacement.sample(geometry.affine(np.diag([-1.0, 1, 1]), [0, 0, 0]), GRID)
+    assert values(metrics.motion(mirror, geometry.affine(np.eye(3), [0, 0, 0])))["rotation", "image"] == 180
+
+
+def test_percentiles_of_the_determinant():
+    found = values(metrics.regularity(np.arange(1.0, 102.0).reshape(101, 1, 1)))
+    assert [found[f"jacobian_{name}", "image"] for name in ("mean", "p01", "p99")] == pytest.approx([51, 2, 100])

@@ -9,12 +9,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import write_report
-from test_figures import SELECTED, cohort_metrics, histories, summarized
+from test_charts import SELECTED, cohort_metrics, histories, summarized
 
-from cohortmorph import figures, report, statistics
+from cohortmorph import charts, figures, quality, report, statistics
 from cohortmorph.files import write_json, write_table
 
 FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)
+FLAGS = pd.DataFrame(columns=quality.COLUMNS)
 MANY = {"validation": ["P04"], "test": [f"H{number:03d}" for number in range(6)]}
 
 
@@ -61,7 +62,7 @@ def rendered(metrics, selected=SELECTED, picture=None, **changes):
     shown = [report.Picture(picture, "A title", "A caption.")] if picture else []
     arguments = {
         "tests": statistics.compare(metrics, selected, 200, 1), "ranking": statistics.rank(metrics, selected),
-        "failures": FAILURES,
+        "failures": FAILURES, "flags": FLAGS,
         "curves": shown, "comparisons": shown, "pairs": shown, "harmonized": shown,
         "provenance": report.provenance({"seed": 1}, 1, "abc"), "parameter_texts": {},
     }  # fmt: skip
@@ -99,7 +100,7 @@ def test_the_report_contains_the_numbers_of_the_summary(picture):
     metrics = cohort_metrics()
     summary = summarized(metrics)
     page = Page(rendered(metrics, picture=picture))
-    test = figures.compared(summary[summary.split == "test"], SELECTED)
+    test = statistics.compared(summary[summary.split == "test"], SELECTED)
     for metric, structure, decimals in [
         ("tre_mean", "total", 2), ("tre_mean", "z", 2), ("tre_near_mean", "total", 2), ("dice", "mean", 3),
         ("dice", "2", 3), ("ncc_squared", "image", 3), ("folding", "image", 3), ("runtime", "image", 1),
@@ -154,7 +155,7 @@ def test_every_text_is_escaped(picture):
 @pytest.mark.parametrize("phantom", [True, False])
 def test_every_caption_says_phantom_of_a_phantom_only(picture, phantom):
     page = Page(rendered(cohort_metrics(), picture=picture, phantom=phantom))
-    assert len(page.captions) == 9
+    assert len(page.captions) == 10
     assert all(caption.startswith("PHANTOM.") == phantom for caption in page.captions)
     assert ("PHANTOM" in page.text) == phantom
 
@@ -169,6 +170,73 @@ def test_a_report_comes_of_whatever_was_measured(landmarks, labels, selected):
     assert ("No TRE: no test pair has landmarks on both images." in page.text) == (not landmarks)
     assert ("No Dice: no test pair has labels on both images." in page.text) == (not labels)
     assert ("λ = 1, epoch 100" in page.text) == (selected is not None)
+
+
+def raised(*rows):
+    """Return flags.tsv from (pair, method, flag)."""
+    table = pd.DataFrame([(*row, 2.0, 1.0, f"Why {row[2]}.") for row in rows], columns=quality.COLUMNS[1:])
+    return quality.sort(table)
+
+
+def tiles(metrics, selected=SELECTED, failures=FAILURES, flags=FLAGS):
+    """Return the first page's answers, by question."""
+    verdicts = [one for one in (verdict(measure, metrics, selected) for measure in (figures.TRE, figures.DICE)) if one]
+    chosen = report.choice(statistics.select_model(metrics, "ncc", 0.5) | selected) if selected else None
+    tests = statistics.compare(metrics, selected, 200, 1)
+    found = report.front(verdicts, chosen, metrics, tests, failures, flags, selected)
+    return {tile["question"]: tile for tile in found}
+
+
+def test_the_first_page_answers_which_method_which_network_how_sure_and_what_failed():
+    metrics = cohort_metrics()
+    page = Page(rendered(metrics)).text
+    assert page.index("Which method?") < page.index("How sure?") < page.index("Which method is best?")
+    found = tiles(metrics)
+    assert found["Which method?"]["answer"] == "bspline-3r" and "best by Dice too" in found["Which method?"]["value"]
+    assert found["Which λ and epoch?"]["answer"] == "λ = 1, epoch 100"
+    assert "Mean squared NCC" in found["Which λ and epoch?"]["value"]
+    assert found["How sure?"]["answer"] == "a hint" and "2 independent test subjects" in found["How sure?"]["value"]
+    assert found["How sure?"]["level"] == "doubt"
+    nothing = found["What failed?"]
+    assert (nothing["answer"], nothing["level"]) == ("nothing flagged", "good")
+    assert nothing["value"] == "No registration failed."
+    assert "Which λ and epoch?" not in tiles(cohort_metrics(learned=False), None)
+
+
+def test_the_first_page_says_when_measures_disagree_and_when_the_order_is_clear():
+    metrics = cohort_metrics()
+    metrics.loc[of(metrics, "dice", "affine"), "value"] = 0.99
+    said = tiles(metrics)["Which method?"]
+    assert said["level"] == "doubt" and "by Dice affine" in said["value"]
+    many = cohort_metrics(subjects={"validation": ["V1"], "test": [f"H{number:03d}" for number in range(12)]})
+    assert tiles(many)["How sure?"]["answer"] == "clear"
+    rows = (many.metric == "tre_mean") & (many.structure == "total")
+    best = many[rows & (many.method == "bspline-3r")].set_index("pair").value
+    learned = rows & (many.method == "voxelmorph")
+    beside = np.where(many.pair.str[3].isin(list("02468")), 0.1, -0.09)  # worse on one subject, better on the next
+    many.loc[learned, "value"] = (many.pair.map(best) + beside)[learned]
+    assert tiles(many)["How sure?"]["answer"] == "in part"
+    assert tiles(cohort_metrics(subjects={"validation": ["P04"]}))["How sure?"]["answer"] == "not at all"
+
+
+def test_flagged_pairs_come_first_and_lead_to_their_pages():
+    metrics = cohort_metrics()
+    pairs = sorted(metrics.pair.unique())
+    flags = raised((pairs[3], "affine", "folding"), (pairs[5], "affine", "failed"), (pairs[5], "affine", "folding"),
+                   ("P01-T1_to_P01-CT", "affine", "failed"))  # fmt: skip
+    failures = failed_registrations((pairs[5], "test", "affine", "", pd.NA, "no overlap"))
+    found = tiles(metrics, failures=failures, flags=flags)["What failed?"]
+    assert (found["answer"], found["level"]) == ("3 of 9 pairs flagged", "doubt") and "1 registration failed" in found[
+        "value"
+    ]
+    page = Page(rendered(metrics, flags=flags, links={pair: f"qc/{pair}.html" for pair in pairs}))
+    links = [resource for resource in page.resources if resource.startswith("qc/")]
+    assert links[:2] == [f"qc/{pairs[5]}.html", f"qc/{pairs[3]}.html"], "on the first page"
+    table = report.quality_table(flags, metrics, SELECTED, {pair: f"qc/{pair}.html" for pair in pairs})
+    assert [row["pair"] for row in table[:4]] == [pairs[5], "P01-T1_to_P01-CT", pairs[3], pairs[0]]
+    assert table[1]["link"] == "" and table[0]["sentence"] == "Why failed." and len(table) == 9
+    assert table[0]["flags"] == ["registration failed (affine)", "folding (affine)"]
+    assert "registration failed: 2 of 9 pairs (affine)" in page.text and "Why failed." in page.text
 
 
 def test_a_cohort_without_test_pairs_says_so():
@@ -370,7 +438,8 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     write_table(statistics.rank(metrics, selected), tmp_path / "ranking.tsv")
     row = ("P05-T1_to_P05-CT", "test", "affine", "", pd.NA, "no overlap at all")
     write_table(failed_registrations(row), tmp_path / "failures.tsv")
-    figures.save(figures.training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
+    write_table(FLAGS, tmp_path / "flags.tsv")
+    figures.save(charts.training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
     (tmp_path / "affine.txt").write_text('(Transform "AffineTransform") // see http://elastix.example\n')
     pairs = sorted(metrics[metrics.split == "test"].pair.unique())
     svg, png = str(tmp_path / "figure.svg"), str(tmp_path / "figure.png")
@@ -380,6 +449,7 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
             comparison=tmp_path / "comparison.tsv", ranking=tmp_path / "ranking.tsv",
             failures=tmp_path / "failures.tsv",
             training=svg, selection=svg, weights="", methods=png, runtime=png, structures=png, folding=png,
+            flags=tmp_path / "flags.tsv", reviews=[tmp_path / f"qc/{pair}.html" for pair in pairs],
             pair_pictures=[png] * 4, pairs=pairs,
             harmonize_pictures=[png] * 2, subjects=["P05", "P06"], parameter_files=[tmp_path / "affine.txt"],
             config={"data_folder": str(tmp_path), "voxelmorph": {"weights": ["0.5"]}}, seed=7, commit="abc",
@@ -389,7 +459,9 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     html = (tmp_path / "one.html").read_text()
     assert html == (tmp_path / "two.html").read_text()
     page = Page(html)
-    assert all(resource.startswith(("data:image/", "#")) for resource in page.resources)
+    pages = [f"qc/{pair}.html" for pair in pairs]
+    others = [resource for resource in page.resources if not resource.startswith(("data:image/", "#"))]
+    assert sorted(others) == pages
     # two curves, four comparisons, three of four pairs, two subjects
     assert sum(resource.startswith("data:") for resource in page.resources) == 11
     assert "affine failed on P05-T1_to_P05-CT: no overlap at all." in page.text

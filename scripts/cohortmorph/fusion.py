@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.image import imsave
 from scipy import ndimage
 
-from cohortmorph.figures import LETTERS, PLANES, cut, oriented
 from cohortmorph.files import publishing
 from cohortmorph.geometry import Grid, to_image
+from cohortmorph.pictures import LETTERS, PLANES, cut, oriented
 
 COLOURS = "inferno"  # perceptually uniform, and black where the moved image is: the fixed one shines through
 RGB24 = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])

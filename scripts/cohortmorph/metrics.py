@@ -13,7 +13,7 @@ import pandas as pd
 from scipy.ndimage import minimum_filter
 
 from cohortmorph import displacement, labels
-from cohortmorph.geometry import to_array
+from cohortmorph.geometry import Grid, matrix_and_offset, to_array
 from cohortmorph.ncc import local_ncc_squared, ncc_signed
 
 COLUMNS = ["pair", "split", "method", "weight", "epoch", "metric", "structure", "value", "unit"]
@@ -43,8 +43,16 @@ BETTER = {
     # Images of opposite contrast agree at -1 as well as others at 1.
     "ncc_signed": None,
     "ncc_local": "more",
+    # What quality control looks at: neither end is good by itself.
+    "overlap": None,
+    "contrast": None,
+    "rotation": None,
+    "border_displacement": None,
     # Both a small and a large change of volume may be the truth, but not the sign.
     "jacobian_min": None,
+    "jacobian_mean": None,
+    "jacobian_p01": None,
+    "jacobian_p99": None,
     "jacobian_sd_log": "less",
     "jacobian_sd_log_learn2reg": "less",
     # Bone keeps its volume, a bladder does not: only who knows the organ can judge.
@@ -304,6 +312,74 @@ def similarity(fixed, moved, mask=None):
     return [*rows, ("ncc_local", "image", mean_local, "1")]
 
 
+def coverage(fixed, moving, moved, mask=None):
+    """Return the rows of how much there is to compare: ``overlap``, in %, and ``contrast`` of the images.
+
+    Parameters
+    ----------
+    fixed, moving : array
+        Prepared intensities (0 to 1), each on its own grid.
+    moved, mask
+        As in :func:`similarity`.
+
+    Returns
+    -------
+    list of tuple
+        ``overlap`` is the share of the mask that the moving image covers. ``contrast`` is the standard deviation of
+        ``fixed`` over the mask, of ``moving`` as a whole, and of ``moved`` over what it covers of the mask: 0 for an
+        image that shows nothing, NaN where there are no voxels.
+    """
+    wanted = np.isfinite(fixed) if mask is None else np.isfinite(fixed) & mask
+    covered = wanted & np.isfinite(moved)
+    share = 100 * covered.sum() / wanted.sum() if wanted.any() else np.nan
+    parts = {"fixed": fixed[wanted], "moving": moving, "moved": moved[covered]}
+    contrasts = {name: float(part.std(dtype=float)) if part.size else np.nan for name, part in parts.items()}
+    rows = [("contrast", name, value, "1") for name, value in contrasts.items()]
+    return [("overlap", "image", float(share), "%"), *rows]
+
+
+def motion(field, affine):
+    """Return the rows ``rotation`` (degrees), of the whole displacement, and ``border_displacement`` (mm).
+
+    Parameters
+    ----------
+    field : SimpleITK vector image
+        The displacement u.
+    affine : SimpleITK transform
+        Fixed → moving, the affine that the methods start from.
+
+    Returns
+    -------
+    list of tuple
+        ``rotation`` is the angle of the rotation in the affine map that fits x ↦ x + u(x) best (polar decomposition;
+        a reflection counts as 180°). ``border_displacement`` is the 95th percentile, over the outermost voxels of the
+        grid along each axis of at least three, of the distance between x + u(x) and the affine's own target.
+    """
+    grid, displacement_mm = Grid.of(field), to_array(field)
+    border = np.zeros(grid.size, dtype=bool)
+    for axis in range(3):
+        if grid.size[axis] >= 3:
+            np.moveaxis(border, axis, 0)[[0, -1]] = True
+    some = np.meshgrid(*(np.arange(0, n, max(1, n // 32)) for n in grid.size), indexing="ij")
+    indices = {"some": np.stack(some, axis=-1).reshape(-1, 3), "border": np.argwhere(border)}
+    points = {name: grid.to_world(places) for name, places in indices.items()}
+    targets = {name: points[name] + displacement_mm[tuple(places.T)] for name, places in indices.items()}
+    before, after = (values["some"] - values["some"].mean(axis=0) for values in (points, targets))
+    matrix = np.linalg.lstsq(before, after, rcond=None)[0].T
+    # Along an axis of one voxel nothing can be fitted: what lies along it stays.
+    for axis in np.flatnonzero(np.array(grid.size) == 1):
+        matrix += np.outer(grid.axes[:, axis], grid.axes[:, axis])
+    left, _, right = np.linalg.svd(matrix)
+    turn = left @ right
+    cosine = -1 if np.linalg.det(turn) < 0 else np.clip((np.trace(turn) - 1) / 2, -1, 1)
+    matrix, offset_mm = matrix_and_offset(affine)
+    beyond_mm = np.linalg.norm(targets["border"] - (points["border"] @ matrix.T + offset_mm), axis=-1)
+    return [
+        ("rotation", "image", float(np.degrees(np.arccos(cosine))), "degrees"),
+        ("border_displacement", "image", float(np.percentile(beyond_mm, 95)) if beyond_mm.size else np.nan, "mm"),
+    ]
+
+
 def regularity(determinant, mask=None):
     """Return the rows of the Jacobian's determinant: how strongly space is deformed, and whether it folds.
 
@@ -317,7 +393,8 @@ def regularity(determinant, mask=None):
     Returns
     -------
     list of tuple
-        ``jacobian_min``; ``jacobian_sd_log``, the standard deviation of the logarithm of the positive determinants;
+        ``jacobian_min``, ``jacobian_mean``, ``jacobian_p01``, ``jacobian_p99`` (percentiles); ``jacobian_sd_log``, the
+        standard deviation of the logarithm of the positive determinants;
         ``jacobian_sd_log_learn2reg``, the same of all determinants + 3, clipped to 1e-9 … 1e9, without the two outer
         voxels of the grid (except along axes of no more than four), which is what Learn2Reg prints as SDlogJ: far
         smaller, and blind to folding; ``folding``, the percentage of voxels whose determinant is zero or negative.
@@ -325,11 +402,12 @@ def regularity(determinant, mask=None):
     """
     determinant = np.asarray(determinant)
     values = determinant.ravel() if mask is None else determinant[mask]
-    minimum, sd_log, folding = np.nan, np.nan, np.nan
+    minimum, sd_log, folding, mean, low, high = [np.nan] * 6
     if values.size:
         positive = values[values > 0].astype(float)
         sd_log = np.log(positive).std() if positive.size else np.nan
         minimum, folding = values.min(), 100 * (1 - positive.size / values.size)
+        mean, (low, high) = values.mean(dtype=float), np.percentile(values, [1, 99])
     inner = tuple(
         slice(LEARN2REG_RIM, -LEARN2REG_RIM) if length > 2 * LEARN2REG_RIM else slice(None)
         for length in determinant.shape
@@ -339,6 +417,9 @@ def regularity(determinant, mask=None):
     sd_log_learn2reg = np.log(raised).std() if raised.size else np.nan
     return [
         ("jacobian_min", "image", float(minimum), "1"),
+        ("jacobian_mean", "image", float(mean), "1"),
+        ("jacobian_p01", "image", float(low), "1"),
+        ("jacobian_p99", "image", float(high), "1"),
         ("jacobian_sd_log", "image", float(sd_log), "1"),
         ("jacobian_sd_log_learn2reg", "image", float(sd_log_learn2reg), "1"),
         ("folding", "image", float(folding), "%"),

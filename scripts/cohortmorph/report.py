@@ -27,6 +27,7 @@ from cohortmorph.figures import (
     ordered_methods,
     ordered_weights,
 )
+from cohortmorph.quality import FLAGS, by_pair, count_in_words
 from cohortmorph.statistics import (
     SIGNIFICANCE,
     compared,
@@ -66,10 +67,15 @@ class Picture:
 class Verdict:
     """Which method is best by one measure on the test pairs, and how sure that is."""
 
-    title: str
+    measure: Measure
     method: str
     value: str
     sentences: list = field(default_factory=list)
+
+    @property
+    def title(self):
+        """The measure, and which end of it counts."""
+        return f"{self.measure.title}, {'lowest' if self.measure.lower_is_better else 'highest'} mean"
 
 
 def write_text(measure, value):
@@ -109,6 +115,11 @@ def read_texts(path, texts):
 def read_tests(path):
     """Read comparison.tsv."""
     return read_texts(path, ["split", "metric", "structure", "unit", "method", "reference"])
+
+
+def read_flags(path):
+    """Read flags.tsv."""
+    return read_texts(path, ["subject", "pair", "method", "flag", "sentence"])
 
 
 def read_failures(path):
@@ -161,11 +172,107 @@ def verdict(measure, metrics, summary, selected):
     if len(incomplete):
         sentences.append(f"Not ranked, without a value on some pair: {', '.join(ordered_methods(incomplete.method))}.")
     return Verdict(
-        f"{measure.title}, {'lowest' if measure.lower_is_better else 'highest'} mean",
+        measure,
         method_label(best.method, selected),
         write_text(measure, best["mean"]),
         sentences,
     )
+
+
+def front(verdicts, choice, metrics, tests, failures, flags, selected):
+    """Return what the first page answers, each as ``question``, ``answer``, ``value`` and ``level`` (good or doubt).
+
+    Parameters
+    ----------
+    verdicts : list of Verdict
+    choice : dict or None
+        See :func:`choice`.
+    metrics, tests, failures, flags : DataFrame
+        metrics.tsv, comparison.tsv, failures.tsv and flags.tsv.
+    selected : dict or None
+        selected_model.json.
+    """
+    tiles = []
+    if verdicts:
+        best, *others = verdicts
+        agreeing = [one.measure.name for one in others if one.method == best.method]
+        differing = [f"by {one.measure.name} {one.method}" for one in others if one.method != best.method]
+        said = [f"{best.measure.name} {best.value}", best.sentences[0].rstrip(".")]
+        said += [f"best by {' and '.join(agreeing)} too"] if agreeing else []
+        tiles.append(_tile("Which method?", best.method, "; ".join([*said, *differing]) + ".", not differing))
+    else:
+        tiles.append(_tile("Which method?", "unknown", "Nothing was measured on test pairs.", False))
+    if choice:
+        said = " ".join([choice["value"][0].upper() + choice["value"][1:] + ".", *choice["warnings"]])
+        tiles.append(_tile("Which λ and epoch?", choice["headline"], said, not choice["warnings"]))
+    tiles.append(_how_sure(metrics, tests))
+    pairs, flagged = set(metrics.pair) | set(flags.pair), set(flags.pair)
+    of_test = compared(failures, selected)
+    said = f"{count(len(of_test), 'registration')} failed." if len(of_test) else "No registration failed."
+    if flagged:
+        said += " Where a limit of the quality control is passed, look before you trust."
+    answer = f"{len(flagged)} of {count(len(pairs), 'pair')} flagged" if flagged else "nothing flagged"
+    tiles.append(_tile("What failed?", answer, said, not flagged and not len(of_test)))
+    return tiles
+
+
+def _tile(question, answer, value, good):
+    return {"question": question, "answer": answer, "value": value, "level": "good" if good else "doubt"}
+
+
+def _how_sure(metrics, tests):
+    """Say in a word how much the test subjects allow to conclude, and against how many methods the best one stands."""
+    question = "How sure?"
+    units = set(independent_units(set(metrics[metrics.split == "test"].pair)).values())
+    if not units:
+        return _tile(question, "not at all", "There is no test pair.", False)
+    measures = tested(tests)
+    told = ""
+    significant = False
+    if measures:
+        rows = measures[0].rows(tests)
+        rows = rows[(rows.reference == rows.reference.iloc[0]) & (rows.method != rows.reference)]
+        clear = int((rows.p_holm < SIGNIFICANCE).sum())
+        significant = len(rows) > 0 and clear == len(rows)
+        told = (
+            f" By {measures[0].name} the best one differs from {clear} of {len(rows)} others with corrected p < 0.05."
+        )
+    number = count(len(units), "independent test subject")
+    if len(units) < FEW_SUBJECTS:
+        verb = "is" if len(units) == 1 else "are"
+        return _tile(question, "a hint", f"{number} {verb} too few to rank methods.{told}", False)
+    return _tile(question, "clear" if significant else "in part", f"{number}.{told}", significant)
+
+
+def quality_table(flags, metrics, selected, links):
+    """Return every pair with its flags, the worst first: dicts of pair, link, split, flags and the first sentence.
+
+    Parameters
+    ----------
+    flags, metrics : DataFrame
+        flags.tsv and metrics.tsv.
+    selected : dict or None
+        selected_model.json.
+    links : dict of pair to address
+        Of the pairs' pages, relative to the report; a pair without one has no link.
+    """
+    splits = metrics.drop_duplicates("pair").set_index("pair").split
+    rows = []
+    for pair, raised in by_pair(flags, [*splits.index, *sorted(set(flags.pair) - set(splits.index))]).items():
+        names = [
+            f"{FLAGS[flag]} ({', '.join(method_label(method, selected) for method in ordered_methods(of.method))})"
+            for flag, of in raised.groupby("flag", sort=False)
+        ]
+        rows.append(
+            {
+                "pair": pair,
+                "link": links.get(pair, ""),
+                "split": splits.get(pair, "train"),
+                "flags": names,
+                "sentence": raised.sentence.iloc[0] if len(raised) else "",
+            }
+        )
+    return rows
 
 
 def sureness(metrics, tests):
@@ -650,6 +757,15 @@ def without_folders(config):
     return config
 
 
+def template(name):
+    """Return a template beside this module; it escapes every text and refuses what it is not given."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template(name)
+
+
 def render(
     metrics,
     summary,
@@ -657,6 +773,7 @@ def render(
     tests,
     ranking,
     failures,
+    flags,
     curves,
     comparisons,
     pairs,
@@ -665,6 +782,8 @@ def render(
     parameter_texts,
     left_out=0,
     skipped=(),
+    links=None,
+    headline=None,
     phantom=False,
 ):
     """Return the report as HTML.
@@ -675,8 +794,8 @@ def render(
         metrics.tsv and summary.tsv.
     selected : dict or None
         selected_model.json.
-    tests, ranking, failures : DataFrame
-        comparison.tsv, ranking.tsv and failures.tsv.
+    tests, ranking, failures, flags : DataFrame
+        comparison.tsv, ranking.tsv, failures.tsv and flags.tsv.
     curves, comparisons, pairs, harmonized : list of Picture
         Of the trainings, of the methods, of single pairs and of single subjects.
     provenance : dict
@@ -686,20 +805,35 @@ def render(
         Number of pictures of pairs that are not in the report.
     skipped : sequence of str
         Methods whose tool is not installed.
+    links : dict of pair to address, optional
+        Of the pairs' pages, relative to the report.
+    headline : Picture, optional
+        The one for the first page.
     phantom : bool
         Whether the cohort is the embedded phantom: then every part of the report says so.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     test = metrics[metrics.split == "test"]
     verdicts = [verdict(measure, metrics, summary, selected) for measure in (TRE, DICE, NCC)]
-    return environment.get_template("report.html.jinja").render(
+    verdicts = [one for one in verdicts if one]
+    chosen = choice(selected) if selected else None
+    reviewed = quality_table(flags, metrics, selected, links or {})
+    return template("report.html.jinja").render(
         phantom=phantom,
-        verdicts=[one for one in verdicts if one],
+        front=front(
+            [one for one in verdicts if one.measure is not NCC] or verdicts,
+            chosen,
+            metrics,
+            tests,
+            failures,
+            flags,
+            selected,
+        ),
+        headline=headline,
+        quality=reviewed,
+        flag_counts=count_in_words(flags, reviewed, selected),
+        verdicts=verdicts,
         sureness=sureness(metrics, tests),
-        choice=choice(selected) if selected else None,
+        choice=chosen,
         troubles=troubles(metrics, selected, failures, skipped),
         test_pairs=pairs_in_words(test.pair),
         splits={

@@ -63,6 +63,18 @@ def test_report_stands_alone(finished):
     assert 'src="http' not in report and 'href="http' not in report
 
 
+def test_every_pair_has_its_page_and_pictures(finished):
+    results = finished.folder / "results"
+    flags = pd.read_csv(results / "evaluation/flags.tsv", sep="\t")
+    assert list(flags.columns) == ["subject", "pair", "method", "flag", "value", "threshold", "sentence"]
+    report = (results / "report.html").read_text()
+    pages = sorted((results / "qc").glob("*.html"))
+    assert len(pages) == 4
+    for page in pages:
+        assert f'href="qc/{page.name}"' in report
+        assert (page.with_suffix("") / "affine/moved.webp").stat().st_size > 1000
+
+
 def test_a_finished_run_has_nothing_to_do(finished):
     assert finished.planned("--configfile", "small.yaml") == {}
 
@@ -101,6 +113,8 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "select_model",
         "plot_comparison",
         "plot_pair",
+        "flag_pairs",
+        "write_reviews",
         "fuse_subject",
         "write_report",
         "write_viewer",

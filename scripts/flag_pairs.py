@@ -1,0 +1,32 @@
+"""Flag the registrations that somebody should look at.
+
+In:  metrics.tsv and failures.tsv of the whole cohort, the selected model ("" if no network was trained).
+Out: flags.tsv, the worst first: subject, pair, method, flag, value, threshold, sentence; value and threshold in the
+     unit that the sentence names.
+"""
+
+from cohortmorph import files, logs, quality, report
+from cohortmorph.metrics import read_table
+
+
+def main(metrics: str, failures: str, selected: str, settings: dict, output: str):
+    """Write the flags to `output`; `settings` are the configuration's ``quality``."""
+    values = read_table(metrics)
+    chosen = files.read_json(selected) if selected else None
+    flags = quality.flags(values, report.read_failures(failures), chosen, settings)
+    files.write_table(flags, output)
+    for sentence in quality.count_in_words(flags, set(values.pair), chosen):
+        logs.log.warning("%s", sentence)
+    flagged = set(flags.pair)
+    logs.log.info("%d of %d pairs are flagged", len(flagged), len(set(values.pair) | flagged))
+
+
+if __name__ == "__main__":
+    with logs.job(snakemake.log[0], packages=["numpy", "pandas"]):  # noqa: F821
+        main(
+            metrics=snakemake.input.metrics,  # noqa: F821
+            failures=snakemake.input.failures,  # noqa: F821
+            selected=snakemake.input.get("selected", ""),  # noqa: F821
+            output=snakemake.output[0],  # noqa: F821
+            **snakemake.params,  # noqa: F821
+        )
