@@ -33,7 +33,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from cohortmorph import geometry, training
 from cohortmorph.labels import dice
 from cohortmorph.losses import ncc_voxelmorph
-from cohortmorph.networks import RegistrationNetwork, tf, vxm, warp
+from cohortmorph.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
 from cohortmorph.registration import peak_memory_mb
 
 # (shape, batch size)
@@ -44,9 +44,13 @@ NETWORKS = {
 }
 SETTINGS = {
     "learning_rate": 1e-4,
+    "learning_rate_schedule": "constant",
+    "augment": {"deformation": 0, "intensity": 0},
     "similarity": {"name": "ncc-voxelmorph", "window": 9},
-    "regularization": {"convention": "mean"},
+    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
     "label_weight": 0,
+    "label_loss": "dice",
+    "incompressible": {"labels": [], "weight": 0},
     "encoder": [16, 32, 32, 32],
     "decoder": [32, 32, 32, 32, 32, 16, 16],
 }
@@ -304,15 +308,20 @@ def hippocampi(folder):
 # What is trained until it is good. `stock` is voxelmorph 0.2's train.py at its defaults, with the NCC and λ = 1 of the
 # paper (Balakrishnan et al., IEEE TMI 2019); the others change what they name.
 FAST = {"int_steps": 5, "field_downsampling": 2, "learning_rate": 1e-3}
+SMALL = FAST | {
+    "similarity": {"name": "ncc-squared", "window": 5},
+    "encoder": [16, 32, 32],
+    "decoder": [32, 32, 32, 32, 16, 16],
+}
 RECIPES = {
     "stock": {},
     "stock-fast-rate": {"learning_rate": 1e-3},
     "half": FAST,
-    "half-squared": FAST | {"similarity": {"name": "ncc-squared", "window": 7}},
-    "half-plain": FAST | {"int_steps": 0},
-    "half-cosine": FAST | {"cosine": True},
-    "half-batch-4": FAST | {"batch_size": 4},
-    "half-labels": FAST | {"label_weight": 1.0},
+    "small": SMALL,
+    "small-plain": SMALL | {"int_steps": 0},
+    "small-cosine": SMALL | {"cosine": True},
+    "small-batch-4": SMALL | {"batch_size": 4},
+    "small-labels": SMALL | {"label_weight": 2.0},
 }
 
 
@@ -347,10 +356,9 @@ def time_to_dice(folder, recipe, cpu_minutes, threads, check_seconds=15):
     settings = dict(RECIPES[recipe])
     drawn = training.Samples(
         3,
-        16,
+        size_multiple((SETTINGS | settings)["encoder"]),
         images=[image for image, _ in learned.values()],
         labels=[labels for _, labels in learned.values()] if settings.get("label_weight") else None,
-        flips=not recipe.startswith("stock"),
     )
     trainer = None
     if recipe.startswith("stock"):
