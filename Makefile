@@ -38,7 +38,8 @@ demo: setup
 	@echo "Done: the phantom cohort, six made-up subjects, is registered. Open"
 	@echo "  results/report.html                    what did best, which λ and epoch, how sure"
 	@echo "  results/evaluation/summary.tsv         the same numbers as a table"
-	@echo "  results/figures/pairs/                 every pair before and after; make view shows them to click through"
+	@echo "  results/qc/                            a page a pair, to judge it by eye"
+	@echo "or look at every pair, method by method, in the browser: make view"
 	@echo "Your own cohort: edit config/cohort.tsv and config/config.yaml (config/README.md explains both)."
 
 # In an environment of its own: it reads what Snakemake writes down, and touches nothing.

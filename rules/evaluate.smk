@@ -67,8 +67,8 @@ rule collect_metrics:
         training_alignments=expand("results/pairs/{pair}/affine.json", pair=TRAINING_ALIGNMENTS),
     output:
         metrics="results/evaluation/metrics.tsv",
-        summary="results/evaluation/summary.tsv",
-        failures="results/evaluation/failures.tsv",
+        summary=report("results/evaluation/summary.tsv", category="Tables"),
+        failures=report("results/evaluation/failures.tsv", category="Tables"),
     log:
         "results/logs/collect_metrics.log",
     benchmark:
@@ -142,8 +142,8 @@ rule compare_methods:
         metrics="results/evaluation/metrics.tsv",
         selected=SELECTED,
     output:
-        comparison="results/evaluation/comparison.tsv",
-        ranking="results/evaluation/ranking.tsv",
+        comparison=report("results/evaluation/comparison.tsv", category="Tables"),
+        ranking=report("results/evaluation/ranking.tsv", category="Tables"),
     log:
         "results/logs/compare_methods.log",
     benchmark:
@@ -166,7 +166,7 @@ rule flag_pairs:
         failures="results/evaluation/failures.tsv",
         selected=SELECTED,
     output:
-        "results/evaluation/flags.tsv",
+        report("results/evaluation/flags.tsv", category="Tables"),
     log:
         "results/logs/flag_pairs.log",
     benchmark:

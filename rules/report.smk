@@ -6,7 +6,7 @@ rule plot_training:
     input:
         histories=HISTORIES,
     output:
-        expand("results/figures/training.{kind}", kind=["png", "svg"]),
+        report(expand("results/figures/training.{kind}", kind=["png", "svg"]), category="Training"),
     log:
         "results/logs/plot_training.log",
     benchmark:
@@ -29,12 +29,14 @@ rule plot_comparison:
         summary="results/evaluation/summary.tsv",
         selected=SELECTED,
     output:
-        selection=expand("results/figures/selection.{kind}", kind=["png", "svg"]),
-        weights=expand("results/figures/weights.{kind}", kind=["png", "svg"]),
-        methods=expand("results/figures/methods.{kind}", kind=["png", "svg"]),
-        runtime=expand("results/figures/runtime.{kind}", kind=["png", "svg"]),
-        structures=expand("results/figures/structures.{kind}", kind=["png", "svg"]),
-        folding=expand("results/figures/folding.{kind}", kind=["png", "svg"]),
+        selection=report(
+            expand("results/figures/selection.{kind}", kind=["png", "svg"]), category="Choice of λ and epoch"
+        ),
+        weights=report(expand("results/figures/weights.{kind}", kind=["png", "svg"]), category="Choice of λ and epoch"),
+        methods=report(expand("results/figures/methods.{kind}", kind=["png", "svg"]), category="Methods"),
+        runtime=report(expand("results/figures/runtime.{kind}", kind=["png", "svg"]), category="Methods"),
+        structures=report(expand("results/figures/structures.{kind}", kind=["png", "svg"]), category="Methods"),
+        folding=report(expand("results/figures/folding.{kind}", kind=["png", "svg"]), category="Methods"),
     log:
         "results/logs/plot_comparison.log",
     benchmark:
@@ -61,7 +63,7 @@ rule plot_pair:
         moving_landmarks=cell_of_pair("moving", "landmarks"),
         selected_model=SELECTED,
     output:
-        overview="results/figures/pairs/{pair}.png",
+        overview=report("results/figures/pairs/{pair}.png", category="Pairs"),
         pictures=directory("results/qc/{pair}"),
         description="results/qc/{pair}.json",
     log:
@@ -112,7 +114,7 @@ rule plot_harmonize:
         images=images_of_subject,
         harmonized="results/harmonized/{subject}",
     output:
-        "results/figures/harmonize/{subject}.png",
+        report("results/figures/harmonize/{subject}.png", category="Harmonizing"),
     log:
         "results/logs/plot_harmonize/{subject}.log",
     benchmark:
@@ -154,7 +156,7 @@ rule write_report:
         ),
         parameter_files=PARAMETER_FILES,
     output:
-        report="results/report.html",
+        report=report("results/report.html", category="Report"),
         provenance="results/provenance.json",
     log:
         "results/logs/write_report.log",

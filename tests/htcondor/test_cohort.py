@@ -91,7 +91,7 @@ def test_same_results_as_on_this_machine(finished, tmp_path):
         elif path.suffix == ".tsv":
             tables = [untimed_table(file) for file in (path, other)]
             pd.testing.assert_frame_equal(*tables, check_exact=True, obj=str(name))
-        elif path.name not in ("report.html", "checkpoint.npz"):
+        elif path.suffix != ".html" and path.name != "checkpoint.npz":  # pages tell the measured times of these tables
             assert path.read_bytes() == other.read_bytes(), name
         compared += 1
     assert compared > 200

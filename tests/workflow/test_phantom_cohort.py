@@ -75,6 +75,14 @@ def test_every_pair_has_its_page_and_pictures(finished):
         assert (page.with_suffix("") / "affine/moved.webp").stat().st_size > 1000
 
 
+def test_snakemakes_own_report_holds_figures_tables_and_ours(finished, tmp_path):
+    code, said = finished.snakemake("--configfile", "small.yaml", "--report", str(tmp_path / "report.html"))
+    assert code == 0, said[-2000:]
+    page = (tmp_path / "report.html").read_text()
+    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "P03-T1_to_P03-CT.png", "report.html"):
+        assert f"/{name}" in page, name
+
+
 def test_a_finished_run_has_nothing_to_do(finished):
     assert finished.planned("--configfile", "small.yaml") == {}
 
