@@ -9,7 +9,7 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from cohortmorph import UserError, cohort as cohort_table, pool, sources, tools
+from cohortmorph import UserError, cohort as cohort_table, configuration, pool, sources, tools
 
 # Snakemake lists a --configfile first, though it is the one that wins.
 chosen_files = list(map(str, workflow.overwrite_configfiles))
@@ -25,8 +25,8 @@ try:
     )
 except UserError as error:
     raise WorkflowError(str(error)) from None
-config.update(cohort_table.with_defaults(config))
-workflow.register_envvars(*cohort_table.variables(config))  # the jobs of a pool get these of the environment as well
+config.update(configuration.with_defaults(config))
+workflow.register_envvars(*configuration.variables(config))  # the jobs of a pool get these of the environment as well
 
 IMAGES, PAIRS, ALIGNMENTS = cohort.images, cohort.pairs, cohort.alignments  # look rows up by cohort.image and .pair
 EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")
@@ -34,7 +34,7 @@ EVALUATED = cohort.pairs_in("validation") + cohort.pairs_in("test")
 VOXELMORPH = config["voxelmorph"] or {"weights": [], "kept_epochs": [], "encoder": [], "dimensions": 3}
 NETWORKS = [(weight, epoch) for weight in VOXELMORPH["weights"] for epoch in VOXELMORPH["kept_epochs"]]
 CONDITIONAL = "results/models/voxelmorph/conditional"  # the folder of the one network for every λ
-LEARNED = [cohort_table.learned_method(weight, epoch) for weight, epoch in NETWORKS]
+LEARNED = [configuration.learned_method(weight, epoch) for weight, epoch in NETWORKS]
 # Methods whose tool is missing are left out where the config says so; the report names them.
 SKIPPED = [
     method
@@ -46,7 +46,7 @@ SKIPPED = [
 PARAMETER_FILES = [
     file
     for chosen in (config["prealign"], *config["baselines"].values())
-    for file in cohort_table.parameter_files(chosen)
+    for file in configuration.parameter_files(chosen)
 ]
 BASELINES = [method for method in config["baselines"] if method not in SKIPPED]
 HARMONIZED = config["harmonize"]["enabled"]
@@ -186,7 +186,7 @@ def methods_of(tool):
 
 def parameter_files_of(tool):
     """Return the parameter files of all methods of a tool."""
-    return [file for method in methods_of(tool) for file in cohort_table.parameter_files(config["baselines"][method])]
+    return [file for method in methods_of(tool) for file in configuration.parameter_files(config["baselines"][method])]
 
 
 def displacements_of(tool):
@@ -210,7 +210,7 @@ def registrations_of(tool):
 def settings_of(tool):
     """Return the settings of a tool's methods, in their order."""
     chosen = [config["baselines"][method] for method in methods_of(tool)]
-    return [{"parameters": cohort_table.parameter_files(one), "start": one["start"]} for one in chosen]
+    return [{"parameters": configuration.parameter_files(one), "start": one["start"]} for one in chosen]
 
 
 def models_of(tool):
@@ -431,7 +431,7 @@ def network_settings(keys):
 
 def weights_of_range(wildcards):
     """Return the weights, between the least and greatest of which one network learns every λ."""
-    problem = cohort_table.conditional_problem(VOXELMORPH["weights"])
+    problem = configuration.conditional_problem(VOXELMORPH["weights"])
     if problem:
         raise UserError(problem)
     return VOXELMORPH["weights"]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from cohortmorph import cohort, dicom, dicom_export, figures, files, fusion, intensity, logs, pictures, sources
+from cohortmorph import configuration, dicom, dicom_export, figures, files, fusion, intensity, logs, pictures, sources
 from cohortmorph.geometry import Grid, read_image, to_array, to_image
 
 
@@ -63,7 +63,7 @@ def main(
     method = methods[0]
     if selected_model:
         selected = files.read_json(selected_model)
-        method = cohort.learned_method(selected["weight"], selected["epoch"])
+        method = configuration.learned_method(selected["weight"], selected["epoch"])
     still = read_image(fixed)
     grid = Grid.of(still)
     grey = to_array(intensity.prepare_or_blank(still, fixed_intensity, f"{subject}, {fixed_name}"))

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cohortmorph import UserError, cohort, statistics
+from cohortmorph import UserError, checks, cohort, configuration, statistics
 
 REPOSITORY = Path(__file__).parents[1]
 COLUMNS = ["subject", "image", "modality", "source", "labels", "landmarks", "mask", "split"]
@@ -119,7 +119,7 @@ def test_shipped_cohort():
 
 @pytest.mark.parametrize("name", ["config", "cohort", "pairs"])
 def test_schemas_are_json_schemas(name):
-    schema = yaml.safe_load((cohort.SCHEMAS / f"{name}.schema.yaml").read_text())
+    schema = yaml.safe_load((configuration.SCHEMAS / f"{name}.schema.yaml").read_text())
     jsonschema.Draft202012Validator.check_schema(schema)
     assert schema["additionalProperties"] is False
     assert all("description" in part for part in schema["properties"].values())
@@ -138,8 +138,8 @@ def test_readme_has_every_key_with_its_default():
     rows = {
         row[0].strip("`"): row for row in re.findall(r"^\| (`\S+`) \| (.+?) \| (.*?)\| (.*?)\| (.*?)\|$", readme, re.M)
     }
-    schema = yaml.safe_load((cohort.SCHEMAS / "config.schema.yaml").read_text())
-    keys = cohort.key_paths(schema)
+    schema = yaml.safe_load((configuration.SCHEMAS / "config.schema.yaml").read_text())
+    keys = configuration.key_paths(schema)
     assert ("voxelmorph", "similarity", "window") in keys
     assert [key for key in keys if ".".join(key) not in rows] == []
     for key in keys:
@@ -152,7 +152,7 @@ def test_readme_has_every_key_with_its_default():
             told = rows[".".join(key)][3].strip().strip("`")
             assert yaml.safe_load(told) == part["default"], key
     for name in ("cohort", "pairs"):
-        columns = yaml.safe_load((cohort.SCHEMAS / f"{name}.schema.yaml").read_text())["properties"]
+        columns = yaml.safe_load((configuration.SCHEMAS / f"{name}.schema.yaml").read_text())["properties"]
         assert [column for column in columns if f"`{column}`" not in readme] == []
 
 
@@ -161,7 +161,7 @@ def test_examples_of_the_readme_are_valid_designs():
     designs = [yaml.safe_load(text)["pairs"] for text in re.findall(r"```yaml\n(.*?)```", readme, re.S)]
     assert [design["design"] for design in designs] == ["within-subject", "to-reference", "between-subjects", "table"]
     for design in designs:
-        assert not [error for error in cohort._validator("config").iter_errors(SHIPPED | {"pairs": design})]
+        assert not [error for error in configuration.validator_of("config").iter_errors(SHIPPED | {"pairs": design})]
 
 
 def test_defaults():
@@ -169,7 +169,7 @@ def test_defaults():
     kept = {key: SHIPPED["voxelmorph"][key] for key in ("weights", "epochs", "kept_epochs")}
     before = deepcopy(minimal)
     baselines = {"a": {"tool": "elastix", "parameters": "a.txt"}, "b": None}
-    filled = cohort.with_defaults(minimal | {"voxelmorph": kept, "baselines": baselines})
+    filled = configuration.with_defaults(minimal | {"voxelmorph": kept, "baselines": baselines})
     chosen = {"batch_size", "learning_rate", "field_downsampling", "similarity", "threads"}  # for the phantom
     of_phantom = {key: value for key, value in SHIPPED["voxelmorph"].items() if key not in chosen}
     assert filled["voxelmorph"].items() >= of_phantom.items() and not set(SHIPPED["voxelmorph"]) ^ set(
@@ -180,7 +180,7 @@ def test_defaults():
     assert filled["baselines"] == {"a": baselines["a"] | {"start": "affine", "missing": "refuse"}}
     assert filled["phantom"] is None
     assert minimal == before
-    assert cohort.with_defaults({"phantom": {}})["phantom"] == SHIPPED["phantom"]
+    assert configuration.with_defaults({"phantom": {}})["phantom"] == SHIPPED["phantom"]
 
 
 # ---- the four designs
@@ -533,7 +533,7 @@ def test_command_line_is_named():
 
 
 def json_keys():
-    return list(yaml.safe_load((cohort.SCHEMAS / "config.schema.yaml").read_text())["properties"])
+    return list(yaml.safe_load((configuration.SCHEMAS / "config.schema.yaml").read_text())["properties"])
 
 
 def test_second_file_can_leave_out_and_change_the_design():
@@ -889,8 +889,8 @@ def test_a_job_elsewhere_does_not_look_for_files():
 
 
 def test_variables_of_the_environment_are_named_for_the_jobs():
-    assert cohort.variables(mr_config(data_folder="${DATA}/$USER/x")) == ["DATA", "USER"]
-    assert cohort.variables(SHIPPED) == []
+    assert configuration.variables(mr_config(data_folder="${DATA}/$USER/x")) == ["DATA", "USER"]
+    assert configuration.variables(SHIPPED) == []
 
 
 def test_an_id_that_the_cohort_does_not_have_is_named():
@@ -909,7 +909,7 @@ def test_an_id_that_the_cohort_does_not_have_is_named():
 
 def test_a_missing_tool_is_refused_or_skipped_as_the_config_says(monkeypatch):
     write_mr_cohort()
-    monkeypatch.setattr(cohort.tools, "find", lambda tool: "" if tool == "niftyreg" else tool)
+    monkeypatch.setattr(checks.tools, "find", lambda tool: "" if tool == "niftyreg" else tool)
     method = {"tool": "niftyreg", "parameters": "config/niftyreg/f3d.txt"}
     files = ["config/config.yaml"]
     cohort.load(mr_config(baselines={"niftyreg": method | {"missing": "skip"}}), files)

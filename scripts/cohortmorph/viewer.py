@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from cohortmorph import UserError, intensity, landmarks
-from cohortmorph.cohort import learned_method
+from cohortmorph.configuration import learned_method
 from cohortmorph.geometry import read_image, to_array
 from cohortmorph.logs import log
 from cohortmorph.metrics import parse_method
