@@ -49,7 +49,7 @@ def main(
     phantom: bool = False,
 ):
     """Measure every λ on every pair; `files` and `intensities` are those of the `pairs`, in their order."""
-    training.start_tensorflow(seed, threads)
+    training.start_tensorflow(seed, threads, with_gradients=True)
     shape = [size_multiple(settings["encoder"])] * settings["dimensions"]  # any: the weights do not depend on it
     conditional = ConditionalNetwork(shape, settings, list(map(float, weights)))
     load_weights(conditional, network)

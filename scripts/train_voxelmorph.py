@@ -32,7 +32,7 @@ def main(
     With a list of `weight`, one conditional network learns all of them (see train_conditional.py).
     `training_labels` are their label maps in the same form, or empty: then labels play no part.
     """
-    training.start_tensorflow(seed, threads)
+    training.start_tensorflow(seed, threads, with_gradients=True)
     used = device()
     dimensions, multiple = settings["dimensions"], size_multiple(settings["encoder"])
     any_two = isinstance(training_inputs[0], str)

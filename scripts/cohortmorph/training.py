@@ -57,8 +57,10 @@ HISTORY = (
 )
 
 
-def start_tensorflow(seed, threads):
+def start_tensorflow(seed, threads, with_gradients=False):
     """Fix threads and randomness, before TensorFlow's first operation: on a CPU, the same run gives the same bits."""
+    if with_gradients:  # TensorFlow cannot fuse convolutions whose gradient is wanted, tries, and tells it as an error
+        tf.config.optimizer.set_experimental_options({"remapping": False})
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.keras.utils.set_random_seed(seed)
