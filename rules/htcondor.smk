@@ -2,6 +2,9 @@
 
 
 onstart:
+    # Snakemake 9.27 limits jobs a second by timers that each start another, one more with every job that ends
+    # (snakemake#3744): after some hundred jobs it looks at its queue without a pause. `jobs` and `cores` limit enough.
+    workflow.scheduler.job_rate_limiter = None
     try:
         pool.begin(workflow, IMAGES)
     except UserError as error:
