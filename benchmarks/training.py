@@ -12,7 +12,8 @@
 - ``ncc`` is the local NCC alone, value and gradient.
 - ``memory`` and ``determinism`` use a process of its own for each measurement.
 - ``dice`` trains one recipe on the hippocampi that a run of tests/real/hippocampus.yaml has put on the network's grid
-  (FOLDER/results/pairs), and prints seconds, seconds of CPU and Dice over the validation pairs as it goes on.
+  (FOLDER/results/pairs; ask Snakemake for network_labels.nii.gz of the validation subjects too, which the workflow
+  itself does not need), and prints seconds, seconds of CPU and Dice over the validation pairs as it goes on.
 
 Seconds on the clock are disturbed by whatever else runs: the ratios of medians count, and seconds of CPU stand beside.
 """
@@ -296,9 +297,9 @@ def hippocampi(folder):
     )
     found = {}
     for subject, split in table:
-        views = list(Path(folder).glob(f"results/pairs/{subject}-MR_to_*"))
-        files = [view / f"network_{kind}.nii.gz" for view in views[:1] for kind in ("input", "labels")]
-        if files and all(file.exists() for file in files):
+        view = Path(folder) / f"results/pairs/{subject}-MR_to_H001-MR"
+        files = [view / f"network_{kind}.nii.gz" for kind in ("input", "labels")]
+        if all(file.exists() for file in files):
             arrays = [geometry.to_array(geometry.read_image(file)) for file in files]
             found.setdefault(split, {})[subject] = arrays
     watched = list(found["validation"])
