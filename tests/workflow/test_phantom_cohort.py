@@ -1,6 +1,8 @@
 """The whole workflow on a small phantom cohort, as a user starts it."""
 
 import json
+import re
+import sys
 
 import pandas as pd
 import pytest
@@ -164,6 +166,14 @@ def test_check_cohort_only_checks_and_counts(project):
         "check_cohort.txt",
         "logs",
     ]
+
+
+def test_no_timer_of_snakemakes_limiter_wakes_its_scheduler(project):
+    """The limiter would count down the jobs that it still allows (rules/htcondor.smk says why it is off)."""
+    project.write("config/cohort.tsv", table_of(SUBJECTS))
+    code, said = project.snakemake("check_cohort", "--verbose")
+    assert code == 0, said
+    assert {int(count) for count in re.findall(r"'_job_count': (\d+)", said)} == {sys.maxsize}
 
 
 def test_a_method_that_fails_on_every_pair_is_listed_and_the_rest_goes_on(finished, tmp_path):
