@@ -242,12 +242,10 @@ class _Level:
     def descend(self):
         """Return the residual on the fixed image's own grid, (*size, 3) in mm LPS, and how the loss went."""
         from cohortmorph.losses import similarity
-        from cohortmorph.networks import along_axis, sample, tf
+        from cohortmorph.networks import along_axes, sample, tf
 
         def spread(points, matrices):
-            for axis, matrix in enumerate(matrices):
-                points = along_axis(matrix, points, axis)
-            return points
+            return along_axes(matrices, points[None])[0]
 
         def batch(values):
             """Put the axis of samples first: one volume, or the slices."""

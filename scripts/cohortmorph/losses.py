@@ -10,7 +10,7 @@ import itertools
 import numpy as np
 
 # TensorFlow comes from `networks`, which prepares its import.
-from cohortmorph.networks import along_axis, tf
+from cohortmorph.networks import along_axes, tf
 
 # On windows of images in [0, 1]: product of two variances below which a window counts as flat.
 FLAT = 1e-9
@@ -346,8 +346,11 @@ def _second_moments(fixed, moved, window, weights=None):
     fixed, moved = fixed - mean(fixed), moved - mean(moved)
     if window is None:
         return mean(fixed * moved), mean(fixed**2), mean(moved**2)
-    moments = _window_means(tf.concat([fixed, moved, fixed * moved, fixed**2, moved**2], axis=-1), window)
-    fixed_mean, moved_mean, product, fixed_square, moved_square = tf.split(moments, 5, axis=-1)
+    fixed_mean, moved_mean, product, fixed_square, moved_square = (
+        # One by one: side by side as channels, their values would have to be rearranged.
+        _window_means(values, window)
+        for values in (fixed, moved, fixed * moved, fixed**2, moved**2)
+    )
     return (
         product - fixed_mean * moved_mean,
         tf.maximum(fixed_square - fixed_mean**2, 0.0),
@@ -357,9 +360,10 @@ def _second_moments(fixed, moved, window, weights=None):
 
 def _window_means(values, window):
     """Return the mean in the window around each voxel, axis by axis; at the border, of the voxels that there are."""
-    for axis in range(1, len(values.shape) - 1):
-        index = np.arange(values.shape[axis])
+    bands = []
+    for size in values.shape[1:-1]:
+        index = np.arange(size)
         inside = np.abs(index[:, None] - index[None]) <= window // 2
-        # A product with a band matrix: sums of shifted slices would be fused into window^d terms by XLA.
-        values = along_axis(inside / inside.sum(axis=1, keepdims=True), values, axis)
-    return values
+        bands.append(inside / inside.sum(axis=1, keepdims=True))
+    # Products with band matrices: sums of shifted slices would be fused into window^d terms by XLA.
+    return along_axes(bands, values)

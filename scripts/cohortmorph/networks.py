@@ -28,6 +28,10 @@ import voxelmorph as vxm
 from cohortmorph.files import publishing
 
 
+# Rows of a band matrix that share a product: more would multiply by more zeros, fewer would copy more.
+ROWS_AT_ONCE = 64
+
+
 def size_multiple(encoder):
     """Return the number by which every side of the network's images must be divisible."""
     return 2 ** len(encoder)
@@ -153,19 +157,33 @@ def _sample(values, positions):
 
 def upsample(field, shape):
     """Resize a field, linearly and axis by axis, to `shape`; the corners of both grids coincide, as in voxelmorph."""
-    for axis, size in enumerate(shape, start=1):
-        coarse = field.shape[axis]
+    hats = []
+    for coarse, size in zip(field.shape[1:-1], shape, strict=True):
         position = np.linspace(0, coarse - 1, size)
-        hats = np.maximum(0, 1 - np.abs(position[:, None] - np.arange(coarse)[None]))
-        field = along_axis(hats, field, axis)
-    return field
+        hats.append(np.maximum(0, 1 - np.abs(position[:, None] - np.arange(coarse)[None])))
+    return along_axes(hats, field)
 
 
-def along_axis(matrix, values, axis):
-    """Multiply every line of `values` along `axis` by `matrix`, shape (new size, size)."""
-    letters = "abcdefg"[: len(values.shape)]
-    result = letters.replace(letters[axis], "o")
-    return tf.einsum(f"o{letters[axis]},{letters}->{result}", tf.constant(matrix, values.dtype), values)
+def along_axes(matrices, values):
+    """Multiply all lines along each spatial axis by a matrix of that axis.
+
+    Parameters
+    ----------
+    matrices : list of array, shape (new size, size)
+        Rows with few numbers other than 0, side by side, take little time.
+    values : tensor, shape (batch, *shape, channels)
+    """
+    dimensions = len(matrices)
+    values = tf.transpose(values, [*range(1, dimensions + 1), 0, dimensions + 1])
+    for matrix in matrices:
+        # The first axis is summed over and comes back as the last: nothing is rearranged between two products.
+        parts = []
+        for rows in np.split(matrix, range(ROWS_AT_ONCE, len(matrix), ROWS_AT_ONCE)):
+            used = np.flatnonzero(rows.any(axis=0))
+            columns = slice(used.min(initial=0), used.max(initial=0) + 1)
+            parts.append(tf.tensordot(values[columns], tf.constant(rows[:, columns].T, values.dtype), [[0], [0]]))
+        values = tf.concat(parts, axis=-1)
+    return tf.transpose(values, [0, *range(2, dimensions + 2), 1])
 
 
 def save_weights(network, path):
