@@ -27,7 +27,6 @@ import voxelmorph as vxm
 
 from cohortmorph.files import publishing
 
-
 # Rows of a band matrix that share a product: more would multiply by more zeros, fewer would copy more.
 ROWS_AT_ONCE = 64
 
