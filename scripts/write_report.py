@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cohortmorph import figures, files, logs, report
 from cohortmorph.metrics import read_table
+from cohortmorph.wording import pairs_in_words
 
 
 def main(
@@ -152,7 +153,7 @@ CAPTIONS = {
 
 def captioned(metrics, split, **paths):
     """Return the pictures that exist, with their captions, which say on how many pairs they rest."""
-    pairs = report.pairs_in_words(metrics[metrics.split == split].pair).replace("pair", f"{split} pair", 1)
+    pairs = pairs_in_words(metrics[metrics.split == split].pair).replace("pair", f"{split} pair", 1)
     return [
         report.Picture(path, CAPTIONS[name][0], CAPTIONS[name][1].format(pairs=pairs))
         for name, path in paths.items()

@@ -11,7 +11,7 @@ import pytest
 import write_report
 from test_charts import SELECTED, cohort_metrics, histories, summarized
 
-from cohortmorph import charts, figures, quality, report, statistics
+from cohortmorph import charts, figures, findings, quality, report, report_tables, statistics, troubles
 from cohortmorph.files import write_json, write_table
 
 FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)
@@ -72,11 +72,11 @@ def rendered(metrics, selected=SELECTED, picture=None, **changes):
 
 
 def verdict(measure, metrics, selected=SELECTED):
-    return report.verdict(measure, metrics, summarized(metrics), selected)
+    return findings.verdict(measure, metrics, summarized(metrics), selected)
 
 
 def sureness(metrics, selected=SELECTED):
-    return " ".join(report.sureness(metrics, statistics.compare(metrics, selected, 200, 1)))
+    return " ".join(findings.sureness(metrics, statistics.compare(metrics, selected, 200, 1)))
 
 
 def failed_registrations(*rows):
@@ -111,7 +111,7 @@ def test_the_report_contains_the_numbers_of_the_summary(picture):
             assert f"{row.mean:.{decimals}f} ± {row.sd:.{decimals}f}" in page.text
     row = test[(test.metric == "tre_mean") & (test.structure == "total") & (test.method == "bspline-3r")].iloc[0]
     assert f"95 % interval {row.ci_low:.2f} to {row.ci_high:.2f}, n = 4 pairs of 2 subjects." in page.text
-    columns, rows = report.comparison_table(summary, SELECTED)
+    columns, rows = report_tables.comparison_table(summary, SELECTED)
     table = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
     assert list(table) == ["initial", "affine", "bspline-1r", "bspline-3r", "voxelmorph, λ = 1, epoch 100"]
     means = test.set_index(["method", "metric", "structure"])["mean"]
@@ -120,7 +120,7 @@ def test_the_report_contains_the_numbers_of_the_summary(picture):
     assert table["bspline-1r"]["folding (%)"].startswith(f"{means['bspline-1r', 'folding', 'image']:.3f} ± ")
     assert table["initial"]["runtime (s)"] == "–" and table["initial"]["n"] == "4"
     assert page.headers[: len(columns) + 3] == ["λ", "epoch 20", "epoch 100", *columns]
-    axes_and_labels, rows = report.structures_table(summary, SELECTED)
+    axes_and_labels, rows = report_tables.structures_table(summary, SELECTED)
     by_axis = dict(zip(axes_and_labels, rows[1], strict=True))
     assert by_axis["error inferior–superior (mm)"].startswith(f"{means['affine', 'tre_mean', 'z']:.2f} ± ")
     assert by_axis["Dice, label 2"].startswith(f"{means['affine', 'dice', '2']:.3f} ± ")
@@ -181,9 +181,9 @@ def raised(*rows):
 def tiles(metrics, selected=SELECTED, failures=FAILURES, flags=FLAGS):
     """Return the first page's answers, by question."""
     verdicts = [one for one in (verdict(measure, metrics, selected) for measure in (figures.TRE, figures.DICE)) if one]
-    chosen = report.choice(statistics.select_model(metrics, "ncc", 0.5) | selected) if selected else None
+    chosen = findings.choice(statistics.select_model(metrics, "ncc", 0.5) | selected) if selected else None
     tests = statistics.compare(metrics, selected, 200, 1)
-    found = report.front(verdicts, chosen, metrics, tests, failures, flags, selected)
+    found = findings.front(verdicts, chosen, metrics, tests, failures, flags, selected)
     return {tile["question"]: tile for tile in found}
 
 
@@ -232,7 +232,7 @@ def test_flagged_pairs_come_first_and_lead_to_their_pages():
     page = Page(rendered(metrics, flags=flags, links={pair: f"qc/{pair}.html" for pair in pairs}))
     links = [resource for resource in page.resources if resource.startswith("qc/")]
     assert links[:2] == [f"qc/{pairs[5]}.html", f"qc/{pairs[3]}.html"], "on the first page"
-    table = report.quality_table(flags, metrics, SELECTED, {pair: f"qc/{pair}.html" for pair in pairs})
+    table = report_tables.quality_table(flags, metrics, SELECTED, {pair: f"qc/{pair}.html" for pair in pairs})
     assert [row["pair"] for row in table[:4]] == [pairs[5], "P01-T1_to_P01-CT", pairs[3], pairs[0]]
     assert table[1]["link"] == "" and table[0]["sentence"] == "Why failed." and len(table) == 9
     assert table[0]["flags"] == ["registration failed (affine)", "folding (affine)"]
@@ -262,10 +262,10 @@ def test_a_failure_counts_as_the_worst_and_is_said():
     best = verdict(figures.TRE, metrics)
     assert best.method == "bspline-1r", "with 30 mm, as before registration, on one of four pairs"
     assert "Failed on some pair, where the worst value counts: bspline-3r." in words(best)
-    trouble = report.troubles(metrics, SELECTED, FAILURES)
+    trouble = troubles.what_went_wrong(metrics, SELECTED, FAILURES)
     assert "No value of tre_mean by bspline-3r for P05-T1_to_P05-CT: the worst value of the pair counts." in trouble
     metrics.loc[of(metrics, "runtime", "bspline-3r", "P05-T1_to_P05-CT"), "value"] = np.nan
-    trouble = report.troubles(metrics, SELECTED, FAILURES)
+    trouble = troubles.what_went_wrong(metrics, SELECTED, FAILURES)
     assert "No value of runtime by bspline-3r for P05-T1_to_P05-CT: it takes no part in the mean." in trouble
     # A failure where the others are hardly better does not topple the best one, but is said.
     metrics = cohort_metrics()
@@ -285,7 +285,7 @@ def test_failed_registrations_are_listed_with_their_cause():
         (pair, "test", "voxelmorph", "10", 20, "out of memory"),
         ("P04-T1_to_P04-CT", "validation", "affine", "", pd.NA, "no overlap"),
     )
-    trouble = report.troubles(metrics, SELECTED, failures)
+    trouble = troubles.what_went_wrong(metrics, SELECTED, failures)
     assert f"bspline-3r failed on {pair}, P06-T1_to_P06-CT: elastix gave up." in trouble
     (others,) = [sentence for sentence in trouble if "more registration" in sentence]
     assert others.startswith("2 more registrations failed on validation pairs or by networks that were not chosen")
@@ -296,7 +296,7 @@ def test_failed_registrations_are_listed_with_their_cause():
 def test_the_tests_are_tabled_with_effect_and_interval():
     metrics = cohort_metrics(subjects={"validation": ["V1"], "test": [f"H{number:03d}" for number in range(12)]})
     tests = statistics.compare(metrics, SELECTED, 200, 1)
-    columns, rows = report.tests_table(tests, SELECTED)
+    columns, rows = report_tables.tests_table(tests, SELECTED)
     table = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
     assert [key[1] for key in table][:4] == ["initial", "affine", "bspline-1r", "voxelmorph, λ = 1, epoch 100"]
     found = tests[(tests.metric == "tre_mean") & (tests.structure == "total") & (tests.method == "bspline-1r")].iloc[0]
@@ -309,9 +309,9 @@ def test_the_tests_are_tabled_with_effect_and_interval():
     page = Page(rendered(metrics))
     assert row["95 % interval"] in page.text and "in the manner of Learn2Reg" in page.text
     ranking = statistics.rank(metrics, SELECTED)
-    columns, rows = report.ranking_table(ranking, SELECTED)
+    columns, rows = report_tables.ranking_table(ranking, SELECTED)
     assert columns[:3] == ["rank", "method", "score"] and rows[0][:3] == ["1", "bspline-3r", "1.00"]
-    assert rows[0][columns.index("TRE: wins, score")] == "3, 1.00" and report.ranking_caution(ranking) == ""
+    assert rows[0][columns.index("TRE: wins, score")] == "3, 1.00" and report_tables.ranking_caution(ranking) == ""
 
 
 def test_too_few_subjects_are_told_in_words_and_get_no_stars():
@@ -335,7 +335,9 @@ def test_doing_nothing_can_be_best_and_that_is_said():
     best = verdict(figures.TRE, metrics)
     assert best.method == "initial" and "no registration improved it" in words(best)
     worse = [
-        sentence for sentence in report.troubles(metrics, SELECTED, FAILURES) if "worse TRE than the start" in sentence
+        sentence
+        for sentence in troubles.what_went_wrong(metrics, SELECTED, FAILURES)
+        if "worse TRE than the start" in sentence
     ]
     assert len(worse) == 4
 
@@ -367,7 +369,7 @@ def test_what_went_wrong_is_listed():
     metrics = metrics[~((metrics.metric == "dice") & (metrics.pair == pair))]
     rounded = metrics[metrics.metric == "tre_mean"].assign(metric="tre_of_rounding", structure="total", value=1.1)
     metrics = pd.concat([metrics, rounded[rounded.pair == pair]])
-    trouble = "\n".join(report.troubles(metrics, SELECTED, FAILURES))
+    trouble = "\n".join(troubles.what_went_wrong(metrics, SELECTED, FAILURES))
     assert f"Landmarks of {pair} lie on voxel centres or slices: that alone is a mean TRE of about 1.10 mm" in trouble
     assert f"{pair}: 3 of 43 landmarks lie outside of the fixed image" in trouble
     assert f"affine left a worse TRE than the start had: {pair}." in trouble
@@ -379,14 +381,14 @@ def test_what_went_wrong_is_listed():
 def test_nothing_wrong_is_said_too():
     metrics = cohort_metrics()
     metrics.loc[metrics.metric == "folding", "value"] = 0
-    assert report.troubles(metrics, SELECTED, FAILURES) == []
+    assert troubles.what_went_wrong(metrics, SELECTED, FAILURES) == []
     assert "no method folds" in Page(rendered(metrics)).text
 
 
 def test_the_choice_is_explained_and_its_edges_are_warned_of():
     metrics = cohort_metrics()
     selected = statistics.select_model(metrics, "tre", 0.5)
-    chosen = report.choice(selected)
+    chosen = findings.choice(selected)
     assert chosen["headline"] == f"λ = {selected['weight']}, epoch {selected['epoch']}" == "λ = 0.5, epoch 100"
     assert "the smallest λ and the last epoch" in chosen["warnings"][0]
     assert [weight for weight, _ in chosen["rows"]] == ["0.5", "1", "10"] and chosen["epochs"] == [20, 100]
@@ -398,9 +400,9 @@ def test_the_choice_is_explained_and_its_edges_are_warned_of():
     assert [place for place, cell in cells.items() if cell["chosen"]] == [("0.5", 100)]
     for candidate in selected["candidates"]:
         assert cells[candidate["weight"], candidate["epoch"]]["text"] == f"{candidate['value']:.3f}"
-    inside = report.choice(selected | {"weight": "1", "epoch": 20})
+    inside = findings.choice(selected | {"weight": "1", "epoch": 20})
     assert inside["warnings"] == []
-    folding = report.choice(selected | {"admissible": False})
+    folding = findings.choice(selected | {"admissible": False})
     assert any("folds more than" in warning for warning in folding["warnings"])
 
 
