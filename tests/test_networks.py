@@ -7,7 +7,17 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from cohortmorph import training
-from cohortmorph.networks import RegistrationNetwork, load_weights, save_weights, size_multiple, tf, upsample, vxm, warp
+from cohortmorph.networks import (
+    RegistrationNetwork,
+    along_axes,
+    load_weights,
+    save_weights,
+    size_multiple,
+    tf,
+    upsample,
+    vxm,
+    warp,
+)
 
 DEFAULT = {
     "encoder": [16, 32, 32, 32],
@@ -102,6 +112,17 @@ def test_upsampling_keeps_the_corners(shape):
     fine = upsample(tf.constant(coarse), shape).numpy()
     np.testing.assert_allclose(fine[:, *[0] * len(shape)], coarse[:, *[0] * len(shape)], atol=1e-6)
     np.testing.assert_allclose(fine[:, *[-1] * len(shape)], coarse[:, *[-1] * len(shape)], atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [5, 150])
+def test_products_along_each_axis(size):
+    """Also of a band matrix that is cut in blocks, one of them empty, and of several samples and channels."""
+    rng = np.random.default_rng(1)
+    band = np.triu(np.tril(rng.normal(size=(size, 70)), 3), -3)
+    matrices = [band, rng.normal(size=(3, 4))]
+    values = random_values(2, 70, 4, 3)
+    expected = np.einsum("oi,pj,bijc->bopc", *matrices, values)
+    np.testing.assert_allclose(along_axes(matrices, tf.constant(values)), expected, atol=1e-4)
 
 
 def smooth_velocity(shape):

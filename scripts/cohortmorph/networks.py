@@ -179,8 +179,8 @@ def along_axes(matrices, values):
         parts = []
         for rows in np.split(matrix, range(ROWS_AT_ONCE, len(matrix), ROWS_AT_ONCE)):
             used = np.flatnonzero(rows.any(axis=0))
-            columns = slice(used.min(initial=0), used.max(initial=0) + 1)
-            parts.append(tf.tensordot(values[columns], tf.constant(rows[:, columns].T, values.dtype), [[0], [0]]))
+            columns = slice(used[0], used[-1] + 1) if len(used) else slice(0)
+            parts.append(tf.tensordot(values[columns], tf.constant(rows[:, columns], values.dtype), [[0], [1]]))
         values = tf.concat(parts, axis=-1)
     return tf.transpose(values, [0, *range(2, dimensions + 2), 1])
 
