@@ -100,6 +100,22 @@ def test_the_penalty_is_the_mean_square_of_the_derivatives(tmp_path):
     assert how["levels"][0]["penalty"][0] == pytest.approx((slope**2).mean() / 9, rel=0.01)
 
 
+def test_the_folding_penalty_counts_what_is_measured_and_takes_it_away(tmp_path):
+    """Two images of nothing alike, without λ, tear the field; on a grid of its own axes, spacings and zooming start."""
+    grid = Grid((16, 18, 12), (2.0, 1.5, 2.5), (0.0, 0.0, 400.0), OBLIQUE)
+    rng = np.random.default_rng(2)
+    fixed, moving = (geometry.to_image(rng.random(grid.size, dtype=np.float32), grid) for _ in range(2))
+    start = geometry.affine(np.diag([1.1, 0.9, 1.2]), [-20.0, 2.0, -80.0])
+    folded = []
+    level = {"spacing_mm": 0.1, "grid_mm": 4, "iterations": 40, "step_mm": 1.0}
+    for weight in (1e-9, 100):
+        found, how = refine(tmp_path, fixed, moving, start, weight=0, folding_weight=weight, levels=[level])
+        folded.append(displacement.non_diffeomorphic_volume(geometry.to_image(found, grid)).mean())
+        before_last_step = how["levels"][0]["folding"][1]
+        assert before_last_step == pytest.approx(folded[-1], rel=0.2, abs=1e-5)
+    assert folded[0] > 0.01 and folded[1] < 0.02 * folded[0]
+
+
 def test_in_2d_each_slice_is_for_itself_and_stays_in_its_plane(tmp_path):
     grid = Grid((24, 22, 5), (2.0, 2.0, 6.0), (0.0, 0.0, 0.0), OBLIQUE)
     fixed, moving = blobs(grid), blobs(grid, shift_mm=(1.5, 1.0, 0.0))

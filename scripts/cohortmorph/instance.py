@@ -4,7 +4,8 @@ No network learns here. The residual r of a start (the affine, or what a network
 grid of control points (Rueckert et al., IEEE TMI 1999), improved by Adam, from coarse images and wide grids to fine
 ones:
 
-    u(x) = start(x) + r(x),   L = L_sim(F(x), M(x + u(x))) + λ · L_reg(v),   v = u − (the affine part of the start).
+    u(x) = start(x) + r(x),   L = L_sim(F(x), M(x + u(x))) + λ · L_reg(v) + μ · L_folding(u),
+    v = u − (the affine part of the start).
 
 M is the moving image on its own grid, sampled once for each step; images are never resampled through each other.
 (Balakrishnan et al., IEEE TMI 2019, section V-E; Siebert et al., ConvexAdam, 2021.)
@@ -22,7 +23,14 @@ from cohortmorph.geometry import Grid, to_array, to_image
 from cohortmorph.registration import Cost, peak_memory_mb
 
 LEVEL = {"spacing_mm": (int, float), "grid_mm": (int, float), "iterations": int, "step_mm": (int, float)}
-KEYS = {"dimensions": int, "similarity": dict, "weight": (int, float), "levels": list}
+KEYS = {
+    "dimensions": int,
+    "similarity": dict,
+    "weight": (int, float),
+    "folding_weight": (int, float),
+    "levels": list,
+}
+DEFAULTS = {"folding_weight": 0}
 
 
 def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None, log_folder=None):
@@ -92,7 +100,8 @@ def read_settings(path):
     -------
     dict
         ``dimensions`` (2: within slices along the third axis, each for itself; 3), ``similarity`` (as in the config's
-        ``voxelmorph`` section), ``weight`` (λ; L_reg is the mean over voxels and axes of ‖∂v‖², v in mm, x in mm), and
+        ``voxelmorph`` section), ``weight`` (λ; L_reg is the mean over voxels and axes of ‖∂v‖², v in mm, x in mm),
+        ``folding_weight`` (μ, 0 if it is not given; L_folding is :func:`cohortmorph.losses.folding_penalty` of u), and
         ``levels``, each with ``spacing_mm`` of the images (not below their own), ``grid_mm`` between control points,
         ``iterations`` and ``step_mm``, the first step's length of Adam (it falls to a tenth along a cosine).
 
@@ -106,7 +115,10 @@ def read_settings(path):
     except yaml.YAMLError as error:
         raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(settings, dict):
-        raise UserError(f"{path}: expected the keys {', '.join(KEYS)}, each with a value.")
+        raise UserError(
+            f"{path}: expected the keys {', '.join(key for key in KEYS if key not in DEFAULTS)}, each with a value."
+        )
+    settings = DEFAULTS | settings
     wrong = _wrong(settings, KEYS, "")
     levels = settings.get("levels")
     for number, level in enumerate(levels if isinstance(levels, list) else [], 1):
@@ -116,7 +128,11 @@ def read_settings(path):
         wrong += [f"dimensions: found {settings['dimensions']}; expected 2 or 3"] * (
             settings["dimensions"] not in (2, 3)
         )
-        wrong += [f"weight: found {settings['weight']}; expected 0 or more"] * (settings["weight"] < 0)
+        wrong += [
+            f"{key}: found {settings[key]}; expected 0 or more"
+            for key in ("weight", "folding_weight")
+            if settings[key] < 0
+        ]
         wrong += ["levels: expected at least one"] * (not levels)
         wrong += [
             f"level {number}, {key}: found {level[key]}; expected more than 0"
@@ -211,6 +227,7 @@ class _Level:
 
     def __init__(self, settings, level, fixed, moving, mask, total, affine):
         self.level, self.similarity, self.weight = level, settings["similarity"], settings["weight"]
+        self.folding_weight = settings["folding_weight"]
         self.dimensions = settings["dimensions"]
         grid, moving_grid = Grid.of(fixed), Grid.of(moving)
         spacings_mm = [
@@ -226,6 +243,7 @@ class _Level:
         self.counts = to_array(_sampled(mask, self.grid)) * self.moving_grid.contains(points_mm + total_mm)
         matrix, offset_mm = affine
         bent_mm = total_mm - (points_mm @ matrix + offset_mm)
+        self.start_mm = (total_mm @ self.grid.axes)[..., : self.dimensions]
         self.start_bent_mm = (bent_mm @ self.grid.axes)[..., : self.dimensions]
 
     def splines(self, grid):
@@ -241,7 +259,7 @@ class _Level:
 
     def descend(self):
         """Return the residual on the fixed image's own grid, (*size, 3) in mm LPS, and how the loss went."""
-        from cohortmorph.losses import similarity
+        from cohortmorph.losses import folding_penalty, similarity
         from cohortmorph.networks import along_axes, sample, tf
 
         def spread(points, matrices):
@@ -253,7 +271,10 @@ class _Level:
 
         axes, axes_of_moving = self.grid.axes[:, : self.dimensions], np.linalg.inv(self.moving_grid.steps_mm)
         to_indices = tf.constant((axes_of_moving @ axes).T, tf.float32)
-        start_indices, start_bent = (tf.constant(a, tf.float32) for a in (self.start_indices, self.start_bent_mm))
+        start_indices, start, start_bent = (
+            tf.constant(values, tf.float32) for values in (self.start_indices, self.start_mm, self.start_bent_mm)
+        )
+        spacing_mm = np.array(self.grid.spacing_mm[: self.dimensions], np.float32)
         fixed, counts = (batch(tf.constant(a[..., None], tf.float32)) for a in (to_array(self.fixed), self.counts))
         moving = tf.constant(to_array(self.moving)[..., None], tf.float32)
         matrices, unlike = self.splines(self.grid), similarity(self.similarity)
@@ -266,8 +287,11 @@ class _Level:
                 moved = batch(sample(moving, start_indices + tf.einsum("ijkd,dc->ijkc", residual_mm, to_indices)))
                 likeness = tf.reduce_mean(unlike(fixed, moved, counts))
                 penalty = self._penalty(start_bent + residual_mm)
-                loss = likeness + self.weight * penalty
-            return tape.gradient(loss, points), likeness, penalty
+                folding = tf.constant(0.0)
+                if self.folding_weight:
+                    folding = tf.reduce_mean(folding_penalty(batch((start + residual_mm) / spacing_mm)))
+                loss = likeness + self.weight * penalty + self.folding_weight * folding
+            return tape.gradient(loss, points), likeness, penalty, folding
 
         points = tf.Variable(tf.zeros([*(matrix.shape[1] for matrix in matrices), self.dimensions]))
         first, second = tf.Variable(tf.zeros_like(points)), tf.Variable(tf.zeros_like(points))
@@ -285,7 +309,7 @@ class _Level:
             points.assign_sub(step_mm * moments[0] / (tf.sqrt(moments[1]) + 1e-8))
         residual_mm = spread(points, self.splines(self.own_grid)).numpy() if np.isfinite(course[-1]).all() else np.nan
         residual_mm = np.zeros((*self.own_grid.size, self.dimensions)) + residual_mm
-        names = ("similarity", "penalty")
+        names = ("similarity", "penalty", "folding")
         went = {name: [course[0][n], course[-1][n]] for n, name in enumerate(names)} | {"iterations": len(course)}
         return residual_mm @ axes.T, went
 

@@ -218,8 +218,7 @@ class Trainer:
         incompressible = [list(label_numbers).index(number) for number in kept_labels]
         network = self.network
 
-        def parts(field, weights, fixed, moving, fixed_labels=None, moving_labels=None):
-            displacement = network.displacement(field)
+        def parts(field, displacement, weights, fixed, moving, fixed_labels=None, moving_labels=None):
             likeness = tf.reduce_mean(compare(fixed, warp(moving, displacement)))
             penalty = gradient_penalty(field, convention, network.field_downsampling, name)
             overlap = folding = volume = tf.constant(0.0)
@@ -244,7 +243,7 @@ class Trainer:
         def parts_and_gradient(field, weights, *images):
             with tf.GradientTape() as tape:
                 tape.watch(field)
-                result = parts(field, weights, *images)
+                result = parts(field, network.displacement(field), weights, *images)
             return result, tape.gradient(result[0], field)
 
         strengths = settings["augment"]
@@ -275,7 +274,11 @@ class Trainer:
         @tf.function
         def evaluate(fixed, moving, weights=None):
             field = network.model(inputs(moving, fixed, weights), training=False)
-            loss, likeness, penalty, _, folding, _ = compiled_parts(field, of_samples(weights), fixed, moving)
+            # Without a way back, XLA would compute the steps of the integration again and again.
+            displacement = network.displacement(field)
+            loss, likeness, penalty, _, folding, _ = compiled_parts(
+                field, displacement, of_samples(weights), fixed, moving
+            )
             return tf.stack([loss, likeness, penalty, folding])
 
         self.step, self.evaluate = step, evaluate
