@@ -124,12 +124,13 @@ def test_its_weights_come_back_from_disk_whatever_the_size_of_the_images(tmp_pat
 # ---- λ of each sample
 
 
-def test_weights_are_drawn_evenly_on_a_logarithmic_scale_and_every_batch_spreads():
+def test_weights_are_drawn_evenly_on_a_logarithmic_scale_a_quarter_beyond_each_end_and_every_batch_spreads():
     rng = np.random.default_rng(1)
     batches = np.array([draw_weights(rng, [10.0, 0.1], 4) for _ in range(2000)])
-    assert batches.dtype == np.float32 and batches.min() >= 0.1 and batches.max() <= 10
-    quarters = np.floor((np.log10(batches) + 1) / 2 * 4).astype(int)
-    assert (np.sort(quarters, axis=1) == [0, 1, 2, 3]).all()
+    # 0.1 to 10 are two decades; half of one more on either side.
+    places = (np.log10(batches) + 1.5) / 3
+    assert batches.dtype == np.float32 and 0 <= places.min() < 0.01 and 0.99 < places.max() <= 1
+    assert (np.sort(np.floor(places * 4), axis=1) == [0, 1, 2, 3]).all()
     # Any sample of a batch, the first as well as the last, gets any λ.
     assert [abs(np.log10(batches[:, n]).mean()) < 0.05 for n in range(4)] == [True] * 4
 

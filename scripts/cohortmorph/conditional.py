@@ -16,6 +16,9 @@ import numpy as np
 from cohortmorph.networks import RegistrationNetwork, tf
 
 HIDDEN = 32  # features of the two hidden layers between λ and the scales and shifts
+# Training also draws λ beyond the range, by this fraction of it on a logarithmic scale, half at either end: at an end
+# with neighbours on one side only, the network was seen to answer as if λ lay further inside.
+BEYOND = 0.5
 
 
 class ConditionalNetwork(RegistrationNetwork):
@@ -101,9 +104,9 @@ def modulate(features, scale, shift):
 
 
 def draw_weights(rng, weights, number):
-    """Draw λ for each of `number` samples, evenly on a logarithmic scale between the least and greatest of `weights`.
+    """Draw λ for each of `number` samples, evenly on a logarithmic scale, somewhat beyond the range of `weights`.
 
-    A batch spreads over the whole range, in random order: each step then learns from small and from great λ.
+    A batch spreads over all of it, in random order: each step then learns from small and from great λ.
 
     Returns
     -------
@@ -111,6 +114,7 @@ def draw_weights(rng, weights, number):
     """
     places = (rng.random() + rng.permutation(number)) / number
     lowest, highest = np.log(min(weights)), np.log(max(weights))
+    places = places * (1 + BEYOND) - BEYOND / 2
     return np.exp(lowest + (highest - lowest) * places).astype(np.float32)
 
 
