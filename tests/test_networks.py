@@ -91,6 +91,20 @@ def test_an_integer_displacement_takes_the_value_over_there(shape):
     np.testing.assert_array_equal(warped[:, -2:, 1:], np.repeat(values[:, -1:, :-1], 2, axis=1))
 
 
+def test_values_that_vary_are_warped_alike_with_the_same_gradients(shape):
+    values, field = (tf.constant(array) for array in (random_values(2, *shape, 3), random_field(shape)))
+    results = []
+    for values_vary in (False, True):
+        with tf.GradientTape() as tape:
+            tape.watch([values, field])
+            warped = warp(values, field, values_vary)
+            loss = tf.reduce_sum(warped**2)
+        results.append([warped, *tape.gradient(loss, [values, field])])
+    for one, other in zip(*results, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert np.abs(results[0][1]).max() > 0.1
+
+
 def test_warp_goes_along_axes_of_one_voxel():
     values = random_values(1, 6, 1, 1)
     field = np.full((1, 6, 1, 2), 0.5, np.float32)
