@@ -44,6 +44,8 @@ def main(
     used = device()
     to_frame = geometry.read_affine(frame_to_fixed).GetInverse()
     to_moving = geometry.read_affine(frame_to_moving)
+    corners = grid.to_world(np.array(list(np.ndindex(2, 2, 2))) * (np.array(grid.size) - 1))
+    corners_in_frame_mm = np.array([to_frame.TransformPoint(corner) for corner in corners.tolist()])
     registrar = training.Registrar(network_grid.size, settings)
     registrar(fixed_values, moving_values)  # the first call compiles; it is nobody's run time
     # A third of the time goes into compressing a field; meanwhile the next network can run.
@@ -54,6 +56,7 @@ def main(
             load_weights(registrar.network, path)
             started, cpu_started = time.monotonic(), _cpu_time_without(clock)
             field = displacement.from_voxels(registrar(fixed_values, moving_values), network_grid)
+            field = displacement.fading(field, corners_in_frame_mm)
             # A composite applies its last transform first: x → frame → network → moving.
             transform = sitk.CompositeTransform([to_moving, displacement.as_transform(field), to_frame])
             sampled = displacement.sample(transform, grid)

@@ -335,3 +335,31 @@ def test_the_frame_of_the_grid_changes_neither_determinants_nor_inverted_volumes
         np.testing.assert_allclose(determinant, found[0][0], atol=1e-4)
         np.testing.assert_allclose(inverted, found[0][1], atol=1e-4)
     assert found[0][0].min() < 0 and found[0][1].max() > 0.1
+
+
+# ---- beyond the grid
+
+
+def test_beyond_its_grid_a_displacement_fades_without_folding(grid):
+    """Inside nothing changes; around it, on a larger, turned grid, 12 mm fold only where they end suddenly."""
+    points_mm = grid.points_mm()
+    to_middle = points_mm - grid.centre_mm
+    field = geometry.to_image((12 * to_middle / np.linalg.norm(to_middle, axis=-1).max()).astype(np.float32), grid)
+    turned = Rotation.from_euler("z", 10, degrees=True).as_matrix() @ grid.axes
+    size, spacing_mm = np.array([45, 45, 45]), np.array([2.5, 2.0, 3.0])
+    origin_mm = grid.centre_mm - turned @ (spacing_mm * (size - 1) / 2)
+    around = Grid(tuple(size.tolist()), tuple(spacing_mm), tuple(origin_mm), tuple(turned.ravel()))
+    faded = displacement.fading(field, around.to_world(np.array(list(np.ndindex(2, 2, 2))) * (size - 1)))
+    inside = displacement.sample(displacement.as_transform(faded), grid)
+    np.testing.assert_allclose(geometry.to_array(inside), geometry.to_array(field), atol=1e-4)
+    wide = displacement.sample(displacement.as_transform(faded), around)
+    assert displacement.non_diffeomorphic_volume(wide).max() == 0
+    sudden = displacement.sample(displacement.as_transform(field), around)
+    assert displacement.non_diffeomorphic_volume(sudden).mean() > 0.001
+    far = grid.to_indices(around.points_mm()) * np.array(grid.spacing_mm)
+    far = (far < -displacement.FADE_MM - 3).any(axis=-1)
+    assert far.any() and np.abs(geometry.to_array(wide)[far]).max() < 1e-3
+
+
+def test_nothing_is_added_where_nothing_is_asked_for(grid):
+    assert Grid.of(displacement.fading(smooth_field(grid), grid.points_mm().reshape(-1, 3))).size == grid.size

@@ -382,17 +382,24 @@ def test_a_displacement_that_varies_is_taken_at_the_right_place(frame, tmp_path,
     assert np.ptp(voxels @ frame.steps_mm.T, axis=0).min() > 0.5
 
 
-def test_outside_the_frame_the_affine_remains(tmp_path):
-    frame = GRIDS["LPS"]
-    weights = [weights_of_a_constant([3.0, 3.0], SETTINGS, tmp_path / "weights.npz")]
+def test_outside_the_frame_a_displacement_fades_until_the_affine_remains(tmp_path, monkeypatch):
+    frame, shift = GRIDS["LPS"], [3.0, 3.0]
+    monkeypatch.setattr(displacement, "FADE_MM", 3 * max(frame.spacing_mm))
+    weights = [weights_of_a_constant(shift, SETTINGS, tmp_path / "weights.npz")]
     (field,) = register(tmp_path, frame, weights, SETTINGS)
     points_mm = FIXED.points_mm().reshape(-1, 3)
     in_frame_mm = inverted(TO_FIXED, points_mm)
     index = frame.to_indices(in_frame_mm)
-    outside = ((index < -0.51) | (index > np.array(frame.size) - 0.49)).any(axis=1)
-    assert 100 < outside.sum() < len(points_mm) - 100
+    beyond_mm = np.maximum(0, np.maximum(-index, index - np.array(frame.size) + 1)) * np.array(frame.spacing_mm)
+    fade = np.maximum(0, 1 - beyond_mm / displacement.FADE_MM).prod(axis=-1, keepdims=True)
+    expected_mm = mapped(TO_MOVING, in_frame_mm + fade * (frame.steps_mm @ [*shift, 0.0]))
     moved_mm = displacement.move_points(points_mm, field)
-    np.testing.assert_allclose(moved_mm[outside], mapped(TO_MOVING, in_frame_mm[outside]), atol=1e-3)
+    # Where it reaches 0, between two voxels, it is rounded off.
+    far = (beyond_mm > displacement.FADE_MM + np.array(frame.spacing_mm)).any(axis=-1)
+    near = (beyond_mm < displacement.FADE_MM - np.array(frame.spacing_mm)).all(axis=-1) & (beyond_mm > 0).any(axis=-1)
+    assert far.sum() > 50 and near.sum() > 50
+    np.testing.assert_allclose(moved_mm[far], mapped(TO_MOVING, in_frame_mm[far]), atol=1e-3)
+    np.testing.assert_allclose(moved_mm[near], expected_mm[near], atol=1e-3)
 
 
 def test_weights_of_another_architecture_stop_the_job(tmp_path):

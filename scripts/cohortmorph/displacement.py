@@ -15,6 +15,9 @@ from cohortmorph import UserError
 from cohortmorph.geometry import Grid, to_array, to_image, write_image
 
 FAILED_MM = 1e9
+# Beyond the grid on which a network answers, its displacement fades within this length. One of less than that, across
+# the border, then folds nowhere.
+FADE_MM = 20.0
 # So many voxels are measured at a time where the intermediate results are many times the displacement.
 CACHED_VOXELS = 2**14
 
@@ -126,6 +129,37 @@ def from_voxels(displacement_voxels, grid):
     grid : Grid
     """
     return to_image((displacement_voxels @ grid.steps_mm.T).astype(np.float32), grid)
+
+
+def fading(field, points_mm):
+    """Let a displacement go on beyond its grid, from the border's value to 0 within FADE_MM along each axis.
+
+    Else it would end at the border, which tears and folds what lies there.
+
+    Parameters
+    ----------
+    field : SimpleITK vector image
+    points_mm : array, shape (n, 3)
+        The outermost points, LPS, at which it will be asked for: no more than they need is added.
+
+    Returns
+    -------
+    SimpleITK vector image
+        On a larger grid, with the same values inside of its own.
+    """
+    grid = Grid.of(field)
+    last, spacing_mm = np.array(grid.size) - 1, np.array(grid.spacing_mm)
+    indices, most = grid.to_indices(points_mm), np.ceil(FADE_MM / spacing_mm)
+    before = np.clip(np.ceil(-indices.min(axis=0) - 1e-6), 0, most).astype(int)
+    after = np.clip(np.ceil(indices.max(axis=0) - last - 1e-6), 0, most).astype(int)
+    values = to_array(field)
+    for axis in range(3):
+        added = [(before[axis], after[axis]) if each == axis else (0, 0) for each in range(4)]
+        index = np.arange(-before[axis], last[axis] + after[axis] + 1)
+        beyond_mm = spacing_mm[axis] * np.maximum(0, np.maximum(-index, index - last[axis]))
+        fade = np.maximum(0, 1 - beyond_mm / FADE_MM).astype(values.dtype)
+        values = np.pad(values, added, mode="edge") * fade.reshape([-1 if each == axis else 1 for each in range(4)])
+    return to_image(values, Grid(values.shape[:3], grid.spacing_mm, tuple(grid.to_world(-before)), grid.direction))
 
 
 def jacobian_determinant(field):
