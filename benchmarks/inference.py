@@ -76,9 +76,7 @@ def main(size, pairs, threads):
         forward(batch, batch)
 
         def composed(voxels):
-            field = displacement.from_voxels(voxels, grid)
-            transform = sitk.CompositeTransform([identity, displacement.as_transform(field), identity])
-            return displacement.sample(transform, grid)
+            return displacement.of_network(voxels, grid, identity, identity, grid)
 
         clock = Laps(time.perf_counter)
         for fixed, moving in pairwise(paths):

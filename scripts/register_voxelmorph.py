@@ -11,7 +11,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from cohortmorph import UserError, displacement, geometry, logs, registration, training
 from cohortmorph.files import write_json
@@ -44,8 +43,6 @@ def main(
     used = device()
     to_frame = geometry.read_affine(frame_to_fixed).GetInverse()
     to_moving = geometry.read_affine(frame_to_moving)
-    corners = grid.to_world(np.array(list(np.ndindex(2, 2, 2))) * (np.array(grid.size) - 1))
-    corners_in_frame_mm = np.array([to_frame.TransformPoint(corner) for corner in corners.tolist()])
     registrar = training.Registrar(network_grid.size, settings)
     registrar(fixed_values, moving_values)  # the first call compiles; it is nobody's run time
     # A third of the time goes into compressing a field; meanwhile the next network can run.
@@ -55,11 +52,8 @@ def main(
         for path, output in zip(weights, displacements, strict=True):
             load_weights(registrar.network, path)
             started, cpu_started = time.monotonic(), _cpu_time_without(clock)
-            field = displacement.from_voxels(registrar(fixed_values, moving_values), network_grid)
-            field = displacement.fading(field, corners_in_frame_mm)
-            # A composite applies its last transform first: x → frame → network → moving.
-            transform = sitk.CompositeTransform([to_moving, displacement.as_transform(field), to_frame])
-            sampled = displacement.sample(transform, grid)
+            voxels = registrar(fixed_values, moving_values)
+            sampled = displacement.of_network(voxels, network_grid, to_frame, to_moving, grid)
             seconds, cpu_seconds = time.monotonic() - started, _cpu_time_without(clock) - cpu_started
             how = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": registration.peak_memory_mb()}
             how |= {"threads": threads, "device": used, "sha256": training.checksum(path)}

@@ -10,7 +10,6 @@ No file of a train or test subject is read: see the rule's inputs.
 
 import numpy as np
 import pandas as pd
-import SimpleITK as sitk
 
 from cohortmorph import (
     charts,
@@ -80,12 +79,10 @@ def register(registrar, files):
     """Return the pair's displacement in mm (LPS) on the fixed image's grid, as register_voxelmorph.py writes it."""
     fixed_input = geometry.read_image(files["fixed_input"])
     images = [to_array(image) for image in (fixed_input, geometry.read_image(files["moving_input"]))]
-    field = displacement.from_voxels(registrar(*images), geometry.Grid.of(fixed_input))
     to_frame = geometry.read_affine(files["frame_to_fixed"]).GetInverse()
     to_moving = geometry.read_affine(files["frame_to_moving"])
-    # A composite applies its last transform first: x → frame → network → moving.
-    transform = sitk.CompositeTransform([to_moving, displacement.as_transform(field), to_frame])
-    return displacement.sample(transform, geometry.read_grid(files["fixed"]))
+    network_grid, grid = geometry.Grid.of(fixed_input), geometry.read_grid(files["fixed"])
+    return displacement.of_network(registrar(*images), network_grid, to_frame, to_moving, grid)
 
 
 def measurement(pair, files, fixed_intensity, moving_intensity, metric):

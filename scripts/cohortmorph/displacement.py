@@ -131,6 +131,23 @@ def from_voxels(displacement_voxels, grid):
     return to_image((displacement_voxels @ grid.steps_mm.T).astype(np.float32), grid)
 
 
+def of_network(displacement_voxels, network_grid, to_frame, to_moving, grid):
+    """Return what a network answered as a displacement on the fixed image's `grid`: x ↦ frame ↦ network ↦ moving.
+
+    Parameters
+    ----------
+    displacement_voxels : array, shape (*network_grid.size, 3)
+        In voxels along i, j, k of `network_grid`, which lies in the frame. Beyond it, see :func:`fading`.
+    to_frame, to_moving : SimpleITK affine transform
+        Fixed world → frame, frame → moving world.
+    """
+    corners_mm = grid.to_world(np.array(list(np.ndindex(2, 2, 2))) * (np.array(grid.size) - 1))
+    outermost_mm = [to_frame.TransformPoint(corner) for corner in corners_mm.tolist()]
+    field = fading(from_voxels(displacement_voxels, network_grid), outermost_mm)
+    # A composite applies its last transform first.
+    return sample(sitk.CompositeTransform([to_moving, as_transform(field), to_frame]), grid)
+
+
 def fading(field, points_mm):
     """Let a displacement go on beyond its grid, from the border's value to 0 within FADE_MM along each axis.
 
