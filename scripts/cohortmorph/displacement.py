@@ -15,8 +15,8 @@ from cohortmorph import UserError
 from cohortmorph.geometry import Grid, to_array, to_image, write_image
 
 FAILED_MM = 1e9
-# Beyond the grid on which a network answers, its displacement fades within this length. One of less than that, across
-# the border, then folds nowhere.
+# Beyond the grid on which a network answers, its displacement fades within this length. It folds nowhere there
+# as long as its components, along the axes of that grid, add up to less.
 FADE_MM = 20.0
 # So many voxels are measured at a time where the intermediate results are many times the displacement.
 CACHED_VOXELS = 2**14

@@ -288,7 +288,7 @@ class _Level:
                 likeness = tf.reduce_mean(unlike(fixed, moved, counts))
                 penalty = self._penalty(start_bent + residual_mm)
                 folding = tf.constant(0.0)
-                if self.folding_weight:
+                if self.folding_weight and min(self.grid.size[: self.dimensions]) > 1:  # one slice has no volume
                     folding = tf.reduce_mean(folding_penalty(batch((start + residual_mm) / spacing_mm)))
                 loss = likeness + self.weight * penalty + self.folding_weight * folding
             return tape.gradient(loss, points), likeness, penalty, folding
