@@ -65,7 +65,7 @@ lint: setup
 
 # A web server on this machine alone, until Ctrl-C; Python's own modules are all that it needs.
 view:
-	@PYTHONPATH=scripts $(PYTHON) -m cohortmorph.serve results
+	@PYTHONPATH=scripts $(PYTHON) -m cohortmorph.report.serve results
 
 report:
 	@$(PYTHON) -m webbrowser "file://$(CURDIR)/results/report.html"

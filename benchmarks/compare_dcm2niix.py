@@ -17,8 +17,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from cohortmorph import UserError, dicom
-from cohortmorph.geometry import Grid, to_array
+from cohortmorph import UserError
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.spatial.geometry import Grid, to_array
 
 
 def theirs(folder, out):

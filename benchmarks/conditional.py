@@ -25,9 +25,10 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from cohortmorph import geometry, training  # noqa: E402
-from cohortmorph.conditional import draw_weights  # noqa: E402
-from cohortmorph.networks import tf  # noqa: E402
+from cohortmorph.learning import training  # noqa: E402
+from cohortmorph.learning.conditional import draw_weights  # noqa: E402
+from cohortmorph.learning.networks import tf  # noqa: E402
+from cohortmorph.spatial import geometry  # noqa: E402
 
 WEIGHTS = (1.0, 2.0, 3.0, 4.0)
 CASES = [((128, 128), 16), ((48, 64, 48), 1), ((48, 64, 48), 2)]

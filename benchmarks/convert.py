@@ -20,7 +20,9 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from cohortmorph import dicom, geometry, phantom
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.simulated import phantom
+from cohortmorph.spatial import geometry
 
 OURS = """
 import sys

@@ -20,13 +20,14 @@ from pathlib import Path
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE.parent / "scripts")]
 
-from cohortmorph import geometry, intensity  # noqa: E402
+from cohortmorph.spatial import geometry, intensity  # noqa: E402
 
 FILES = [HERE.parent / f"config/elastix/{name}.txt" for name in ("affine", "bspline-1r", "bspline-3r")]
 OURS = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
-from cohortmorph import elastix, geometry
+from cohortmorph.registration import elastix
+from cohortmorph.spatial import geometry
 folder = sys.argv[2]
 fixed, moving = (geometry.read_image(f"{folder}/{role}.nii") for role in ("fixed", "moving"))
 started, affine, alone = time.monotonic(), None, {}

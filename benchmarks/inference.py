@@ -53,8 +53,9 @@ def main(size, pairs, threads):
     laps = Laps()
     import SimpleITK as sitk
 
-    from cohortmorph import displacement, geometry, training
-    from cohortmorph.networks import tf
+    from cohortmorph.learning import training
+    from cohortmorph.learning.networks import tf
+    from cohortmorph.spatial import displacement, geometry
 
     laps("libraries")
     training.start_tensorflow(1, threads)

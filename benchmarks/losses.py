@@ -6,8 +6,8 @@
 No network: the displacement of the one pair is found by gradient steps (Adam) on the loss itself, from zero, on a
 field of a quarter of the resolution, so that nothing but the loss differs. `planted` takes two images of one head or
 spine that lie on each other (a NIfTI file or a folder of one DICOM series each). The fixed image is the T2 deformed
-by a random smooth field (RegNet's, `cohortmorph.synthetic`); the T1 is to be moved onto it. λ is tuned for each loss
-on one field, the error is measured on others: mean ‖u − u_true‖ in mm over the body. `folding` takes a run's
+by a random smooth field (RegNet's, `cohortmorph.simulated.synthetic`); the T1 is to be moved onto it. λ is tuned for
+each loss on one field, the error is measured on others: mean ‖u − u_true‖ in mm over the body. `folding` takes a run's
 results/pairs, whose network inputs and labels are registered with a displacement and with an integrated velocity.
 """
 
@@ -25,12 +25,15 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from cohortmorph import dicom, displacement, labels, metrics, training
-from cohortmorph.geometry import Grid, network_grid, read_image, to_array, to_image
-from cohortmorph.intensity import prepare
-from cohortmorph.losses import folding_penalty, gradient_penalty, similarity
-from cohortmorph.networks import tf, upsample, warp
-from cohortmorph.synthetic import Kind, random_displacement
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.evaluation import metrics
+from cohortmorph.learning import training
+from cohortmorph.learning.losses import folding_penalty, gradient_penalty, similarity
+from cohortmorph.learning.networks import tf, upsample, warp
+from cohortmorph.simulated.synthetic import Kind, random_displacement
+from cohortmorph.spatial import displacement, labels
+from cohortmorph.spatial.geometry import Grid, network_grid, read_image, to_array, to_image
+from cohortmorph.spatial.intensity import prepare
 
 LOSSES = {
     "ncc-squared, image": {"name": "ncc-squared", "window": None},

@@ -29,9 +29,13 @@ import measure_pair  # noqa: E402
 import prealign  # noqa: E402
 import register_affine  # noqa: E402
 
-from cohortmorph import elastix, geometry, landmarks, metrics, quality, registration, report, statistics  # noqa: E402
-from cohortmorph.files import read_json  # noqa: E402
-from cohortmorph.geometry import Grid, to_image, write_image  # noqa: E402
+from cohortmorph.evaluation import metrics, quality, statistics  # noqa: E402
+from cohortmorph.registration import elastix  # noqa: E402
+from cohortmorph.registration import pair as registration  # noqa: E402
+from cohortmorph.report import page as report  # noqa: E402
+from cohortmorph.run.files import read_json  # noqa: E402
+from cohortmorph.spatial import geometry, landmarks  # noqa: E402
+from cohortmorph.spatial.geometry import Grid, to_image, write_image  # noqa: E402
 
 GOOD_MM = 2.2  # the distance of T2's slices
 METHODS = ["initial", "harmonized", "affine", "bspline-3r"]

@@ -7,8 +7,8 @@
     python benchmarks/training.py dice FOLDER [--recipe stock] [--cpu_minutes 10] [--threads 2]
 
 - ``steps`` takes turns in one process (stock, ours, floor, stock, …): stock is VxmDense, NCC 9ᵈ, Grad l2 and
-  ``model.fit``; ours is the same network and loss in :class:`cohortmorph.training.Trainer`; the floor is the network's
-  forward and backward pass alone.
+  ``model.fit``; ours is the same network and loss in :class:`cohortmorph.learning.training.Trainer`; the floor is the
+  network's forward and backward pass alone.
 - ``ncc`` is the local NCC alone, value and gradient.
 - ``memory`` and ``determinism`` use a process of its own for each measurement.
 - ``dice`` trains one recipe on the hippocampi that a run of tests/real/hippocampus.yaml has put on the network's grid
@@ -31,11 +31,12 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from cohortmorph import geometry, training
-from cohortmorph.labels import dice
-from cohortmorph.losses import ncc_voxelmorph
-from cohortmorph.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
-from cohortmorph.registration import peak_memory_mb
+from cohortmorph.learning import training
+from cohortmorph.learning.losses import ncc_voxelmorph
+from cohortmorph.learning.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
+from cohortmorph.registration.pair import peak_memory_mb
+from cohortmorph.spatial import geometry
+from cohortmorph.spatial.labels import dice
 
 # (shape, batch size)
 CASES = {"64": ((64, 64, 64), 1), "2d": ((256, 256), 8), "96": ((96, 96, 96), 1)}

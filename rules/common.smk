@@ -9,7 +9,10 @@ from snakemake.exceptions import WorkflowError
 
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
-from cohortmorph import UserError, cohort as cohort_table, configuration, pool, sources, tools
+from cohortmorph import UserError
+from cohortmorph.cohort import cohort as cohort_table, configuration, sources
+from cohortmorph.pool import htcondor as pool
+from cohortmorph.run import tools
 
 # Snakemake lists a --configfile first, though it is the one that wins.
 chosen_files = list(map(str, workflow.overwrite_configfiles))

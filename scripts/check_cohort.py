@@ -1,11 +1,11 @@
 """Write down what the cohort is, before anything is computed.
 
-In: the plain-text description of the checked cohort (:func:`cohortmorph.cohort.describe`). The Snakefile checks the
-cohort when it loads it, so that a mistake stops the workflow before its first job.
+In: the plain-text description of the checked cohort (:func:`cohortmorph.cohort.cohort.describe`). The Snakefile checks
+the cohort when it loads it, so that a mistake stops the workflow before its first job.
 Out: a text file with counts (images, subjects, pairs) by split; the same lines in the log.
 """
 
-from cohortmorph import files, logs
+from cohortmorph.run import files, logs
 
 
 def main(summary: str, output: str):
@@ -16,5 +16,5 @@ def main(summary: str, output: str):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0]):  # noqa: F821
-        main(summary=snakemake.params.summary, output=snakemake.output[0])  # noqa: F821
+    with logs.job(snakemake.log[0]):
+        main(summary=snakemake.params.summary, output=snakemake.output[0])

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohortmorph import logs
-from cohortmorph.files import read_json, write_table
-from cohortmorph.metrics import parse_method, read_table
-from cohortmorph.statistics import summarize
+from cohortmorph.evaluation.metrics import parse_method, read_table
+from cohortmorph.evaluation.statistics import summarize
+from cohortmorph.run import logs
+from cohortmorph.run.files import read_json, write_table
 
 COLUMNS = ["pair", "split", "method", "weight", "epoch", "why"]
 
@@ -71,13 +71,13 @@ def in_one_line(why):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["numpy", "pandas"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["numpy", "pandas"]):
         main(
-            tables=list(snakemake.input.tables),  # noqa: F821
-            registrations=list(snakemake.input.registrations),  # noqa: F821
-            training_alignments=list(snakemake.input.training_alignments),  # noqa: F821
-            metrics=snakemake.output.metrics,  # noqa: F821
-            summary=snakemake.output.summary,  # noqa: F821
-            failures=snakemake.output.failures,  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            tables=list(snakemake.input.tables),
+            registrations=list(snakemake.input.registrations),
+            training_alignments=list(snakemake.input.training_alignments),
+            metrics=snakemake.output.metrics,
+            summary=snakemake.output.summary,
+            failures=snakemake.output.failures,
+            **snakemake.params,
         )

@@ -5,9 +5,10 @@ method and reference with the median difference (in the row's unit), its 95 % in
 ranking in Learn2Reg's manner, a row a method. docs/statistics.md explains both.
 """
 
-from cohortmorph import logs, statistics
-from cohortmorph.files import read_json, write_table
-from cohortmorph.metrics import read_table
+from cohortmorph.evaluation import statistics
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.run import logs
+from cohortmorph.run.files import read_json, write_table
 
 
 def main(metrics: str, selected: str, comparison: str, ranking: str, bootstrap_samples: int, seed: int):
@@ -21,11 +22,11 @@ def main(metrics: str, selected: str, comparison: str, ranking: str, bootstrap_s
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["numpy", "pandas", "scipy"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["numpy", "pandas", "scipy"]):
         main(
-            metrics=snakemake.input.metrics,  # noqa: F821
-            selected=snakemake.input.get("selected", ""),  # noqa: F821
-            comparison=snakemake.output.comparison,  # noqa: F821
-            ranking=snakemake.output.ranking,  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            metrics=snakemake.input.metrics,
+            selected=snakemake.input.get("selected", ""),
+            comparison=snakemake.output.comparison,
+            ranking=snakemake.output.ranking,
+            **snakemake.params,
         )

@@ -7,8 +7,9 @@ with the cause where one of the two failed.
 
 import SimpleITK as sitk
 
-from cohortmorph import geometry, logs
-from cohortmorph.files import read_json, write_json
+from cohortmorph.run import logs
+from cohortmorph.run.files import read_json, write_json
+from cohortmorph.spatial import geometry
 
 
 def main(to_fixed: str, to_moving: str, registrations: list, affine: str, registration: str):
@@ -30,11 +31,11 @@ def main(to_fixed: str, to_moving: str, registrations: list, affine: str, regist
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
-            to_fixed=snakemake.input.get("to_fixed", ""),  # noqa: F821
-            to_moving=snakemake.input.get("to_moving", ""),  # noqa: F821
-            registrations=list(snakemake.input)[2:],  # noqa: F821
-            affine=snakemake.output.affine,  # noqa: F821
-            registration=snakemake.output.registration,  # noqa: F821
+            to_fixed=snakemake.input.get("to_fixed", ""),
+            to_moving=snakemake.input.get("to_moving", ""),
+            registrations=list(snakemake.input)[2:],
+            affine=snakemake.output.affine,
+            registration=snakemake.output.registration,
         )

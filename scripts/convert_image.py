@@ -4,7 +4,7 @@ In:  the row of the cohort table, whose source is a folder with DICOM series, or
 Out: the image (int16 where that is exact, else float32; HU for CT; LPS, mm) and a JSON sidecar with its geometry and,
      of DICOM, its acquisition and how it was resampled, if it was.
 
-The path of the source stays inside this script: see cohortmorph.sources.
+The path of the source stays inside this script: see cohortmorph.cohort.sources.
 """
 
 from pathlib import Path
@@ -13,7 +13,11 @@ import nibabel
 import numpy as np
 import SimpleITK as sitk
 
-from cohortmorph import UserError, dicom, files, geometry, logs, sources
+from cohortmorph import UserError
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.cohort import sources
+from cohortmorph.run import files, logs
+from cohortmorph.spatial import geometry
 
 
 def main(
@@ -28,9 +32,9 @@ def main(
     name : str, optional
         How messages call the source; its path if left out.
     series : str
-        Which series of a folder, see cohortmorph.dicom_series.pick.
+        Which series of a folder, see cohortmorph.clinic.series.pick.
     settings : dict, optional
-        `allow`, `tilt` and `uneven` of cohortmorph.dicom.read_series.
+        `allow`, `tilt` and `uneven` of cohortmorph.clinic.reader.read_series.
     """
     source, name = str(source), str(source) if name is None else name
     if Path(source).is_dir():
@@ -80,14 +84,14 @@ def refuse_empty(image, name):
 
 
 if __name__ == "__main__":
-    subject, image = snakemake.wildcards.subject, snakemake.wildcards.image  # noqa: F821
+    subject, image = snakemake.wildcards.subject, snakemake.wildcards.image
     name = f"subject {subject}, image {image}"
-    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):
         main(
-            sources.path_of(snakemake.input.table, snakemake.params.data_folder, subject, image),  # noqa: F821
-            snakemake.output.image,  # noqa: F821
-            snakemake.output.sidecar,  # noqa: F821
+            sources.path_of(snakemake.input.table, snakemake.params.data_folder, subject, image),
+            snakemake.output.image,
+            snakemake.output.sidecar,
             name,
-            snakemake.params.series,  # noqa: F821
-            snakemake.params.settings,  # noqa: F821
+            snakemake.params.series,
+            snakemake.params.settings,
         )

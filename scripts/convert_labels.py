@@ -1,4 +1,4 @@
-"""Convert structures drawn in the clinic to a label map on the image's grid (see cohortmorph.segmentation).
+"""Convert structures drawn in the clinic to a label map on the image's grid (see cohortmorph.clinic.structures).
 
 In:  the row of the cohort table, whose labels are an RTSTRUCT or SEG (.dcm) or a 3D Slicer segmentation (.seg.nrrd);
      the converted image.
@@ -7,7 +7,11 @@ Out: the label map (int32, 0 where there is no structure), with the numbers that
 
 from pathlib import Path
 
-from cohortmorph import dicom, geometry, logs, segmentation, sources
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.clinic import structures as segmentation
+from cohortmorph.cohort import sources
+from cohortmorph.run import logs
+from cohortmorph.spatial import geometry
 
 
 def main(labels: str, source: str, image: str, output: str, name: str, numbers: dict, series: str, allow: list):
@@ -36,17 +40,17 @@ def main(labels: str, source: str, image: str, output: str, name: str, numbers: 
 
 
 if __name__ == "__main__":
-    subject, image = snakemake.wildcards.subject, snakemake.wildcards.image  # noqa: F821
+    subject, image = snakemake.wildcards.subject, snakemake.wildcards.image
     name = f"subject {subject}, image {image}"
-    table, folder = snakemake.input.table, snakemake.params.data_folder  # noqa: F821
-    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):  # noqa: F821
+    table, folder = snakemake.input.table, snakemake.params.data_folder
+    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):
         main(
             labels=sources.path_of(table, folder, subject, image, "labels"),
             source=sources.path_of(table, folder, subject, image),
-            image=snakemake.input.image,  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
+            image=snakemake.input.image,
+            output=snakemake.output[0],
             name=name,
-            numbers=snakemake.params.structures,  # noqa: F821
-            series=snakemake.params.series,  # noqa: F821
-            allow=snakemake.params.allow,  # noqa: F821
+            numbers=snakemake.params.structures,
+            series=snakemake.params.series,
+            allow=snakemake.params.allow,
         )

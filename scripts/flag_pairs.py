@@ -5,8 +5,10 @@ Out: flags.tsv, the worst first: subject, pair, method, flag, value, threshold, 
      unit that the sentence names.
 """
 
-from cohortmorph import files, logs, quality, report
-from cohortmorph.metrics import read_table
+from cohortmorph.evaluation import quality
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.report import page as report
+from cohortmorph.run import files, logs
 
 
 def main(metrics: str, failures: str, selected: str, settings: dict, output: str):
@@ -22,11 +24,11 @@ def main(metrics: str, failures: str, selected: str, settings: dict, output: str
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["numpy", "pandas"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["numpy", "pandas"]):
         main(
-            metrics=snakemake.input.metrics,  # noqa: F821
-            failures=snakemake.input.failures,  # noqa: F821
-            selected=snakemake.input.get("selected", ""),  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            metrics=snakemake.input.metrics,
+            failures=snakemake.input.failures,
+            selected=snakemake.input.get("selected", ""),
+            output=snakemake.output[0],
+            **snakemake.params,
         )

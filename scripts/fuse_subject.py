@@ -11,8 +11,14 @@ from pathlib import Path
 
 from pydicom.uid import UID
 
-from cohortmorph import configuration, dicom, dicom_export, figures, files, fusion, intensity, logs, pictures, sources
-from cohortmorph.geometry import Grid, read_image, to_array, to_image
+from cohortmorph.clinic import export as dicom_export
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.cohort import configuration, sources
+from cohortmorph.figures import fusion, pictures
+from cohortmorph.figures import style as figures
+from cohortmorph.run import files, logs
+from cohortmorph.spatial import intensity
+from cohortmorph.spatial.geometry import Grid, read_image, to_array, to_image
 
 
 def main(
@@ -52,7 +58,7 @@ def main(
     selected_model : str
         Path of selected_model.json, "" where there is one method.
     fixed_intensity : dict
-        Settings of cohortmorph.intensity.prepare; `moving_intensities` is a list of them.
+        Settings of cohortmorph.spatial.intensity.prepare; `moving_intensities` is a list of them.
     settings : dict
         The config's ``fusion`` section.
     output : str
@@ -133,24 +139,24 @@ def frame_of_reference_of(source, name, series, allow):
 
 
 if __name__ == "__main__":
-    subject, fixed_name = snakemake.wildcards.subject, snakemake.wildcards.image  # noqa: F821
-    given = dict(snakemake.params)  # noqa: F821
+    subject, fixed_name = snakemake.wildcards.subject, snakemake.wildcards.image
+    given = dict(snakemake.params)
     folder, series, options = (given.pop(key) for key in ("data_folder", "series", "dicom"))
     name = f"subject {subject}, image {fixed_name}"
-    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):
         frame = ""
         if given["settings"]["dicom"] == "linked":
-            path = sources.path_of(snakemake.input.table, folder, subject, fixed_name)  # noqa: F821
+            path = sources.path_of(snakemake.input.table, folder, subject, fixed_name)
             frame = frame_of_reference_of(path, name, series, options["allow"])
         main(
             subject=subject,
             fixed_name=fixed_name,
-            fixed=snakemake.input.fixed,  # noqa: F821
-            moved=list(snakemake.input.moved),  # noqa: F821
-            registrations=list(snakemake.input.registrations),  # noqa: F821
-            sidecars=list(snakemake.input.sidecars),  # noqa: F821
-            selected_model=snakemake.input.get("selected_model", ""),  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
+            fixed=snakemake.input.fixed,
+            moved=list(snakemake.input.moved),
+            registrations=list(snakemake.input.registrations),
+            sidecars=list(snakemake.input.sidecars),
+            selected_model=snakemake.input.get("selected_model", ""),
+            output=snakemake.output[0],
             frame_of_reference=frame,
             **given,
         )

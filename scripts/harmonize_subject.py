@@ -1,4 +1,4 @@
-"""Make one subject's stacks comparable: rotation and slices by NCC (see cohortmorph.harmonize).
+"""Make one subject's stacks comparable: rotation and slices by NCC (see cohortmorph.registration.harmonize).
 
 In:  the subject's images, each on its native grid.
 Out: for each image an ITK transform, from the fixed image's world to the image's world (LPS, mm), and the harmonized
@@ -11,11 +11,12 @@ Out: for each image an ITK transform, from the fixed image's world to the image'
 
 from pathlib import Path
 
-from cohortmorph import UserError, logs
-from cohortmorph.files import write_json, write_table
-from cohortmorph.geometry import read_image, write_image, write_transform
-from cohortmorph.harmonize import harmonize, harmonized_stack, untouched
-from cohortmorph.intensity import prepare
+from cohortmorph import UserError
+from cohortmorph.registration.harmonize import harmonize, harmonized_stack, untouched
+from cohortmorph.run import logs
+from cohortmorph.run.files import write_json, write_table
+from cohortmorph.spatial.geometry import read_image, write_image, write_transform
+from cohortmorph.spatial.intensity import prepare
 
 
 def main(
@@ -40,10 +41,10 @@ def main(
     names, images : list of str
         Ids and paths of the images, in the same order as `intensities`, `transforms` and `stacks`.
     intensities : list of dict
-        For each image the settings of cohortmorph.intensity.prepare.
+        For each image the settings of cohortmorph.spatial.intensity.prepare.
     settings : dict
         `enabled`, and the arguments `fixed`, `plane`, `range_degrees`, `step_degrees`, `centre` of
-        cohortmorph.harmonize.harmonize.
+        cohortmorph.registration.harmonize.harmonize.
     transforms, stacks : list of str
         Paths to write.
     angles, starts, slices, summary : str
@@ -73,17 +74,17 @@ def main(
 
 
 if __name__ == "__main__":
-    folder = Path(snakemake.output[0])  # noqa: F821
-    names = snakemake.params.names  # noqa: F821
-    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+    folder = Path(snakemake.output[0])
+    names = snakemake.params.names
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
-            subject=snakemake.wildcards.subject,  # noqa: F821
-            images=list(snakemake.input.images),  # noqa: F821
+            subject=snakemake.wildcards.subject,
+            images=list(snakemake.input.images),
             transforms=[folder / f"{name}.tfm" for name in names],
             stacks=[folder / f"{name}.nii.gz" for name in names],
             angles=folder / "angles.tsv",
             starts=folder / "starts.tsv",
             slices=folder / "slices.tsv",
             summary=folder / "harmonize.json",
-            **snakemake.params,  # noqa: F821
+            **snakemake.params,
         )

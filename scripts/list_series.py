@@ -1,7 +1,7 @@
 """Show which DICOM series stand in the folders of the cohort table, so that its column `series` can choose one.
 
 In:  the cohort table; every source that is a folder.
-Out: a table (TSV) of subject, image and cohortmorph.dicom_series.COLUMNS: modality, kind, description (known words
+Out: a table (TSV) of subject, image and cohortmorph.clinic.series.COLUMNS: modality, kind, description (known words
      only), sequence, orientation, numbers of slices and pixels, thickness and distance (mm), tilt (degrees), and what
      stands in the way. The same in the log. No identity: of the UID the end, of free text the words of a fixed list.
 """
@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohortmorph import dicom_series, dicom_slices, files, logs, sources
+from cohortmorph.clinic import series as dicom_series
+from cohortmorph.clinic import slices as dicom_slices
+from cohortmorph.cohort import sources
+from cohortmorph.run import files, logs
 
 
 def main(table: str, data_folder: str, images: list, output: str):
@@ -44,10 +47,10 @@ def main(table: str, data_folder: str, images: list, output: str):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["pydicom"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["pydicom"]):
         main(
-            table=snakemake.input.table,  # noqa: F821
-            data_folder=snakemake.params.data_folder,  # noqa: F821
-            images=snakemake.params.images,  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
+            table=snakemake.input.table,
+            data_folder=snakemake.params.data_folder,
+            images=snakemake.params.images,
+            output=snakemake.output[0],
         )

@@ -9,7 +9,8 @@ Out: in one folder, for CT, T1 and T2: ``{image}/`` with DICOM slices, ``{image}
 
 from pathlib import Path
 
-from cohortmorph import logs, phantom
+from cohortmorph.run import logs
+from cohortmorph.simulated import phantom
 
 
 def main(
@@ -21,5 +22,5 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["nilearn", "pydicom", "SimpleITK"]):  # noqa: F821
-        main(snakemake.wildcards.subject, Path(snakemake.output.truth).parent, **snakemake.params)  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["nilearn", "pydicom", "SimpleITK"]):
+        main(snakemake.wildcards.subject, Path(snakemake.output.truth).parent, **snakemake.params)

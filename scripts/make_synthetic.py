@@ -6,8 +6,11 @@ landmarks in each (LPS, mm), and the displacement fixed → moving (mm, LPS, on 
 
 from pathlib import Path
 
-from cohortmorph import UserError, displacement, geometry, labels, landmarks, logs, synthetic
-from cohortmorph.phantom import random_numbers
+from cohortmorph import UserError
+from cohortmorph.run import logs
+from cohortmorph.simulated import synthetic
+from cohortmorph.simulated.phantom import random_numbers
+from cohortmorph.spatial import displacement, geometry, labels, landmarks
 
 
 def main(subject: str, image: str, mask: str, field: str, seed: int, folder: str):
@@ -27,11 +30,11 @@ def main(subject: str, image: str, mask: str, field: str, seed: int, folder: str
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["scipy", "SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["scipy", "SimpleITK"]):
         main(
-            subject=snakemake.wildcards.subject,  # noqa: F821
-            image=snakemake.input.image,  # noqa: F821
-            mask=snakemake.input.get("mask", ""),  # noqa: F821
-            folder=str(Path(snakemake.output.truth).parent),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            subject=snakemake.wildcards.subject,
+            image=snakemake.input.image,
+            mask=snakemake.input.get("mask", ""),
+            folder=str(Path(snakemake.output.truth).parent),
+            **snakemake.params,
         )

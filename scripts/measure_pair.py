@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from cohortmorph import displacement, geometry, intensity, labels, landmarks, logs, metrics, surfaces
-from cohortmorph.files import read_json, write_table
-from cohortmorph.geometry import to_array
+from cohortmorph.evaluation import metrics, surfaces
+from cohortmorph.run import logs
+from cohortmorph.run.files import read_json, write_table
+from cohortmorph.spatial import displacement, geometry, intensity, labels, landmarks
+from cohortmorph.spatial.geometry import to_array
 
 
 def main(
@@ -154,19 +156,19 @@ def _say(method, rows):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK", "scipy", "surface-distance"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK", "scipy", "surface-distance"]):
         main(
-            fixed=snakemake.input.fixed,  # noqa: F821
-            moving=snakemake.input.moving,  # noqa: F821
-            displacements=list(snakemake.input.displacements),  # noqa: F821
-            reverse_displacements=list(snakemake.input.get("reverse_displacements", [])),  # noqa: F821
-            true_displacement=snakemake.input.get("true_displacement", ""),  # noqa: F821
-            affine=snakemake.input.affine,  # noqa: F821
-            fixed_labels=snakemake.input.get("fixed_labels", ""),  # noqa: F821
-            moving_labels=snakemake.input.get("moving_labels", ""),  # noqa: F821
-            fixed_landmarks=snakemake.input.get("fixed_landmarks", ""),  # noqa: F821
-            moving_landmarks=snakemake.input.get("moving_landmarks", ""),  # noqa: F821
-            fixed_mask=snakemake.input.get("fixed_mask", ""),  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            fixed=snakemake.input.fixed,
+            moving=snakemake.input.moving,
+            displacements=list(snakemake.input.displacements),
+            reverse_displacements=list(snakemake.input.get("reverse_displacements", [])),
+            true_displacement=snakemake.input.get("true_displacement", ""),
+            affine=snakemake.input.affine,
+            fixed_labels=snakemake.input.get("fixed_labels", ""),
+            moving_labels=snakemake.input.get("moving_labels", ""),
+            fixed_landmarks=snakemake.input.get("fixed_landmarks", ""),
+            moving_landmarks=snakemake.input.get("moving_landmarks", ""),
+            fixed_mask=snakemake.input.get("fixed_mask", ""),
+            output=snakemake.output[0],
+            **snakemake.params,
         )

@@ -1,12 +1,15 @@
 """Simulate neuronavigation: does dropping the fiducial with the largest error improve the registration?
 
-In:  nothing but the number of draws and a seed (the head, the targets and the errors stand in cohortmorph.experiments).
+In:  nothing but the number of draws and a seed (the head, the targets and the errors stand in
+     cohortmorph.experiments.neuronavigation).
 Out: a table with a row for each σ (mm), number of fiducials, number dropped and target: means of FRE² and TRE² (mm²),
      Fitzpatrick's predictions, their correlation; and a figure as PNG and SVG.
 """
 
-from cohortmorph import experiments, figures, logs
-from cohortmorph.files import write_table
+from cohortmorph.experiments import neuronavigation as experiments
+from cohortmorph.figures import style as figures
+from cohortmorph.run import logs
+from cohortmorph.run.files import write_table
 
 
 def main(draws: int, seed: int, table: str, pictures: list):
@@ -27,9 +30,9 @@ def main(draws: int, seed: int, table: str, pictures: list):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["numpy", "matplotlib"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["numpy", "matplotlib"]):
         main(
-            table=snakemake.output.table,  # noqa: F821
-            pictures=list(snakemake.output.pictures),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            table=snakemake.output.table,
+            pictures=list(snakemake.output.pictures),
+            **snakemake.params,
         )

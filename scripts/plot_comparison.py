@@ -6,8 +6,10 @@ Out: six figures, each as PNG and SVG: `selection` (metrics against epoch, a lin
      else TRE by axis) and `folding` (accuracy beside folding).
 """
 
-from cohortmorph import charts, figures, files, logs
-from cohortmorph.metrics import read_table
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.figures import charts
+from cohortmorph.figures import style as figures
+from cohortmorph.run import files, logs
 
 
 def main(
@@ -37,16 +39,16 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["matplotlib"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["matplotlib"]):
         main(
-            metrics=snakemake.input.metrics,  # noqa: F821
-            summary=snakemake.input.summary,  # noqa: F821
-            selected=snakemake.input.get("selected", ""),  # noqa: F821
-            selection=list(snakemake.output.selection),  # noqa: F821
-            weights=list(snakemake.output.weights),  # noqa: F821
-            methods=list(snakemake.output.methods),  # noqa: F821
-            runtime=list(snakemake.output.runtime),  # noqa: F821
-            structures=list(snakemake.output.structures),  # noqa: F821
-            folding=list(snakemake.output.folding),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            metrics=snakemake.input.metrics,
+            summary=snakemake.input.summary,
+            selected=snakemake.input.get("selected", ""),
+            selection=list(snakemake.output.selection),
+            weights=list(snakemake.output.weights),
+            methods=list(snakemake.output.methods),
+            runtime=list(snakemake.output.runtime),
+            structures=list(snakemake.output.structures),
+            folding=list(snakemake.output.folding),
+            **snakemake.params,
         )

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from cohortmorph import figures, files, intensity, logs, pictures
-from cohortmorph.geometry import read_affine, read_image
+from cohortmorph.figures import pictures
+from cohortmorph.figures import style as figures
+from cohortmorph.run import files, logs
+from cohortmorph.spatial import intensity
+from cohortmorph.spatial.geometry import read_affine, read_image
 
 
 def main(
@@ -42,14 +45,14 @@ def main(
 
 
 if __name__ == "__main__":
-    folder = Path(snakemake.input.harmonized)  # noqa: F821
-    with logs.job(snakemake.log[0], packages=["matplotlib", "SimpleITK"]):  # noqa: F821
+    folder = Path(snakemake.input.harmonized)
+    with logs.job(snakemake.log[0], packages=["matplotlib", "SimpleITK"]):
         main(
-            images=list(snakemake.input.images),  # noqa: F821
-            transforms=[folder / f"{name}.tfm" for name in snakemake.params.names],  # noqa: F821
+            images=list(snakemake.input.images),
+            transforms=[folder / f"{name}.tfm" for name in snakemake.params.names],
             angles=folder / "angles.tsv",
             starts=folder / "starts.tsv",
             summary=folder / "harmonize.json",
-            output=snakemake.output[0],  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            output=snakemake.output[0],
+            **snakemake.params,
         )

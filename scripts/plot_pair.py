@@ -10,10 +10,15 @@ Out: the overview, one PNG, in millimetres, the patient's left on the right: the
 
 import numpy as np
 
-from cohortmorph import UserError, displacement, figures, files, geometry, intensity, landmarks, logs, pictures, review
-from cohortmorph.geometry import Grid, read_image, to_array, to_image
-from cohortmorph.metrics import parse_method
-from cohortmorph.quality import STAGES
+from cohortmorph import UserError
+from cohortmorph.evaluation.metrics import parse_method
+from cohortmorph.evaluation.quality import STAGES
+from cohortmorph.figures import pictures
+from cohortmorph.figures import style as figures
+from cohortmorph.report import pair_page as review
+from cohortmorph.run import files, logs
+from cohortmorph.spatial import displacement, geometry, intensity, landmarks
+from cohortmorph.spatial.geometry import Grid, read_image, to_array, to_image
 
 
 def main(
@@ -47,7 +52,7 @@ def main(
     methods : list of str
         Ids of methods, ``voxelmorph_weight-1_epoch-200`` for the learned ones.
     fixed_intensity, moving_intensity : dict
-        Settings of cohortmorph.intensity.prepare.
+        Settings of cohortmorph.spatial.intensity.prepare.
     selected_model : str
         Path of selected_model.json, "" if no network was trained.
     overview, pictures_folder, description : str
@@ -105,7 +110,7 @@ def prepared_alike(images, settings, name):
     """Scale the moved images of all methods to [0, 1] with the same limits, so that they can be compared by eye.
 
     Without overlap, or of an image that shows nothing, they are constant: they are shown so, where
-    cohortmorph.intensity.prepare would refuse them.
+    cohortmorph.spatial.intensity.prepare would refuse them.
     """
     arrays = {method: to_array(image) for method, image in images.items()}
     try:
@@ -120,18 +125,18 @@ def prepared_alike(images, settings, name):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["matplotlib", "SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["matplotlib", "SimpleITK"]):
         main(
-            fixed=snakemake.input.fixed,  # noqa: F821
-            moving=snakemake.input.moving,  # noqa: F821
-            moved=list(snakemake.input.moved),  # noqa: F821
-            displacements=list(snakemake.input.displacements),  # noqa: F821
-            affine=snakemake.input.affine,  # noqa: F821
-            fixed_landmarks=snakemake.input.get("fixed_landmarks", ""),  # noqa: F821
-            moving_landmarks=snakemake.input.get("moving_landmarks", ""),  # noqa: F821
-            selected_model=snakemake.input.get("selected_model", ""),  # noqa: F821
-            overview=snakemake.output.overview,  # noqa: F821
-            pictures_folder=snakemake.output.pictures,  # noqa: F821
-            description=snakemake.output.description,  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            fixed=snakemake.input.fixed,
+            moving=snakemake.input.moving,
+            moved=list(snakemake.input.moved),
+            displacements=list(snakemake.input.displacements),
+            affine=snakemake.input.affine,
+            fixed_landmarks=snakemake.input.get("fixed_landmarks", ""),
+            moving_landmarks=snakemake.input.get("moving_landmarks", ""),
+            selected_model=snakemake.input.get("selected_model", ""),
+            overview=snakemake.output.overview,
+            pictures_folder=snakemake.output.pictures,
+            description=snakemake.output.description,
+            **snakemake.params,
         )

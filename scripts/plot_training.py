@@ -7,7 +7,9 @@ Out: one figure, as PNG and SVG.
 
 import numpy as np
 
-from cohortmorph import charts, figures, logs
+from cohortmorph.figures import charts
+from cohortmorph.figures import style as figures
+from cohortmorph.run import logs
 
 
 def main(histories: list, weights: list, outputs: list, phantom: bool = False):
@@ -21,9 +23,9 @@ def main(histories: list, weights: list, outputs: list, phantom: bool = False):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["matplotlib"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["matplotlib"]):
         main(
-            histories=list(snakemake.input.histories),  # noqa: F821
-            outputs=list(snakemake.output),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            histories=list(snakemake.input.histories),
+            outputs=list(snakemake.output),
+            **snakemake.params,
         )

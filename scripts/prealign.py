@@ -6,8 +6,12 @@ composed in; a JSON file with seconds, threads and seed. Where the alignment fai
 JSON file holds the cause; that harmonizing had failed stands there as well.
 """
 
-from cohortmorph import UserError, elastix, geometry, intensity, labels, logs, registration
-from cohortmorph.files import write_json
+from cohortmorph import UserError
+from cohortmorph.registration import elastix
+from cohortmorph.registration import pair as registration
+from cohortmorph.run import logs
+from cohortmorph.run.files import write_json
+from cohortmorph.spatial import geometry, intensity, labels
 
 
 def main(
@@ -60,19 +64,19 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["itk-elastix", "SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["itk-elastix", "SimpleITK"]):
         main(
-            pair=snakemake.wildcards.pair,  # noqa: F821
-            fixed=snakemake.input.fixed,  # noqa: F821
-            moving=snakemake.input.moving,  # noqa: F821
-            fixed_mask=snakemake.input.get("fixed_mask", ""),  # noqa: F821
-            harmonized=list(snakemake.params.harmonized),  # noqa: F821
-            parameters=snakemake.input.parameters,  # noqa: F821
-            threads=snakemake.threads,  # noqa: F821
-            affine=snakemake.output.affine,  # noqa: F821
-            affine_registration=snakemake.output.registration,  # noqa: F821
-            elastix_log=snakemake.params.elastix_log,  # noqa: F821
-            seed=snakemake.params.seed,  # noqa: F821
-            fixed_intensity=snakemake.params.fixed_intensity,  # noqa: F821
-            moving_intensity=snakemake.params.moving_intensity,  # noqa: F821
+            pair=snakemake.wildcards.pair,
+            fixed=snakemake.input.fixed,
+            moving=snakemake.input.moving,
+            fixed_mask=snakemake.input.get("fixed_mask", ""),
+            harmonized=list(snakemake.params.harmonized),
+            parameters=snakemake.input.parameters,
+            threads=snakemake.threads,
+            affine=snakemake.output.affine,
+            affine_registration=snakemake.output.registration,
+            elastix_log=snakemake.params.elastix_log,
+            seed=snakemake.params.seed,
+            fixed_intensity=snakemake.params.fixed_intensity,
+            moving_intensity=snakemake.params.moving_intensity,
         )

@@ -8,8 +8,9 @@ aligned, becomes 0 everywhere: training leaves it out, and registration counts i
 
 import SimpleITK as sitk
 
-from cohortmorph import geometry, intensity, logs
-from cohortmorph.files import read_json
+from cohortmorph.run import logs
+from cohortmorph.run.files import read_json
+from cohortmorph.spatial import geometry, intensity
 
 
 def main(
@@ -37,12 +38,12 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
-            image=snakemake.input.image,  # noqa: F821
-            frame=snakemake.input.frame,  # noqa: F821
-            affine=snakemake.input.affine,  # noqa: F821
-            registration=snakemake.input.registration,  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            image=snakemake.input.image,
+            frame=snakemake.input.frame,
+            affine=snakemake.input.affine,
+            registration=snakemake.input.registration,
+            output=snakemake.output[0],
+            **snakemake.params,
         )

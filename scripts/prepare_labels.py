@@ -6,7 +6,8 @@ resampled once, to the nearest neighbour; where the map does not reach, 0.
 
 import SimpleITK as sitk
 
-from cohortmorph import geometry, labels, logs
+from cohortmorph.run import logs
+from cohortmorph.spatial import geometry, labels
 
 
 def main(
@@ -23,11 +24,11 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
-            label_map=snakemake.input.labels,  # noqa: F821
-            frame=snakemake.input.frame,  # noqa: F821
-            affine=snakemake.input.affine,  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            label_map=snakemake.input.labels,
+            frame=snakemake.input.frame,
+            affine=snakemake.input.affine,
+            output=snakemake.output[0],
+            **snakemake.params,
         )

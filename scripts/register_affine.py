@@ -9,9 +9,10 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from cohortmorph import displacement, geometry, logs
-from cohortmorph.files import read_json, write_json
-from cohortmorph.registration import harmonizing, harmonizing_failure
+from cohortmorph.registration.pair import harmonizing, harmonizing_failure
+from cohortmorph.run import logs
+from cohortmorph.run.files import read_json, write_json
+from cohortmorph.spatial import displacement, geometry
 
 
 def main(methods: list, fixed: str, affine: str, registration: str, harmonized: list, displacements: list):
@@ -35,12 +36,12 @@ def main(methods: list, fixed: str, affine: str, registration: str, harmonized: 
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
-            methods=snakemake.params.methods,  # noqa: F821
-            fixed=snakemake.input.fixed,  # noqa: F821
-            affine=snakemake.input.affine,  # noqa: F821
-            registration=snakemake.input.registration,  # noqa: F821
-            harmonized=list(snakemake.params.harmonized),  # noqa: F821
-            displacements=list(snakemake.output.displacements),  # noqa: F821
+            methods=snakemake.params.methods,
+            fixed=snakemake.input.fixed,
+            affine=snakemake.input.affine,
+            registration=snakemake.input.registration,
+            harmonized=list(snakemake.params.harmonized),
+            displacements=list(snakemake.output.displacements),
         )

@@ -6,9 +6,10 @@ displacement for each method (mm, LPS, on the fixed grid, the start composed in)
 method that fails, with the cause.
 """
 
-from cohortmorph import antsregistration, logs
-from cohortmorph.registration import arguments_of, register_pair
+from cohortmorph.registration import ants as antsregistration
+from cohortmorph.registration.pair import arguments_of, register_pair
+from cohortmorph.run import logs
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
-        register_pair(antsregistration.register, **arguments_of(snakemake))  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):
+        register_pair(antsregistration.register, **arguments_of(snakemake))

@@ -6,9 +6,10 @@ method (mm, LPS, on the fixed grid, the start composed in) with its registration
 cause. Loading itk takes longer than many registrations, so one job does all methods of a pair.
 """
 
-from cohortmorph import elastix, logs
-from cohortmorph.registration import arguments_of, register_pair
+from cohortmorph.registration import elastix
+from cohortmorph.registration.pair import arguments_of, register_pair
+from cohortmorph.run import logs
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["itk-elastix", "SimpleITK"]):  # noqa: F821
-        register_pair(elastix.register, **arguments_of(snakemake))  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["itk-elastix", "SimpleITK"]):
+        register_pair(elastix.register, **arguments_of(snakemake))

@@ -6,9 +6,10 @@ mask, if any. Out: a displacement for each method (mm, LPS, on the fixed grid, t
 registration.json; of a method that fails, the cause.
 """
 
-from cohortmorph import instance, logs
-from cohortmorph.registration import arguments_of, register_pair
+from cohortmorph.learning import instance
+from cohortmorph.registration.pair import arguments_of, register_pair
+from cohortmorph.run import logs
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "SimpleITK"]):  # noqa: F821
-        register_pair(instance.register, **arguments_of(snakemake))  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "SimpleITK"]):
+        register_pair(instance.register, **arguments_of(snakemake))

@@ -10,7 +10,11 @@ The fiducials' positions alone decide: neither the images nor the affine transfo
 import time
 from functools import partial
 
-from cohortmorph import UserError, fiducials, geometry, landmarks, logs, registration
+from cohortmorph import UserError
+from cohortmorph.registration import fiducials
+from cohortmorph.registration import pair as registration
+from cohortmorph.run import logs
+from cohortmorph.spatial import geometry, landmarks
 
 
 def main(
@@ -56,12 +60,12 @@ def register(kind: str, fixed_fiducials: str, moving_fiducials: str):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["scipy", "SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["scipy", "SimpleITK"]):
         main(
-            pair=snakemake.wildcards.pair,  # noqa: F821
-            fixed=snakemake.input.fixed,  # noqa: F821
-            fixed_fiducials=snakemake.input.get("fixed_fiducials", ""),  # noqa: F821
-            moving_fiducials=snakemake.input.get("moving_fiducials", ""),  # noqa: F821
-            displacements=list(snakemake.output.displacements),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            pair=snakemake.wildcards.pair,
+            fixed=snakemake.input.fixed,
+            fixed_fiducials=snakemake.input.get("fixed_fiducials", ""),
+            moving_fiducials=snakemake.input.get("moving_fiducials", ""),
+            displacements=list(snakemake.output.displacements),
+            **snakemake.params,
         )

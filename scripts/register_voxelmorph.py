@@ -12,9 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from cohortmorph import UserError, displacement, geometry, logs, registration, training
-from cohortmorph.files import write_json
-from cohortmorph.networks import device, load_weights
+from cohortmorph import UserError
+from cohortmorph.learning import training
+from cohortmorph.learning.networks import device, load_weights
+from cohortmorph.registration import pair as registration
+from cohortmorph.run import logs
+from cohortmorph.run.files import write_json
+from cohortmorph.spatial import displacement, geometry
 
 
 def main(
@@ -79,17 +83,17 @@ def _refuse():
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph", "SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph", "SimpleITK"]):
         main(
-            pair=snakemake.wildcards.pair,  # noqa: F821
-            fixed=snakemake.input.fixed,  # noqa: F821
-            fixed_input=snakemake.input.fixed_input,  # noqa: F821
-            moving_input=snakemake.input.moving_input,  # noqa: F821
-            frame_to_fixed=snakemake.input.frame_to_fixed,  # noqa: F821
-            frame_to_moving=snakemake.input.frame_to_moving,  # noqa: F821
-            weights=list(snakemake.input.weights),  # noqa: F821
-            settings=snakemake.params.settings,  # noqa: F821
-            seed=snakemake.params.seed,  # noqa: F821
-            threads=snakemake.threads,  # noqa: F821
-            displacements=list(snakemake.output.displacements),  # noqa: F821
+            pair=snakemake.wildcards.pair,
+            fixed=snakemake.input.fixed,
+            fixed_input=snakemake.input.fixed_input,
+            moving_input=snakemake.input.moving_input,
+            frame_to_fixed=snakemake.input.frame_to_fixed,
+            frame_to_moving=snakemake.input.frame_to_moving,
+            weights=list(snakemake.input.weights),
+            settings=snakemake.params.settings,
+            seed=snakemake.params.seed,
+            threads=snakemake.threads,
+            displacements=list(snakemake.output.displacements),
         )

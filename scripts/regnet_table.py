@@ -10,8 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cohortmorph import UserError, displacement, figures, geometry, landmarks, logs, metrics, regnet
-from cohortmorph.files import publishing, read_json, write_table
+from cohortmorph import UserError
+from cohortmorph.evaluation import metrics
+from cohortmorph.experiments import regnet
+from cohortmorph.figures import style as figures
+from cohortmorph.run import logs
+from cohortmorph.run.files import publishing, read_json, write_table
+from cohortmorph.spatial import displacement, geometry, landmarks
 
 
 def main(
@@ -76,16 +81,16 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK", "matplotlib"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK", "matplotlib"]):
         main(
-            displacements=list(snakemake.input.displacements),  # noqa: F821
-            affines=list(snakemake.input.affines),  # noqa: F821
-            fixed_landmarks=list(snakemake.input.fixed_landmarks),  # noqa: F821
-            moving_landmarks=list(snakemake.input.moving_landmarks),  # noqa: F821
-            metrics_table=snakemake.input.metrics,  # noqa: F821
-            selected=snakemake.input.get("selected", ""),  # noqa: F821
-            table=snakemake.output.table,  # noqa: F821
-            text=snakemake.output.text,  # noqa: F821
-            pictures=list(snakemake.output.pictures),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            displacements=list(snakemake.input.displacements),
+            affines=list(snakemake.input.affines),
+            fixed_landmarks=list(snakemake.input.fixed_landmarks),
+            moving_landmarks=list(snakemake.input.moving_landmarks),
+            metrics_table=snakemake.input.metrics,
+            selected=snakemake.input.get("selected", ""),
+            table=snakemake.output.table,
+            text=snakemake.output.text,
+            pictures=list(snakemake.output.pictures),
+            **snakemake.params,
         )

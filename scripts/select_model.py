@@ -4,9 +4,10 @@ In: the tidy table of all pairs. Out: a JSON with the choice, its mean (mm for T
 validation pairs, the reason, and every candidate.
 """
 
-from cohortmorph import logs, statistics
-from cohortmorph.files import write_json
-from cohortmorph.metrics import read_table
+from cohortmorph.evaluation import statistics
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.run import logs
+from cohortmorph.run.files import write_json
 
 
 def main(metrics: str, settings: dict, output: str):
@@ -17,5 +18,5 @@ def main(metrics: str, settings: dict, output: str):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["pandas"]):  # noqa: F821
-        main(metrics=snakemake.input.metrics, output=snakemake.output[0], **snakemake.params)  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["pandas"]):
+        main(metrics=snakemake.input.metrics, output=snakemake.output[0], **snakemake.params)

@@ -11,23 +11,16 @@ No file of a train or test subject is read: see the rule's inputs.
 import numpy as np
 import pandas as pd
 
-from cohortmorph import (
-    charts,
-    displacement,
-    figures,
-    geometry,
-    intensity,
-    labels,
-    landmarks,
-    logs,
-    metrics,
-    statistics,
-    training,
-)
-from cohortmorph.conditional import ConditionalNetwork, weights_to_try
-from cohortmorph.files import write_json, write_table
-from cohortmorph.geometry import to_array
-from cohortmorph.networks import load_weights, size_multiple
+from cohortmorph.evaluation import metrics, statistics
+from cohortmorph.figures import charts
+from cohortmorph.figures import style as figures
+from cohortmorph.learning import training
+from cohortmorph.learning.conditional import ConditionalNetwork, weights_to_try
+from cohortmorph.learning.networks import load_weights, size_multiple
+from cohortmorph.run import logs
+from cohortmorph.run.files import write_json, write_table
+from cohortmorph.spatial import displacement, geometry, intensity, labels, landmarks
+from cohortmorph.spatial.geometry import to_array
 
 
 def main(
@@ -134,12 +127,12 @@ def say(found):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph", "SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph", "SimpleITK"]):
         main(
-            network=snakemake.input.network[0],  # noqa: F821
-            threads=snakemake.threads,  # noqa: F821
-            selected=snakemake.output.selected,  # noqa: F821
-            table=snakemake.output.table,  # noqa: F821
-            pictures=list(snakemake.output.pictures),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            network=snakemake.input.network[0],
+            threads=snakemake.threads,
+            selected=snakemake.output.selected,
+            table=snakemake.output.table,
+            pictures=list(snakemake.output.pictures),
+            **snakemake.params,
         )

@@ -9,9 +9,9 @@ import itertools
 
 import train_voxelmorph
 
-from cohortmorph import logs
-from cohortmorph.conditional import ConditionalNetwork
-from cohortmorph.networks import RegistrationNetwork, load_weights, save_weights, size_multiple
+from cohortmorph.learning.conditional import ConditionalNetwork
+from cohortmorph.learning.networks import RegistrationNetwork, load_weights, save_weights, size_multiple
+from cohortmorph.run import logs
 
 
 def main(weight: list, settings: dict, conditional: list, weights: list, **arguments):
@@ -32,12 +32,12 @@ def main(weight: list, settings: dict, conditional: list, weights: list, **argum
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph"]):
         main(
-            threads=snakemake.threads,  # noqa: F821
-            conditional=list(snakemake.output.conditional),  # noqa: F821
-            weights=list(snakemake.output.weights),  # noqa: F821
-            history=snakemake.output.history,  # noqa: F821
-            report=snakemake.output.report,  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            threads=snakemake.threads,
+            conditional=list(snakemake.output.conditional),
+            weights=list(snakemake.output.weights),
+            history=snakemake.output.history,
+            report=snakemake.output.report,
+            **snakemake.params,
         )

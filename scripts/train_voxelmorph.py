@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-import cohortmorph
-from cohortmorph import UserError, checkpoints, geometry, logs, memory, training
-from cohortmorph.files import write_json, write_table
-from cohortmorph.networks import device, size_multiple
+from cohortmorph import UserError
+from cohortmorph.learning import augment, checkpoints, conditional, losses, networks, training
+from cohortmorph.learning.networks import device, size_multiple
+from cohortmorph.run import logs, memory
+from cohortmorph.run.files import write_json, write_table
+from cohortmorph.spatial import geometry
 
 
 def main(
@@ -69,10 +71,7 @@ def main(
     kept = dict(zip(settings["kept_epochs"], weights, strict=True))
     folder = Path(history).parent
     # What decides the result; the library's modules stand for the code.
-    code = [
-        Path(cohortmorph.__file__).parent / f"{module}.py"
-        for module in ("augment", "conditional", "losses", "networks", "training")
-    ]
+    code = [Path(module.__file__) for module in (augment, conditional, losses, networks, training)]
     read_files = [
         path for entry in training_inputs + training_labels + validation_inputs for path in np.atleast_1d(entry)
     ]
@@ -137,12 +136,12 @@ def read(inputs):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph"]):
         main(
-            weight=snakemake.wildcards.weight,  # noqa: F821
-            threads=snakemake.threads,  # noqa: F821
-            history=snakemake.output.history,  # noqa: F821
-            weights=list(snakemake.output.weights),  # noqa: F821
-            report=snakemake.output.report,  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            weight=snakemake.wildcards.weight,
+            threads=snakemake.threads,
+            history=snakemake.output.history,
+            weights=list(snakemake.output.weights),
+            report=snakemake.output.report,
+            **snakemake.params,
         )

@@ -6,8 +6,9 @@ methods go through the same resampling (linear; labels: nearest neighbour): the 
 Where the registration failed, the moved image is all background and the moved label map empty.
 """
 
-from cohortmorph import displacement, labels, logs
-from cohortmorph.geometry import Grid, read_grid, read_image, to_array, write_image
+from cohortmorph.run import logs
+from cohortmorph.spatial import displacement, labels
+from cohortmorph.spatial.geometry import Grid, read_grid, read_image, to_array, write_image
 
 
 def main(moving: str, moving_labels: str, displacements: list, moved: list, moved_labels: list):
@@ -28,11 +29,11 @@ def main(moving: str, moving_labels: str, displacements: list, moved: list, move
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
-            moving=snakemake.input.moving,  # noqa: F821
-            moving_labels=snakemake.input.get("moving_labels", ""),  # noqa: F821
-            displacements=list(snakemake.input.displacements),  # noqa: F821
-            moved=list(snakemake.output.moved),  # noqa: F821
-            moved_labels=list(snakemake.output.get("moved_labels", [])),  # noqa: F821
+            moving=snakemake.input.moving,
+            moving_labels=snakemake.input.get("moving_labels", ""),
+            displacements=list(snakemake.input.displacements),
+            moved=list(snakemake.output.moved),
+            moved_labels=list(snakemake.output.get("moved_labels", [])),
         )

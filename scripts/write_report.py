@@ -9,9 +9,11 @@ Out: report.html, and provenance.json (versions, commit, seed, configuration wit
 import os
 from pathlib import Path
 
-from cohortmorph import figures, files, logs, report
-from cohortmorph.metrics import read_table
-from cohortmorph.wording import pairs_in_words
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.figures import style as figures
+from cohortmorph.report import page as report
+from cohortmorph.report.wording import pairs_in_words
+from cohortmorph.run import files, logs
 
 
 def main(
@@ -162,27 +164,27 @@ def captioned(metrics, split, **paths):
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["jinja2"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["jinja2"]):
         main(
-            metrics=snakemake.input.metrics,  # noqa: F821
-            summary=snakemake.input.summary,  # noqa: F821
-            comparison=snakemake.input.comparison,  # noqa: F821
-            ranking=snakemake.input.ranking,  # noqa: F821
-            failures=snakemake.input.failures,  # noqa: F821
-            flags=snakemake.input.flags,  # noqa: F821
-            reviews=list(snakemake.input.reviews),  # noqa: F821
-            selected=snakemake.input.get("selected", ""),  # noqa: F821
-            training=snakemake.input.get("training", ""),  # noqa: F821
-            selection=snakemake.input.get("selection", ""),  # noqa: F821
-            weights=snakemake.input.get("weights", ""),  # noqa: F821
-            methods=snakemake.input.methods,  # noqa: F821
-            runtime=snakemake.input.runtime,  # noqa: F821
-            structures=snakemake.input.structures,  # noqa: F821
-            folding=snakemake.input.folding,  # noqa: F821
-            pair_pictures=list(snakemake.input.get("pair_pictures", [])),  # noqa: F821
-            harmonize_pictures=list(snakemake.input.get("harmonize_pictures", [])),  # noqa: F821
-            parameter_files=list(snakemake.input.get("parameter_files", [])),  # noqa: F821
-            output=snakemake.output.report,  # noqa: F821
-            provenance=snakemake.output.provenance,  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            metrics=snakemake.input.metrics,
+            summary=snakemake.input.summary,
+            comparison=snakemake.input.comparison,
+            ranking=snakemake.input.ranking,
+            failures=snakemake.input.failures,
+            flags=snakemake.input.flags,
+            reviews=list(snakemake.input.reviews),
+            selected=snakemake.input.get("selected", ""),
+            training=snakemake.input.get("training", ""),
+            selection=snakemake.input.get("selection", ""),
+            weights=snakemake.input.get("weights", ""),
+            methods=snakemake.input.methods,
+            runtime=snakemake.input.runtime,
+            structures=snakemake.input.structures,
+            folding=snakemake.input.folding,
+            pair_pictures=list(snakemake.input.get("pair_pictures", [])),
+            harmonize_pictures=list(snakemake.input.get("harmonize_pictures", [])),
+            parameter_files=list(snakemake.input.get("parameter_files", [])),
+            output=snakemake.output.report,
+            provenance=snakemake.output.provenance,
+            **snakemake.params,
         )

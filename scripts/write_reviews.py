@@ -4,9 +4,12 @@ In:  what plot_pair said of each pair's pictures (JSON), flags.tsv, metrics.tsv,
 Out: an HTML file a pair; the pictures are expected in a folder beside it that has the pair's name.
 """
 
-from cohortmorph import files, logs, quality, report, review
-from cohortmorph.metrics import read_table
-from cohortmorph.statistics import compared
+from cohortmorph.evaluation import quality
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.evaluation.statistics import compared
+from cohortmorph.report import page as report
+from cohortmorph.report import pair_page as review
+from cohortmorph.run import files, logs
 
 
 def main(
@@ -52,12 +55,12 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["jinja2"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["jinja2"]):
         main(
-            descriptions=list(snakemake.input.descriptions),  # noqa: F821
-            flags=snakemake.input.flags,  # noqa: F821
-            metrics=snakemake.input.metrics,  # noqa: F821
-            selected=snakemake.input.get("selected", ""),  # noqa: F821
-            pages=list(snakemake.output),  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            descriptions=list(snakemake.input.descriptions),
+            flags=snakemake.input.flags,
+            metrics=snakemake.input.metrics,
+            selected=snakemake.input.get("selected", ""),
+            pages=list(snakemake.output),
+            **snakemake.params,
         )

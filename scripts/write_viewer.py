@@ -5,9 +5,10 @@ In:  metrics.tsv (TRE in mm, folding in %), failures.tsv, the selected model; of
 Out: a folder with the page, and pairs.json, which links to the images where they lie; none is copied.
 """
 
-from cohortmorph import files, logs, viewer
-from cohortmorph.metrics import read_table
-from cohortmorph.report import read_failures
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.report import viewer
+from cohortmorph.report.page import read_failures
+from cohortmorph.run import files, logs
 
 
 def main(
@@ -44,7 +45,7 @@ def main(
     moved : list of str
         Paths, pair by pair, then method by method; each method's displacement lies beside.
     fixed_intensities, moving_intensities : list of dict
-        Settings of cohortmorph.intensity.limits.
+        Settings of cohortmorph.spatial.intensity.limits.
     with_landmarks, fixed_landmarks, moving_landmarks : list of str
         The pairs whose images both have landmarks, and these files in their order.
     phantom : bool
@@ -83,16 +84,16 @@ def main(
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["SimpleITK", "pandas"]):  # noqa: F821
+    with logs.job(snakemake.log[0], packages=["SimpleITK", "pandas"]):
         main(
-            metrics=snakemake.input.metrics,  # noqa: F821
-            failures=snakemake.input.failures,  # noqa: F821
-            selected=snakemake.input.get("selected", ""),  # noqa: F821
-            fixed=list(snakemake.input.fixed),  # noqa: F821
-            moving=list(snakemake.input.moving),  # noqa: F821
-            moved=list(snakemake.input.moved),  # noqa: F821
-            fixed_landmarks=list(snakemake.input.get("fixed_landmarks", [])),  # noqa: F821
-            moving_landmarks=list(snakemake.input.get("moving_landmarks", [])),  # noqa: F821
-            output=snakemake.output[0],  # noqa: F821
-            **snakemake.params,  # noqa: F821
+            metrics=snakemake.input.metrics,
+            failures=snakemake.input.failures,
+            selected=snakemake.input.get("selected", ""),
+            fixed=list(snakemake.input.fixed),
+            moving=list(snakemake.input.moving),
+            moved=list(snakemake.input.moved),
+            fixed_landmarks=list(snakemake.input.get("fixed_landmarks", [])),
+            moving_landmarks=list(snakemake.input.get("moving_landmarks", [])),
+            output=snakemake.output[0],
+            **snakemake.params,
         )

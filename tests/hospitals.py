@@ -4,7 +4,7 @@ import shutil
 
 from test_privacy import CANARY, leaks, plant_folder
 
-from cohortmorph import phantom
+from cohortmorph.simulated import phantom
 
 SETTINGS = """
 data_folder: pacs

@@ -9,9 +9,10 @@ import SimpleITK as sitk
 import write_viewer
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import displacement, geometry, landmarks, metrics
-from cohortmorph.files import write_json, write_table
-from cohortmorph.geometry import Grid, to_image
+from cohortmorph.evaluation import metrics
+from cohortmorph.run.files import write_json, write_table
+from cohortmorph.spatial import displacement, geometry, landmarks
+from cohortmorph.spatial.geometry import Grid, to_image
 
 PAIRS = ["A1-T1_to_A1-CT", "A2-T1_to_A2-CT"]
 METHODS = ["initial", "affine", "broken", "voxelmorph_weight-2_epoch-20"]

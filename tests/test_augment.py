@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from cohortmorph import training
-from cohortmorph.augment import SHIFT_SD_VOXELS, augment
-from cohortmorph.networks import tf
+from cohortmorph.learning import training
+from cohortmorph.learning.augment import SHIFT_SD_VOXELS, augment
+from cohortmorph.learning.networks import tf
 
 SIZES = {2: (24, 32), 3: (16, 24, 20)}
 

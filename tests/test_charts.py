@@ -8,9 +8,11 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from cohortmorph import charts, figures, statistics
-from cohortmorph.files import write_json, write_table
-from cohortmorph.metrics import COLUMNS, table_of
+from cohortmorph.evaluation import statistics
+from cohortmorph.evaluation.metrics import COLUMNS, table_of
+from cohortmorph.figures import charts
+from cohortmorph.figures import style as figures
+from cohortmorph.run.files import write_json, write_table
 
 WEIGHTS, EPOCHS = ("0.5", "1", "10"), (20, 100)
 

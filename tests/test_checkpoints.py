@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cohortmorph import checkpoints, geometry
+from cohortmorph.learning import checkpoints
+from cohortmorph.spatial import geometry
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 EPOCHS = 40
@@ -39,7 +40,7 @@ SETTINGS = {
 # The rule's script on the images of a folder; every epoch leaves a checkpoint, and takes a while if so wished.
 TRAIN = """
 import sys, time
-from cohortmorph import checkpoints
+from cohortmorph.learning import checkpoints
 import train_voxelmorph
 folder, weight, pause, settings = sys.argv[1], sys.argv[2], float(sys.argv[3]), {settings}
 class Eager(checkpoints.Checkpoint):

@@ -12,7 +12,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cohortmorph import UserError, checks, cohort, configuration, statistics
+from cohortmorph import UserError
+from cohortmorph.cohort import checks, cohort, configuration
+from cohortmorph.evaluation import statistics
 
 REPOSITORY = Path(__file__).parents[1]
 COLUMNS = ["subject", "image", "modality", "source", "labels", "landmarks", "mask", "split"]

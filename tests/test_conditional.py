@@ -12,9 +12,10 @@ import pytest
 import train_conditional
 from test_training import SETTINGS, arrays_of, small_samples, training_arguments
 
-from cohortmorph import files, losses, training
-from cohortmorph.conditional import ConditionalNetwork, draw_weights, modulate, weights_to_try
-from cohortmorph.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
+from cohortmorph.learning import losses, training
+from cohortmorph.learning.conditional import ConditionalNetwork, draw_weights, modulate, weights_to_try
+from cohortmorph.learning.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
+from cohortmorph.run import files
 
 SHAPES = {"2-D": (16, 12), "3-D": (12, 8, 16)}
 SIMPLE = SETTINGS | {"epochs": 4, "kept_epochs": [2, 4], "similarity": {"name": "mse"}}
@@ -225,7 +226,7 @@ def test_a_training_that_was_cut_short_goes_on_to_the_same_bits(trained, tmp_pat
     arguments = arguments_of(folder)
     (tmp_path / "arguments.json").write_text(json.dumps(arguments))
     stop = WORK.replace("import train_conditional\n", """
-from cohortmorph import checkpoints
+from cohortmorph.learning import checkpoints
 import train_conditional
 save = checkpoints.Checkpoint.save
 def save_and_die(self, variables, rows, kept, last=False):

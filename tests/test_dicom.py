@@ -14,8 +14,11 @@ import SimpleITK as sitk
 from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import UserError, dicom, dicom_slices, phantom
-from cohortmorph.geometry import Grid, to_array, to_image
+from cohortmorph import UserError
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.clinic import slices as dicom_slices
+from cohortmorph.simulated import phantom
+from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
 OBLIQUE = Rotation.from_euler("zyx", [20, -15, 35], degrees=True).as_matrix()
 DIRECTIONS = {

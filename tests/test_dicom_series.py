@@ -11,9 +11,13 @@ import pydicom
 import pytest
 from pydicom.uid import generate_uid
 
-from cohortmorph import UserError, dicom, dicom_series, dicom_slices, phantom
-from cohortmorph.dicom_series import candidates, listing, obstacles
-from cohortmorph.geometry import Grid, to_array
+from cohortmorph import UserError
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.clinic import series as dicom_series
+from cohortmorph.clinic import slices as dicom_slices
+from cohortmorph.clinic.series import candidates, listing, obstacles
+from cohortmorph.simulated import phantom
+from cohortmorph.spatial.geometry import Grid, to_array
 
 GRID = Grid((7, 6, 5), (1.5, 2.0, 3.3), (-31.5, 12.25, 77.0))
 

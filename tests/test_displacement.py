@@ -8,8 +8,9 @@ from nitransforms.io.itk import ITKDisplacementsField
 from nitransforms.nonlinear import DenseFieldTransform
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import UserError, displacement, geometry
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid
 
 OBLIQUE = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
 GRIDS = {

@@ -11,9 +11,12 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import UserError, displacement, elastix, geometry, registration
-from cohortmorph.files import read_json, write_json
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.registration import elastix
+from cohortmorph.registration import pair as registration
+from cohortmorph.run.files import read_json, write_json
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid
 
 FIXED = Grid((32, 30, 28), (2.0, 2.0, 2.5), (-30.0, -28.0, -34.0))
 # The moving image's axes point elsewhere, and its voxels are larger.

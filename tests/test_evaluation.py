@@ -13,9 +13,12 @@ import select_model
 import SimpleITK as sitk
 import warp_pair
 
-from cohortmorph import UserError, displacement, geometry, landmarks, logs, metrics
-from cohortmorph.files import write_json
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.evaluation import metrics
+from cohortmorph.run import logs
+from cohortmorph.run.files import write_json
+from cohortmorph.spatial import displacement, geometry, landmarks
+from cohortmorph.spatial.geometry import Grid
 
 FIXED = Grid((16, 15, 14), (2.0, 2.0, 3.0), (-10.0, -12.0, -20.0))
 MOVING = Grid((30, 28, 20), (2.0, 2.0, 3.0), (30.0, 25.0, -30.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))

@@ -13,8 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from cohortmorph import UserError, displacement, experiments, fiducials, geometry
-from cohortmorph.geometry import Grid, matrix_and_offset
+from cohortmorph import UserError
+from cohortmorph.experiments import neuronavigation as experiments
+from cohortmorph.registration import fiducials
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid, matrix_and_offset
 
 # Five points on a head that lie in no plane, and their first four in one.
 POINTS = np.array([[70.0, 10, 20], [-65, 15, 25], [5, -90, 30], [0, 95, 15], [10, 5, 88]])

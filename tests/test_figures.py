@@ -3,7 +3,8 @@
 import matplotlib.image
 from test_charts import SELECTED, cohort_metrics, histories, summarized
 
-from cohortmorph import charts, figures
+from cohortmorph.figures import charts
+from cohortmorph.figures import style as figures
 
 
 def test_a_method_and_a_weight_have_one_colour_everywhere():

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cohortmorph import files
+from cohortmorph.run import files
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -48,11 +48,11 @@ def test_what_a_killed_writer_left_behind_goes_with_the_next_one(tmp_path):
         [
             sys.executable,
             "-c",
-            "import os, sys; from cohortmorph.files import publishing\n"
+            "import os, sys; from cohortmorph.run.files import publishing\n"
             "with publishing(sys.argv[1]) as partial:\n    partial.write_text('half'); os._exit(9)",
             str(tmp_path / "a[1].tsv"),
         ],
-        cwd=Path(files.__file__).parents[1],
+        cwd=Path(files.__file__).parents[2],
     )
     assert killed.returncode == 9 and len(list(tmp_path.iterdir())) == 1
     other = tmp_path / ".partial-a.tsv-x"

@@ -11,9 +11,11 @@ import SimpleITK as sitk
 from matplotlib.image import imread
 from test_dicom import DIRECTIONS, grid_of, values_of, write
 
-from cohortmorph import dicom, dicom_export, fusion
-from cohortmorph.files import read_json, write_json
-from cohortmorph.geometry import Grid, to_array, to_image, write_image
+from cohortmorph.clinic import export as dicom_export
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.figures import fusion
+from cohortmorph.run.files import read_json, write_json
+from cohortmorph.spatial.geometry import Grid, to_array, to_image, write_image
 
 SETTINGS = {
     "method": "selected",

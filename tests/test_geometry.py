@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import UserError, geometry
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.spatial import geometry
+from cohortmorph.spatial.geometry import Grid
 
 OBLIQUE = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
 GRIDS = {

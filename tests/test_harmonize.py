@@ -12,11 +12,27 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
-from cohortmorph import harmonize as harmonize_module
-from cohortmorph.files import read_json
-from cohortmorph.geometry import Grid, affine, chain, matrix_and_offset, read_affine, to_array, to_image, write_image
-from cohortmorph.harmonize import Stack, harmonize, harmonized_stack, possible_starts, rotation_matrix, start_scores
-from cohortmorph.ncc import ncc_signed
+from cohortmorph.registration import harmonize as harmonize_module
+from cohortmorph.registration.harmonize import (
+    Stack,
+    harmonize,
+    harmonized_stack,
+    possible_starts,
+    rotation_matrix,
+    start_scores,
+)
+from cohortmorph.run.files import read_json
+from cohortmorph.spatial.geometry import (
+    Grid,
+    affine,
+    chain,
+    matrix_and_offset,
+    read_affine,
+    to_array,
+    to_image,
+    write_image,
+)
+from cohortmorph.spatial.ncc import ncc_signed
 
 ANATOMY_MM = 3.0
 SHAPE = (70, 76, 30)

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from cohortmorph import displacement, geometry, instance
-from cohortmorph.geometry import Grid
+from cohortmorph.learning import instance
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid
 
 OBLIQUE = (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
 SETTINGS = {

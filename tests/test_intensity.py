@@ -6,8 +6,9 @@ import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohortmorph import UserError, intensity
-from cohortmorph.geometry import Grid, to_array, to_image
+from cohortmorph import UserError
+from cohortmorph.spatial import intensity
+from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
 GRID = Grid((5, 4, 3), (1.5, 2.0, 2.5), (-7.0, 3.0, 11.0), (0, -1, 0, 1, 0, 0, 0, 0, 1))
 

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from cohortmorph import UserError, geometry, labels
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.spatial import geometry, labels
+from cohortmorph.spatial.geometry import Grid
 
 GRID = Grid((4, 3, 2), (1.0, 1.0, 5.0), (0.0, 0.0, -1200.0))
 

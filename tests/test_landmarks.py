@@ -7,8 +7,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cohortmorph import UserError, landmarks
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.spatial import landmarks
+from cohortmorph.spatial.geometry import Grid
 
 POINTS = np.array([[-36.351, -36.974, -1204.5], [98.883, -26.046, -1324.5]])
 RAS = POINTS * [-1, -1, 1]

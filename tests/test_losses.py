@@ -7,11 +7,12 @@ import pytest
 from scipy.interpolate import BSpline
 from scipy.ndimage import convolve1d, gaussian_filter
 
-from cohortmorph import displacement, losses, training
-from cohortmorph.geometry import Grid
-from cohortmorph.losses import tf
-from cohortmorph.ncc import local_ncc_squared
-from cohortmorph.networks import vxm
+from cohortmorph.learning import losses, training
+from cohortmorph.learning.losses import tf
+from cohortmorph.learning.networks import vxm
+from cohortmorph.spatial import displacement
+from cohortmorph.spatial.geometry import Grid
+from cohortmorph.spatial.ncc import local_ncc_squared
 
 PENALTIES = ("l2", "l1", "bending")
 SHAPES = {"2-D": (2, 24, 20, 1), "3-D": (2, 12, 11, 10, 1)}

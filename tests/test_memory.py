@@ -2,7 +2,8 @@
 
 import pytest
 
-from cohortmorph import UserError, memory
+from cohortmorph import UserError
+from cohortmorph.run import memory
 
 GB = 2**30
 

@@ -7,9 +7,11 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 from scipy.stats import pearsonr
 
-from cohortmorph import displacement, files, geometry, metrics
-from cohortmorph.geometry import Grid
-from cohortmorph.ncc import local_ncc_squared
+from cohortmorph.evaluation import metrics
+from cohortmorph.run import files
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid
+from cohortmorph.spatial.ncc import local_ncc_squared
 
 GRID = Grid((12, 11, 10), (1.0, 2.0, 3.0), (-5.0, 4.0, -100.0), (-1, 0, 0, 0, -1, 0, 0, 0, 1))
 

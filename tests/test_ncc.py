@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohortmorph.ncc import local_ncc_squared, local_ncc_squared_matrix, ncc_signed, ncc_squared, template_scan
+from cohortmorph.spatial.ncc import local_ncc_squared, local_ncc_squared_matrix, ncc_signed, ncc_squared, template_scan
 
 
 def direct_signed(a, b):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from cohortmorph import training
-from cohortmorph.networks import (
+from cohortmorph.learning import training
+from cohortmorph.learning.networks import (
     RegistrationNetwork,
     along_axes,
     load_weights,

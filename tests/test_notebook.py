@@ -9,9 +9,10 @@ import pytest
 from made_up import PAIRS, SIZES_MM, MadeUp, field
 from nbclient import NotebookClient
 
-from cohortmorph import displacement, metrics
-from cohortmorph.files import write_table
-from cohortmorph.geometry import to_array
+from cohortmorph.evaluation import metrics
+from cohortmorph.run.files import write_table
+from cohortmorph.spatial import displacement
+from cohortmorph.spatial.geometry import to_array
 
 PATH = Path(__file__).parents[1] / "notebooks/explore.ipynb"
 NETWORK = "voxelmorph_weight-2_epoch-20"

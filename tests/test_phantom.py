@@ -12,8 +12,11 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from cohortmorph import UserError, dicom, displacement, phantom
-from cohortmorph.geometry import Grid, read_image, to_array
+from cohortmorph import UserError
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.simulated import phantom
+from cohortmorph.spatial import displacement
+from cohortmorph.spatial.geometry import Grid, read_image, to_array
 
 SMALL = {"seed": 3, "spacing_mm": 4.0, "slab_mm": 32, "deformation_mm": 6.0}
 IMAGES = ["CT", "T1", "T2"]

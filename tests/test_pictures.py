@@ -12,9 +12,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.spatial.transform import Rotation
 from test_charts import EPOCHS, SELECTED, WEIGHTS, titles
 
-from cohortmorph import displacement, figures, harmonize, pictures
-from cohortmorph.files import read_json, write_json, write_table
-from cohortmorph.geometry import Grid, affine, read_affine, to_array, to_image, write_image, write_transform
+from cohortmorph.figures import pictures
+from cohortmorph.figures import style as figures
+from cohortmorph.registration import harmonize
+from cohortmorph.run.files import read_json, write_json, write_table
+from cohortmorph.spatial import displacement
+from cohortmorph.spatial.geometry import Grid, affine, read_affine, to_array, to_image, write_image, write_transform
 
 AXES = {
     "LPS": np.eye(3),

@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cohortmorph import UserError, pool
+from cohortmorph import UserError
+from cohortmorph.pool import htcondor as pool
 
 MACHINES = [
     {"TotalSlotMemory": 32 * 1024, "TotalSlotDisk": 100 * 1024**2, "TotalSlotCpus": 16, "TotalSlotGPUs": 0},
@@ -53,9 +54,12 @@ def test_job_names_come_from_the_command_line(arguments, name):
 
 def test_one_run_a_folder_and_the_lock_dies_with_its_process(tmp_path):
     path = tmp_path / "lock"
-    code = "import sys, pathlib; from cohortmorph import pool; pool.lock_folder(pathlib.Path(sys.argv[1])); input()"
+    code = (
+        "import sys, pathlib; from cohortmorph.pool.htcondor import lock_folder; "
+        "lock_folder(pathlib.Path(sys.argv[1])); input()"
+    )
     other = subprocess.Popen(
-        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, cwd=Path(pool.__file__).parents[1]
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, cwd=Path(pool.__file__).parents[2]
     )
     try:
         while not (path.exists() and path.read_text()):

@@ -15,8 +15,12 @@ import pydicom
 import pytest
 from pydicom.datadict import keyword_for_tag
 
-from cohortmorph import UserError, cohort, dicom, logs, phantom, sources
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.clinic import reader as dicom
+from cohortmorph.cohort import cohort, sources
+from cohortmorph.run import logs
+from cohortmorph.simulated import phantom
+from cohortmorph.spatial.geometry import Grid
 
 CANARY = "KANARI"  # in every text
 BIRTH_DATE, UID_ROOT = "19331122", "1.2.276.88887777"

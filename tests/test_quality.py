@@ -11,9 +11,12 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from cohortmorph import displacement, geometry, landmarks, metrics, phantom, quality, report
-from cohortmorph.files import write_json, write_table
-from cohortmorph.geometry import Grid, to_image, write_image
+from cohortmorph.evaluation import metrics, quality
+from cohortmorph.report import page as report
+from cohortmorph.run.files import write_json, write_table
+from cohortmorph.simulated import phantom
+from cohortmorph.spatial import displacement, geometry, landmarks
+from cohortmorph.spatial.geometry import Grid, to_image, write_image
 
 SETTINGS = yaml.safe_load(Path("config/config.yaml").read_text())["quality"]
 NO_FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)

@@ -10,10 +10,12 @@ from prepare_input import main as prepare_input
 from prepare_labels import main as prepare_labels
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import UserError, displacement, geometry, training
-from cohortmorph.files import read_json, write_json
-from cohortmorph.geometry import Grid
-from cohortmorph.networks import RegistrationNetwork, save_weights
+from cohortmorph import UserError
+from cohortmorph.learning import training
+from cohortmorph.learning.networks import RegistrationNetwork, save_weights
+from cohortmorph.run.files import read_json, write_json
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid
 
 OBLIQUE = Rotation.from_euler("xyz", [20, -35, 50], degrees=True).as_matrix()
 # The frame on which the network works.

@@ -5,9 +5,13 @@ import pandas as pd
 import pytest
 import regnet_table
 
-from cohortmorph import UserError, displacement, geometry, landmarks, metrics, regnet, synthetic
-from cohortmorph.files import write_json, write_table
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.evaluation import metrics
+from cohortmorph.experiments import regnet
+from cohortmorph.run.files import write_json, write_table
+from cohortmorph.simulated import synthetic
+from cohortmorph.spatial import displacement, geometry, landmarks
+from cohortmorph.spatial.geometry import Grid
 
 GRID = Grid((20, 20, 20), (5.0, 5.0, 5.0), (-50.0, -50.0, -50.0))
 METHODS = ["affine", "bspline-3r", "voxelmorph_weight-1_epoch-10", "voxelmorph_weight-1_epoch-20"]

@@ -11,8 +11,13 @@ import pytest
 import write_report
 from test_charts import SELECTED, cohort_metrics, histories, summarized
 
-from cohortmorph import charts, figures, findings, quality, report, report_tables, statistics, troubles
-from cohortmorph.files import write_json, write_table
+from cohortmorph.evaluation import quality, statistics
+from cohortmorph.figures import charts
+from cohortmorph.figures import style as figures
+from cohortmorph.report import findings, troubles
+from cohortmorph.report import page as report
+from cohortmorph.report import tables as report_tables
+from cohortmorph.run.files import write_json, write_table
 
 FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)
 FLAGS = pd.DataFrame(columns=quality.COLUMNS)

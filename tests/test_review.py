@@ -11,10 +11,12 @@ from test_charts import SELECTED, cohort_metrics
 from test_pictures import AXES, grid_of, head
 from test_report import Page, raised
 
-from cohortmorph import displacement, quality, review, statistics
-from cohortmorph.files import write_json, write_table
-from cohortmorph.geometry import Grid, affine, chain, to_array, to_image
-from cohortmorph.pictures import PLANES, oriented
+from cohortmorph.evaluation import quality, statistics
+from cohortmorph.figures.pictures import PLANES, oriented
+from cohortmorph.report import pair_page as review
+from cohortmorph.run.files import write_json, write_table
+from cohortmorph.spatial import displacement
+from cohortmorph.spatial.geometry import Grid, affine, chain, to_array, to_image
 
 IDENTITY = affine(np.eye(3), np.zeros(3))
 SLAB = Grid((48, 64, 9), (2.0, 2.0, 3.0), (-50.0, -60.0, 10.0))

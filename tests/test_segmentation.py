@@ -12,9 +12,11 @@ from matplotlib.path import Path as Polygon
 from pydicom.uid import RTStructureSetStorage, SegmentationStorage, generate_uid
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import UserError, phantom, sources
-from cohortmorph.geometry import Grid, to_array, to_image
-from cohortmorph.segmentation import rasterize, read_labels
+from cohortmorph import UserError
+from cohortmorph.clinic.structures import rasterize, read_labels
+from cohortmorph.cohort import sources
+from cohortmorph.simulated import phantom
+from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
 AXES = {
     "LPS": np.eye(3),

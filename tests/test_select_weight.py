@@ -6,11 +6,13 @@ import SimpleITK as sitk
 from test_conditional import SIMPLE, WEIGHTS, stirred
 from test_training import blobs
 
-from cohortmorph import files, geometry, training
-from cohortmorph.conditional import ConditionalNetwork
-from cohortmorph.geometry import Grid
-from cohortmorph.metrics import read_table
-from cohortmorph.networks import RegistrationNetwork, save_weights
+from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.learning import training
+from cohortmorph.learning.conditional import ConditionalNetwork
+from cohortmorph.learning.networks import RegistrationNetwork, save_weights
+from cohortmorph.run import files
+from cohortmorph.spatial import geometry
+from cohortmorph.spatial.geometry import Grid
 
 PAIRS = ["P1-T1_to_P1-CT", "P2-T1_to_P2-CT"]
 

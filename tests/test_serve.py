@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from cohortmorph import UserError, serve
+from cohortmorph import UserError
+from cohortmorph.report import serve
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 
@@ -83,7 +84,7 @@ def test_no_results_say_how_to_make_some(tmp_path):
     with pytest.raises(UserError, match="no results yet"):
         serve.pages_in(tmp_path)
     ran = subprocess.run(
-        [sys.executable, "-m", "cohortmorph.serve", tmp_path],
+        [sys.executable, "-m", "cohortmorph.report.serve", tmp_path],
         capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(SCRIPTS)},
     )  # fmt: skip
     assert ran.returncode == 1 and "make demo" in ran.stderr and "Traceback" not in ran.stderr
@@ -96,7 +97,7 @@ def test_without_a_screen_it_says_the_addresses_and_ends_on_ctrl_c(results, with
     bare = {name: value for name, value in os.environ.items() if name not in ("DISPLAY", "WAYLAND_DISPLAY")}
     # Isolated from the project's packages: `make view` starts it with the machine's own Python.
     process = subprocess.Popen(
-        [sys.executable, "-S", "-m", "cohortmorph.serve", results],
+        [sys.executable, "-S", "-m", "cohortmorph.report.serve", results],
         stdout=subprocess.PIPE,
         text=True,
         env=bare | {"PYTHONPATH": str(SCRIPTS)},

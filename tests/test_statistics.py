@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import PermutationMethod, bootstrap, wilcoxon
 
-from cohortmorph import UserError, metrics, statistics
-from cohortmorph.files import write_json, write_table
+from cohortmorph import UserError
+from cohortmorph.evaluation import metrics, statistics
+from cohortmorph.run.files import write_json, write_table
 
 
 def rows_of(pairs, split, method, metric, values, structure="image", unit="1"):

@@ -7,7 +7,7 @@ import pytest
 import SimpleITK as sitk
 import surface_distance
 
-from cohortmorph import surfaces
+from cohortmorph.evaluation import surfaces
 
 SPACING_MM = (0.8, 1.5, 3.0)
 

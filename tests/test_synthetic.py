@@ -5,8 +5,10 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from cohortmorph import UserError, displacement, geometry, landmarks, synthetic
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.simulated import synthetic
+from cohortmorph.spatial import displacement, geometry, landmarks
+from cohortmorph.spatial.geometry import Grid
 
 OBLIQUE = (0.8, -0.6, 0, 0.6, 0.8, 0, 0, 0, 1)
 GRIDS = {

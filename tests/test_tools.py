@@ -12,20 +12,15 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import (
-    UserError,
-    antsregistration,
-    demons,
-    displacement,
-    elastix,
-    geometry,
-    instance,
-    niftyreg,
-    registration,
-    tools,
-)
-from cohortmorph.files import read_json
-from cohortmorph.geometry import Grid
+from cohortmorph import UserError
+from cohortmorph.learning import instance
+from cohortmorph.registration import ants as antsregistration
+from cohortmorph.registration import demons, elastix, niftyreg
+from cohortmorph.registration import pair as registration
+from cohortmorph.run import tools
+from cohortmorph.run.files import read_json
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid
 
 pytestmark = pytest.mark.filterwarnings("ignore:builtin type .* has no __module__:DeprecationWarning")
 

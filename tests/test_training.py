@@ -14,9 +14,12 @@ import train_voxelmorph
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cohortmorph import UserError, files, geometry, losses, memory, training
-from cohortmorph.geometry import Grid
-from cohortmorph.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
+from cohortmorph import UserError
+from cohortmorph.learning import losses, training
+from cohortmorph.learning.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
+from cohortmorph.run import files, memory
+from cohortmorph.spatial import geometry
+from cohortmorph.spatial.geometry import Grid
 
 SETTINGS = {
     "dimensions": 2,

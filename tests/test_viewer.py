@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 from made_up import METHODS, PAIRS, WHY, MadeUp, image
 
-from cohortmorph import geometry, viewer
+from cohortmorph.report import viewer
+from cohortmorph.spatial import geometry
 
 NETWORK = "voxelmorph_weight-2_epoch-20"
 

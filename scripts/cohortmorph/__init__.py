@@ -4,5 +4,5 @@
 class UserError(Exception):
     """A mistake that the user can mend: its message names the file, what was found, what was expected, what to do.
 
-    Scripts show it without a traceback (see :func:`cohortmorph.logs.job`).
+    Scripts show it without a traceback (see :func:`cohortmorph.run.logs.job`).
     """

@@ -10,7 +10,7 @@ import yaml
 from pools import Run, small_project
 from projects import PROJECT, SUBJECTS, table_of
 
-from cohortmorph import pool as pool_module
+from cohortmorph.pool import htcondor as pool_module
 
 # {rule: (memory, MB; time, minutes; GPUs)} as the rules state them.
 NEEDS = {

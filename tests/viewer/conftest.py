@@ -13,7 +13,7 @@ from made_up import MadeUp
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from cohortmorph import serve
+from cohortmorph.report import serve
 
 HERE = Path(__file__).parent
 # WebGL 2 is computed: neither tests nor CI have a graphics card. As root Chromium has no sandbox.

@@ -10,8 +10,9 @@ from made_up import GRID, METHODS, PAIRS, SIZES_MM, WHY, field
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from cohortmorph import displacement, metrics
-from cohortmorph.geometry import Grid
+from cohortmorph.evaluation import metrics
+from cohortmorph.spatial import displacement
+from cohortmorph.spatial.geometry import Grid
 
 NETWORK = "voxelmorph_weight-2_epoch-20"
 

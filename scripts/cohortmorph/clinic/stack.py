@@ -1,0 +1,346 @@
+"""The slices of one series as one image on an even grid with axes at right angles, or refused with the numbers.
+
+Slices are sorted by their position along the normal, and their distance comes from the positions: neither file names,
+nor InstanceNumber, nor SliceThickness, nor SpacingBetweenSlices can be relied upon.
+
+An image must have axes at right angles and one slice distance. Where the slices have not:
+
+- Tilt (of the gantry): each slice is moved within its own plane, so slices do not mix, by linear interpolation between
+  its pixels. The grid grows until it holds every pixel.
+- Uneven distances, only if asked for: values between slices are interpolated linearly along the normal, at the median
+  distance from the first slice on.
+
+Outside of the slices a CT gets −1000 HU (air), another image its lowest value.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import affine_transform
+
+from cohortmorph import UserError
+from cohortmorph.clinic.slices import names, read_values
+from cohortmorph.run.logs import log
+from cohortmorph.spatial.geometry import Grid
+
+ORIENTATION_TOLERANCE = 1e-4  # of a direction cosine; one series may round the same orientation in two ways
+POSITION_TOLERANCE = 0.01  # of the slice distance: how far a slice may lie from its place on the even grid
+TILT_TOLERANCE = 0.1  # of a pixel: how far the whole stack may drift sideways
+SAME_POSITION_MM = 0.001
+TAG_TOLERANCE_DEGREES = 0.5  # between the tilt in the header and that of the positions
+AIR_HU = -1000.0
+
+
+@dataclass(frozen=True)
+class Stack:
+    """Slices in order of position.
+
+    Attributes
+    ----------
+    slices : list of Slice
+    axes : array, shape (3, 3)
+        Unit vectors (LPS) along i (a row), j (a column) and their normal, as columns.
+    along_mm : array, shape (n,)
+        Position of each slice along the normal.
+    sideways_mm : array, shape (n, 2)
+        How far each slice lies from the first along i and j: zero without tilt.
+    """
+
+    slices: list
+    axes: np.ndarray
+    along_mm: np.ndarray
+    sideways_mm: np.ndarray
+
+    @property
+    def pixel_mm(self):
+        """The distances of neighbouring pixels along i and j (PixelSpacing names them the other way round)."""
+        row_mm, column_mm = self.slices[0].spacing_mm
+        return np.array([column_mm, row_mm])
+
+    @property
+    def is_tilted(self):
+        """Whether the slices fail to follow one another along their normal."""
+        return bool(np.abs(self.sideways_mm).max() > TILT_TOLERANCE * self.pixel_mm.min())
+
+    @property
+    def tilt_degrees(self):
+        """The angle between the normal and the line through the first and the last slice."""
+        drift_mm = np.linalg.norm(self.sideways_mm[-1])
+        return float(np.rad2deg(np.arctan2(drift_mm, self.along_mm[-1] - self.along_mm[0])))
+
+    @property
+    def steps_mm(self):
+        """The distances of neighbouring slices along the normal."""
+        return np.diff(self.along_mm)
+
+    @property
+    def is_even(self):
+        """Whether every slice lies in its place on an even grid."""
+        usual_mm, tolerance_mm = np.median(self.steps_mm), self.tolerance_mm
+        places_mm = np.linspace(self.along_mm[0], self.along_mm[-1], len(self.along_mm))
+        return bool(
+            np.abs(self.along_mm - places_mm).max() <= tolerance_mm
+            and np.abs(self.steps_mm - usual_mm).max() <= 2 * tolerance_mm
+        )
+
+    @property
+    def tolerance_mm(self):
+        """How far a slice may lie from its place."""
+        return max(POSITION_TOLERANCE * float(np.median(self.steps_mm)), 0.001)
+
+
+def arrange(slices, name, volume=None, allow=()):
+    """Sort the slices of one volume along their normal.
+
+    Parameters
+    ----------
+    slices : list of Slice
+        Of one series, size and orientation.
+    name : str
+        For messages.
+    volume : int, optional
+        Which of several volumes at the same positions, from 1.
+    allow : sequence of str
+        ``two-slices``: do not ask for a third one.
+
+    Returns
+    -------
+    Stack
+
+    Raises
+    ------
+    UserError
+        If slices lie at one position, or there are too few.
+    """
+    axes = orientation(slices, name)
+    positions = np.array([slice_.position_mm for slice_ in slices])
+    order = np.argsort(positions @ axes[:, 2], kind="stable")
+    slices = one_volume([slices[n] for n in order], axes[:, 2], name, volume)
+    needed = 2 if "two-slices" in allow else 3
+    if len(slices) < needed:
+        raise UserError(
+            f"{name}: found {len(slices)} slice(s); expected at least three, so that their distances can be compared"
+            + (". Two are taken with `dicom: allow: [two-slices]`." if len(slices) == 2 else ".")
+        )
+    steps_mm = (np.array([slice_.position_mm for slice_ in slices]) - slices[0].position_mm) @ axes
+    return Stack(slices, axes, steps_mm[:, 2], steps_mm[:, :2])
+
+
+def orientation(slices, name):
+    """Return the unit vectors (LPS) along i, j and the normal as columns, shape (3, 3)."""
+    cosines = np.array(slices[0].cosines)
+    row, column = cosines[:3], cosines[3:]
+    if abs(row @ column) > 1e-3 or np.abs(np.linalg.norm([row, column], axis=1) - 1).max() > 1e-3:
+        raise UserError(
+            f"{name}: ImageOrientationPatient {cosines.tolist()} is not made of two perpendicular unit vectors."
+        )
+    row = row / np.linalg.norm(row)
+    normal = np.cross(row, column)
+    normal = normal / np.linalg.norm(normal)
+    return np.stack([row, np.cross(normal, row), normal], axis=1)
+
+
+def volumes(slices, normal):
+    """Return slices in order of position as a list of lists: the slices at each position, sorted by volume."""
+    places = []
+    for slice_ in slices:
+        along_mm = np.dot(slice_.position_mm, normal)
+        if places and along_mm - np.dot(places[-1][0].position_mm, normal) < SAME_POSITION_MM:
+            places[-1].append(slice_)
+        else:
+            places.append([slice_])
+    return [sorted(place, key=lambda slice_: (slice_.volume, slice_.instance or 0)) for place in places]
+
+
+def one_volume(slices, normal, name, volume):
+    """Return one slice at each position: copies of a slice are dropped, of several volumes the chosen one is taken."""
+    places = volumes(slices, normal)
+    if len(places) == len(slices):
+        if volume not in (None, 1):
+            raise UserError(f"{name}: found one volume; expected number {volume}. Correct `series`.")
+        return slices
+    places = [_without_copies(place, name) for place in places]
+    copies = len(slices) - sum(map(len, places))
+    if copies:
+        log.warning("%s: %d of %d slices are copies of another one and were dropped.", name, copies, len(slices))
+    counts = {len(place) for place in places}
+    if counts == {1}:
+        return [place[0] for place in places]
+    several = next(place for place in places if len(place) > 1)
+    where = f"{np.dot(several[0].position_mm, normal):.3f} mm along the normal ({names(several)})"
+    if len(counts) == 1 and len(places) > 1:
+        (count,) = counts
+        if volume is not None and volume <= count:
+            chosen = [place[volume - 1] for place in places]
+            _refuse_mixture(chosen, name, volume)
+            return chosen
+        raise UserError(
+            f"{name}: found {count} volumes (time points, echoes, magnitude and phase) at the same {len(places)} "
+            f"positions, first at {where}; expected one. Choose it in the column `series`: volume=1 to volume={count}."
+        )
+    same = sum(len(place) - 1 for place in places)
+    raise UserError(
+        f"{name}: {same} of {sum(map(len, places))} slices lie at the position of another but differ from it, first at "
+        f"{where}; expected each position once, or equally often. Export one volume in a folder of its own."
+    )
+
+
+def _without_copies(place, name):
+    """Drop slices with the same values as one before them."""
+    if len(place) == 1:
+        return place
+    kept, seen = [], []
+    for slice_ in place:
+        values = read_values([slice_], name)
+        if not any(slice_.volume == other.volume and np.array_equal(values, read) for other, read in seen):
+            kept.append(slice_)
+            seen.append((slice_, values))
+    return kept
+
+
+def _refuse_mixture(slices, name, volume):
+    """Refuse a volume whose slices do not share echo time and part of the complex signal."""
+    kinds = {slice_.volume[1:] for slice_ in slices}
+    if len(kinds) > 1:
+        raise UserError(
+            f"{name}: volume {volume} mixes {len(kinds)} echo times or parts of the signal (magnitude, phase), so the "
+            "order of its slices cannot be trusted. Export it in a folder of its own."
+        )
+
+
+def tilt(stack):
+    """Say how the slices fail to follow one another along their normal, or return None."""
+    if not stack.is_tilted:
+        return None
+    drift_mm, height_mm = np.linalg.norm(stack.sideways_mm[-1]), stack.along_mm[-1] - stack.along_mm[0]
+    return (
+        f"the slices drift sideways by {drift_mm:.2f} mm over {height_mm:.2f} mm along their normal, "
+        f"a (gantry) tilt of {stack.tilt_degrees:.1f}°"
+    )
+
+
+def unevenness(stack):
+    """Say where slice distances differ and whether slices seem to be missing, or return None."""
+    if stack.is_even:
+        return None
+    steps_mm, along_mm = stack.steps_mm, stack.along_mm
+    usual_mm, tolerance_mm = float(np.median(steps_mm)), stack.tolerance_mm
+    n = int(np.abs(steps_mm - usual_mm).argmax())
+    where = (
+        f"{steps_mm[n]:.3f} mm between {along_mm[n]:.3f} and {along_mm[n + 1]:.3f} mm along the normal from the first "
+        f"slice ({names(stack.slices[n : n + 2])})"
+    )
+    multiples = np.rint(steps_mm / usual_mm)
+    missing = int(multiples.sum()) - len(multiples)
+    if missing and np.all(multiples >= 1) and np.abs(steps_mm - multiples * usual_mm).max() <= 3 * tolerance_mm:
+        return f"slices are missing, {missing} by the positions: usually {usual_mm:.3f} mm apart, but found {where}"
+    return (
+        f"the slice distances run from {steps_mm.min():.3f} to {steps_mm.max():.3f} mm, median {usual_mm:.3f} mm, "
+        f"the most different being {where}; expected one distance within {tolerance_mm:.3f} mm"
+    )
+
+
+def read_stack(stack, name, tilt_is="resample", uneven_is="refuse"):
+    """Read a stack's values on an even grid with axes at right angles (see the module's description).
+
+    Parameters
+    ----------
+    stack : Stack
+    name : str
+        For messages.
+    tilt_is, uneven_is : {"resample", "refuse"}
+        What to do with tilt, and with distances that differ.
+
+    Returns
+    -------
+    array : int16 or float32, indexed [i, j, k]
+    grid : Grid
+        i runs along the rows, j down the columns, k along the normal i × j.
+    resampled : dict
+        What was done and with which numbers; empty if nothing was.
+    """
+    found = {"tilt": tilt(stack), "uneven": unevenness(stack)}
+    advice = {
+        "tilt": "Resample it (`dicom: tilt: resample`).",
+        "uneven": "Export the complete and even series, or have it interpolated (`dicom: uneven: resample`).",
+    }
+    refused = [kind for kind, what in (("tilt", tilt_is), ("uneven", uneven_is)) if found[kind] and what == "refuse"]
+    if refused:
+        problems = "; besides, ".join(text for text in found.values() if text)
+        raise UserError(f"{name}: {problems}. {' '.join(advice[kind] for kind in refused)}")
+    _compare_with_tag(stack, name)
+    array, origin_mm, resampled = read_values(stack.slices, name), np.array(stack.slices[0].position_mm), {}
+    outside = AIR_HU if stack.slices[0].series.modality == "CT" else float(array.min())
+    if found["tilt"]:
+        # NaN until the end, so that no value is a mixture with what lies outside.
+        array, first_pixel = _straightened(array, stack)
+        origin_mm = origin_mm + stack.axes[:, :2] @ (first_pixel * stack.pixel_mm)
+        resampled |= {"tilt_degrees": stack.tilt_degrees, "kernel": "linear", "outside": outside}
+        log.warning("%s: %s: moved in their planes, linearly, %g outside.", name, found["tilt"], outside)
+    distance_mm = float(stack.along_mm[-1] / (len(stack.slices) - 1))
+    if found["uneven"]:
+        distance_mm = float(np.median(stack.steps_mm))
+        array = _evened(array, stack.along_mm, distance_mm)
+        resampled |= {
+            "kernel": "linear",
+            "uneven_distances_mm": [float(stack.steps_mm.min()), float(stack.steps_mm.max())],
+        }
+        log.warning("%s: %s: interpolated linearly at every %.3f mm.", name, found["uneven"], distance_mm)
+    if found["tilt"]:
+        array = np.nan_to_num(array, copy=False, nan=outside)
+    grid = Grid(
+        tuple(map(int, array.shape)),
+        (*map(float, stack.pixel_mm), distance_mm),
+        tuple(map(float, origin_mm)),
+        tuple(map(float, stack.axes.ravel())),
+    )
+    return array, grid, resampled
+
+
+def _compare_with_tag(stack, name):
+    """Warn where the header's tilt is not that of the positions, which decide."""
+    tagged = stack.slices[0].series.tilt_degrees
+    if tagged is not None and abs(abs(tagged) - stack.tilt_degrees) > TAG_TOLERANCE_DEGREES:
+        log.warning(
+            "%s: the header says a gantry tilt of %.1f°, the positions of the slices %.1f°; the positions were taken.",
+            name,
+            tagged,
+            stack.tilt_degrees,
+        )
+
+
+def _straightened(array, stack):
+    """Move every slice within its plane to where it lies in the world; NaN where it has no pixels.
+
+    Returns
+    -------
+    array : float32, indexed [i, j, k]
+    first_pixel : int array, shape (2,)
+        Where the first slice's pixel (0, 0) would have to start for the grid to hold all slices.
+    """
+    shifts = stack.sideways_mm / stack.pixel_mm
+    # Rounding alone must not add a row.
+    first, last = np.floor(shifts.min(axis=0) + 1e-4), np.ceil(shifts.max(axis=0) - 1e-4)
+    size = tuple((np.array(array.shape[:2]) + last - first).astype(int))
+    moved = np.empty((*size, array.shape[2]), dtype=np.float32)
+    for k, shift in enumerate(shifts):
+        # Exact places keep exact values.
+        offset = np.where(np.abs(first - shift - np.rint(first - shift)) < 1e-6, np.rint(first - shift), first - shift)
+        moved[:, :, k] = affine_transform(
+            array[:, :, k].astype(np.float32), [1, 1], offset, size, order=1, mode="constant", cval=np.nan
+        )
+    return moved, first
+
+
+def _evened(array, along_mm, distance_mm):
+    """Interpolate linearly between slices, at every `distance_mm` from the first to the last."""
+    count = int(np.floor((along_mm[-1] - along_mm[0]) / distance_mm + 1e-4)) + 1
+    wanted_mm = along_mm[0] + distance_mm * np.arange(count)
+    above = np.clip(np.searchsorted(along_mm, wanted_mm - SAME_POSITION_MM), 1, len(along_mm) - 1)
+    fraction = (wanted_mm - along_mm[above - 1]) / (along_mm[above] - along_mm[above - 1])
+    near = np.rint(fraction)
+    fraction = np.clip(np.where(np.abs(fraction - near) < 1e-4, near, fraction), 0, 1).astype(np.float32)
+    mixed = array[..., above - 1] * (1 - fraction) + array[..., above] * fraction
+    # A neighbour that is not needed must not spread its NaN.
+    mixed = np.where(fraction == 0, array[..., above - 1], np.where(fraction == 1, array[..., above], mixed))
+    return mixed.astype(np.float32)

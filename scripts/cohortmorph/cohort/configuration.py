@@ -1,0 +1,243 @@
+"""The configuration: its schema and defaults, what its values mean, and what is wrong with them in words.
+
+The Snakefile imports this module, so it needs PyYAML and jsonschema only.
+"""
+
+import difflib
+import json
+import math
+import re
+from copy import deepcopy
+from functools import cache
+from pathlib import Path
+
+import jsonschema
+import yaml
+
+VARIABLE = re.compile(r"\$\{?(\w+)")  # of the environment, in data_folder
+SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
+KINDS = {
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "text",
+    "boolean": "true or false",
+    "array": "a list",
+    "object": "a block of keys",
+    "null": "null",
+}
+
+
+def with_defaults(config):
+    """Return a copy of `config` with the schema's defaults for missing keys, and without entries set to null.
+
+    A second configuration file cannot delete a key, so an entry of `baselines` or `intensity` is left out by null.
+    """
+    filled = _filled(config, schema_of("config"))
+    for name in ("baselines", "intensity"):
+        if isinstance(filled.get(name), dict):
+            filled[name] = _without_nulls(filled[name])
+    return filled
+
+
+def parameter_files(chosen):
+    """Return the parameter files of a method's entry in the configuration, as a list; points have none."""
+    files = chosen.get("parameters", [])
+    return [files] if isinstance(files, str) else list(files)
+
+
+def learned_method(weight, epoch):
+    """Return the name of the method that is VoxelMorph with this weight λ (as typed) and epoch."""
+    return f"voxelmorph_weight-{weight}_epoch-{epoch}"
+
+
+def conditional_problem(weights):
+    """Return why one network cannot learn all these λ (strings), or "" if it can."""
+    if len(weights) > 1 and min(map(float, weights)) > 0:
+        return ""
+    return (
+        "one network for every λ needs at least two voxelmorph.weights, all above 0, as λ is drawn on a logarithmic "
+        f"scale between the least and the greatest; found {listed(weights)}"
+    )
+
+
+def variables(config):
+    """Return the names of the environment's variables that the configuration uses: every job needs them."""
+    return sorted(set(VARIABLE.findall(config["data_folder"])))
+
+
+def key_paths(schema, before=()):
+    """Return the paths of all keys of a JSON Schema, as tuples; a free name stands as ``{title}``."""
+    paths = []
+    for key, value in schema.get("properties", {}).items():
+        paths += [(*before, key), *key_paths(value, (*before, key))]
+    if "propertyNames" in schema:
+        free = (*before, f"{{{schema['propertyNames']['title']}}}")
+        paths += [free, *key_paths(schema["additionalProperties"], free)]
+    return paths
+
+
+# ---- schemas and their errors
+
+
+@cache
+def schema_of(name):
+    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+
+
+@cache
+def validator_of(name):
+    """Return a schema's validator; 200.0 is no whole number to it (it names a file), .nan and .inf are no numbers."""
+    base = jsonschema.Draft202012Validator
+
+    def integer(_, value):
+        return isinstance(value, int) and not isinstance(value, bool)
+
+    def number(checker, value):
+        return integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
+
+    types = base.TYPE_CHECKER.redefine_many({"integer": integer, "number": number})
+    return jsonschema.validators.extend(base, type_checker=types)(schema_of(name))
+
+
+def explained(error, whole):
+    """Turn one error of jsonschema into a list of (key path, text)."""
+    key, found, limit = tuple(error.absolute_path), error.instance, error.validator_value
+    expected = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
+    shown = in_words(found)
+    if "propertyNames" in error.absolute_schema_path:
+        return [((*key, found), f"this name is not allowed; expected {expected}")]
+    match error.validator:
+        case "required":
+            why = (
+                f", needed by design {whole['pairs']['design']}"
+                if key == ("pairs",) and "then" in error.schema_path
+                else ""
+            )
+            why = ", needed if enabled" if key == ("harmonize",) else why
+            return [(key, f"missing key {name!r}{why}") for name in limit if name not in found]
+        case "additionalProperties":
+            known = list(error.schema["properties"])
+            return [((*key, name), _unknown_key(str(name), key, known)) for name in found if name not in known]
+        case "type":
+            kinds = [limit] if isinstance(limit, str) else limit
+            return [(key, f"found {shown}; expected {' or '.join(KINDS[kind] for kind in kinds)}{_hint(found, kinds)}")]
+        case "enum":
+            return [(key, f"found {shown}; allowed: {listed(limit)}{nearest(found, limit)}")]
+        case "pattern" | "minLength":
+            return [(key, f"found {shown if found else 'nothing'}; expected {expected}")]
+        case "minimum":
+            text = f"at least {limit}"
+        case "maximum":
+            text = f"at most {limit}"
+        case "exclusiveMinimum":
+            text = f"more than {limit}"
+        case "minItems":
+            text = f"at least {limit} in the list"
+        case "maxItems":
+            text = f"at most {limit} in the list"
+        case "uniqueItems":
+            text = "each one once"
+        case "not":  # a key that the schema allows only beside another value
+            name = value_at(whole, tuple(map(str, key[:-1]))).get("name")
+            return [(key, f"found {shown}; it has no meaning for {name or 'the default name'}: leave it out")]
+        case _:
+            return [(key, error.message)]
+    return [(key, f"found {shown}; expected {text}")]
+
+
+def _unknown_key(name, key, known):
+    if near := nearest(name, known):
+        return f"unknown key{near}; known here: {listed(known, 20)}"
+    elsewhere = [path for path in key_paths(schema_of("config")) if path[-1] == name and path[:-1] != key]
+    hint = f" (it belongs under {dotted(elsewhere[0][:-1]) or 'no other key'})" if elsewhere else ""
+    return f"unknown key{hint}; known here: {listed(known, 20)}"
+
+
+def _hint(found, kinds):
+    if "string" in kinds and isinstance(found, bool):
+        return "; put it in quotes, as YAML reads words like no, off and yes as true or false"
+    if "string" in kinds and isinstance(found, int | float):
+        return f'; put it in quotes, as it shall read in file names, such as "{in_words(found)}"'
+    if {"number", "integer"} & set(kinds) and isinstance(found, str):
+        # YAML 1.1 reads 1e-3, without a dot, as text.
+        try:
+            return f"; write {float(found):.12f}".rstrip("0").rstrip(".") + " without quotes"
+        except ValueError:
+            return ""
+    return ""
+
+
+def _filled(value, schema):
+    """Return a copy of `value` with the defaults of `schema`, at all depths."""
+    if not isinstance(value, dict):
+        return deepcopy(value)
+    properties = schema.get("properties", {})
+    others = schema.get("additionalProperties") or {}
+    filled = {key: _filled(item, properties.get(key, others)) for key, item in value.items()}
+    for key, part in properties.items():
+        if key not in filled and "default" in part:
+            filled[key] = _filled(part["default"], part)
+    return filled
+
+
+def _without_nulls(value):
+    if not isinstance(value, dict):
+        return value
+    return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+
+
+# ---- YAML and its lines
+
+
+def read_yaml(path):
+    """Return (node tree with line numbers, content) of a YAML file."""
+    text = path.read_text(encoding="utf-8-sig")
+    return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
+
+
+def key_lines(node, before=()):
+    """Yield (key path as strings, line) of every key and list item below a YAML node."""
+    if isinstance(node, yaml.MappingNode):
+        items = [(str(key.value), key, value) for key, value in node.value]
+    elif isinstance(node, yaml.SequenceNode):
+        items = [(str(n), value, value) for n, value in enumerate(node.value)]
+    else:
+        items = []
+    for name, marked, value in items:
+        yield (*before, name), marked.start_mark.line + 1
+        yield from key_lines(value, (*before, name))
+
+
+def value_at(content, key):
+    """Return the value at a key path (as strings), or None."""
+    for name in key:
+        if isinstance(content, dict):
+            content = next((item for own, item in content.items() if str(own) == name), None)
+        elif isinstance(content, list) and name.isdigit() and int(name) < len(content):
+            content = content[int(name)]
+        else:
+            return None
+    return content
+
+
+# ---- values in words
+
+
+def in_words(value):
+    return repr(value) if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
+
+
+def dotted(key):
+    return ".".join(map(str, key))
+
+
+def listed(values, most=10):
+    values = list(map(str, values))
+    return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
+
+
+def nearest(value, known):
+    """Return " (did you mean …?)" for the nearest known word, or nothing."""
+    by_lower = {str(word).lower(): str(word) for word in known}
+    near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[near[0]]!r}?)" if near else ""

@@ -1,0 +1,369 @@
+"""The parts of the training loss, as TensorFlow functions; docs/losses.md has formulas, ranges and when to use which.
+
+L(F, M, φ) = L_sim(F, M∘φ) + λ · L_reg(u) (+ γ · L_labels + the weights of folding and of incompressible structures).
+Images have shape (batch, *shape, 1) and values in [0, 1]; fields have shape (batch, *shape, dimensions), in voxels.
+Each function returns one number a sample, shape (batch,).
+"""
+
+import itertools
+
+import numpy as np
+
+# TensorFlow comes from `networks`, which prepares its import.
+from cohortmorph.learning.networks import along_axes, tf
+
+# On windows of images in [0, 1]: product of two variances below which a window counts as flat.
+FLAT = 1e-9
+# The least variance by which the patch distances of MIND are divided: of images in [0, 1], noise of 0.001.
+FLAT_PATCH = 1e-6
+# A probability of 0 costs log(1 / this) in the cross-entropy.
+LEAST_PROBABILITY = 1e-3
+
+
+def ncc_squared(fixed, moved, window=None, weights=None):
+    """Return −NCC(F, M∘φ), the course's squared NCC (A. Ratke, 2021): blind to the sign of the contrast.
+
+    ``NCC = (Σ(F−F̄)(M−M̄))² / (Σ(F−F̄)² Σ(M−M̄)²)``, in [0, 1].
+
+    Parameters
+    ----------
+    window : int, optional
+        Side of the window, in voxels, over which the means and sums run for each voxel (cut off at the border);
+        without it they run over the whole image.
+    """
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, weights)
+    return -_mean(covariance**2 / (fixed_variance * moved_variance + FLAT), weights)
+
+
+def ncc_voxelmorph(fixed, moved, window=None, weights=None):
+    """Return the NCC loss of voxelmorph 0.2: a negative covariance is clipped to 0 before it is squared.
+
+    Two differences: at the border windows are cut off instead of filled with zeros; windows that are flat in both
+    images count as 0, while voxelmorph's epsilons make them 1 (a constant: the gradient is the same).
+    """
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, weights)
+    return -_mean(tf.maximum(covariance, 0.0) ** 2 / (fixed_variance * moved_variance + FLAT), weights)
+
+
+def mse(fixed, moved, weights=None):
+    """Return the mean squared difference."""
+    return _mean((fixed - moved) ** 2, weights)
+
+
+def nmi(fixed, moved, bins=32, weights=None):
+    """Return 1 − NMI with ``NMI = (H(F) + H(M∘φ)) / H(F, M∘φ)``: 0 for independent images, −1 for a sharp relation.
+
+    Studholme, Hill & Hawkes 1999. The joint histogram is a Parzen estimate with cubic B-splines (Thévenaz & Unser
+    2000): a value in [0, 1] is shared by four neighbouring bins, so that the gradient exists everywhere. That blurs
+    the histogram: even an image and itself do not reach −1.
+
+    Parameters
+    ----------
+    bins : int
+        Number of bins along each side of the histogram. Time and memory grow with voxels · bins.
+    """
+    shares = [_bin_weights(image, bins) for image in (fixed, moved)]
+    if weights is not None:
+        shares[0] *= tf.reshape(weights, [1, weights.shape[0], -1])
+    joint = tf.einsum("vbn,wbn->bvw", *shares)
+    joint /= tf.reduce_sum(joint, axis=[1, 2], keepdims=True) + 1e-9
+    fixed_entropy, moved_entropy = (_entropy(tf.reduce_sum(joint, axis=axis)) for axis in (2, 1))
+    # Where no voxel counts there is nothing to tell.
+    return 1 - tf.math.divide_no_nan(fixed_entropy + moved_entropy, _entropy(tf.reshape(joint, [-1, bins**2])))
+
+
+def mind(fixed, moved, radius=1, dilation=2, weights=None):
+    """Return the mean squared difference of the self-similarity contexts, MIND-SSC; in [0, 1], 0 for equal contexts.
+
+    Heinrich et al., MICCAI 2013. Around each voxel, the patches at two neighbours (of six in 3-D, of four in 2-D) that
+    do not lie opposite are compared: 12 distances D in 3-D, 4 in 2-D, each the mean squared difference over a
+    patch. The descriptor is exp(−(D − min D) / V), with V the mean of the D, at least a thousandth of its mean over
+    the image, as in the authors' code. It says where an image changes, not how: any I → a·I + b keeps it.
+
+    Parameters
+    ----------
+    radius : int
+        Voxels from a patch's middle to its side.
+    dilation : int
+        Voxels from the middle to its neighbours.
+    """
+    difference = self_similarity(fixed, radius, dilation) - self_similarity(moved, radius, dilation)
+    return _mean(difference**2, weights)
+
+
+def self_similarity(image, radius, dilation):
+    """Return the descriptor of :func:`mind`, shape (batch, *shape, 12 in 3-D or 4 in 2-D), in [0, 1]."""
+    axes = range(1, len(image.shape) - 1)
+    # Differences do not see the mean, but they lose digits to it.
+    image = image - tf.reduce_mean(image, axis=[*axes, -1], keepdims=True)
+    around = [(axis, _shifted(image, axis, step)) for axis in axes for step in (-dilation, dilation)]
+    pairs = [(one, other) for (a, one), (b, other) in itertools.combinations(around, 2) if a != b]
+    squares = tf.concat([(one - other) ** 2 for one, other in pairs], axis=-1)
+    distances = _window_means(squares, 2 * radius + 1)
+    variance = tf.reduce_mean(distances, axis=-1, keepdims=True)
+    least = 1e-3 * tf.reduce_mean(variance, axis=[*axes, -1], keepdims=True)
+    nearest = tf.reduce_min(distances, axis=-1, keepdims=True)
+    return tf.exp(-(distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH))
+
+
+# The settings of the config that each one takes.
+SIMILARITIES = {
+    "ncc-squared": (ncc_squared, ["window"]),
+    "ncc-voxelmorph": (ncc_voxelmorph, ["window"]),
+    "mse": (mse, []),
+    "nmi": (nmi, ["bins"]),
+    "mind": (mind, ["radius", "dilation"]),
+}
+
+
+def similarity(settings):
+    """Return the function (fixed, moved, weights=None) → loss that ``{"name": ..., "window": ...}`` names.
+
+    It takes the settings that it knows. `weights`, (batch, *shape, 1), say how much each voxel counts: a mask, perhaps.
+    """
+    function, names = SIMILARITIES[settings["name"]]
+    chosen = {name: settings[name] for name in names if name in settings}
+    return lambda fixed, moved, weights=None: function(fixed, moved, weights=weights, **chosen)
+
+
+def gradient_penalty(field, convention, field_downsampling=1, name="l2"):
+    """Return L_reg, from the field's forward differences, in voxels of the field.
+
+    Parameters
+    ----------
+    convention : {"mean", "sum"}
+        ``sum`` is the course's, Σ over voxels, components and axes. ``mean`` is voxelmorph's: means over voxels and
+        components, averaged over the axes, times the downsampling of the field. With n voxels and d dimensions,
+        mean ≈ sum · field_downsampling / (n d²); for `bending`, which has d² pairs of axes, / (n d³).
+    name : {"l2", "l1", "bending"}
+        Σ ‖∇u‖², Σ |∇u| (each derivative by itself), or the bending energy Σ (∂²u / ∂a ∂b)² over all pairs of axes,
+        mixed ones twice (Rueckert et al. 1999, equation 4), which leaves affine displacements free.
+    """
+    axes = range(1, len(field.shape) - 1)
+    terms = [_difference(field, axis) for axis in axes]
+    if name == "bending":
+        terms = [_difference(term, axis) for term in terms for axis in axes]
+    terms = [tf.abs(term) if name == "l1" else term**2 for term in terms]
+    if convention == "sum":
+        return sum(_sum(term) for term in terms)
+    return field_downsampling * sum(_mean(term) for term in terms) / len(terms)
+
+
+def folding_penalty(displacement, convention="mean"):
+    """Return how much volume (in 2-D, area) x ↦ x + u(x) turns inside out: differentiable, and blind to no folding.
+
+    In 3-D it is the non-diffeomorphic volume of Liu et al. 2022 that is measured afterwards
+    (:func:`cohortmorph.spatial.displacement.non_diffeomorphic_volume`): Σ relu(−volume) over the tetrahedra into which
+    the cubes between voxel centres fall apart, in both ways. In 2-D, the triangles of each square, in both ways. A
+    penalty on relu(−det J) is Mok & Chung's (CVPR 2020), there with forward differences only.
+
+    Parameters
+    ----------
+    displacement : tensor, shape (batch, *shape, dimensions)
+        In voxels. Volumes relative to the voxel's are the same in mm, whatever the spacing.
+    convention : {"mean", "sum"}
+        The fraction of the volume, mean over the m cubes; or its sum, in voxels: mean = sum / m.
+    """
+    dimensions = displacement.shape[-1]
+    steps = np.eye(dimensions, dtype=np.float32)
+    edges = [_difference(displacement, 1 + axis) + steps[axis] for axis in range(dimensions)]
+    inverted = 0.0
+    for corner in np.ndindex(*[2] * dimensions):
+        # The edges run along the axes, also those that end at the corner.
+        sides = [
+            _at(edge, {1 + other: at for other, at in enumerate(corner) if other != axis})
+            for axis, edge in enumerate(edges)
+        ]
+        inverted += tf.nn.relu(-_determinant(sides))
+    for parity in (0, 1) if dimensions == 3 else ():
+        # The middle tetrahedron joins the corners of one parity.
+        first, *others = [corner for corner in np.ndindex(2, 2, 2) if sum(corner) % 2 == parity]
+        ways = np.subtract(others, first)
+        start = _at(displacement, dict(enumerate(first, 1)))
+        diagonals = [
+            _at(displacement, dict(enumerate(corner, 1))) - start + way.astype(np.float32)
+            for corner, way in zip(others, ways, strict=True)
+        ]
+        inverted += tf.nn.relu(-np.sign(np.linalg.det(ways)) * _determinant(diagonals))
+    inverted /= 12.0 if dimensions == 3 else 4.0
+    return _mean(inverted) if convention == "mean" else _sum(inverted)
+
+
+def incompressibility(displacement, inside, convention="mean"):
+    """Return |det J − 1| of x ↦ x + u(x) inside of structures that keep their volume (bone, prostate).
+
+    Rohlfing et al. 2003 penalize |log det J|, which a folding would make infinite. A rigid motion costs nothing.
+
+    Parameters
+    ----------
+    displacement : tensor, shape (batch, *shape, dimensions)
+        In voxels; det J by central differences is the same in mm, whatever the spacing.
+    inside : tensor, shape (batch, *shape, structures)
+        1 inside of a structure of the fixed image, else 0.
+    convention : {"mean", "sum"}
+        The mean in each structure, averaged over those that the sample has (0 if none), so that a small organ counts as
+        much as a large one; or the sum over all their voxels. For one structure of n voxels, mean = sum / n.
+    """
+    dimensions = displacement.shape[-1]
+    steps = np.eye(dimensions, dtype=np.float32)
+    columns = [_central_difference(displacement, 1 + axis) + steps[axis] for axis in range(dimensions)]
+    change = tf.abs(_determinant(columns) - 1)[..., None] * inside
+    axes = list(range(1, dimensions + 1))
+    if convention == "sum":
+        return _sum(change)
+    voxels = tf.reduce_sum(inside, axis=axes)
+    means = tf.reduce_sum(change, axis=axes) / tf.maximum(voxels, 1.0)
+    structures = tf.reduce_sum(tf.cast(voxels > 0, tf.float32), axis=-1)
+    return tf.reduce_sum(means, axis=-1) / tf.maximum(structures, 1.0)
+
+
+def dice_loss(fixed_labels, moved_labels):
+    """Return 1 − Dice, the mean over structures of ``2 Σ F M / (Σ F + Σ M)``, for maps in [0, 1].
+
+    A structure that neither map holds counts as overlapping. (Balakrishnan et al., IEEE TMI 2019, equation 7.)
+
+    Parameters
+    ----------
+    fixed_labels, moved_labels : tensor, shape (batch, *shape, structures)
+    """
+    axes = list(range(1, len(fixed_labels.shape) - 1))
+    both = tf.reduce_sum(fixed_labels * moved_labels, axis=axes)
+    total = tf.reduce_sum(fixed_labels + moved_labels, axis=axes)
+    return 1 - tf.reduce_mean((2 * both + 1e-3) / (total + 1e-3), axis=-1)
+
+
+def voxelwise_dice_loss(fixed_labels, moved_labels):
+    """Return the Dice loss as the U-Net lecture prints it (T. Grenier), which divides at each voxel before it sums.
+
+    ``1 − 1/(|C| N) Σ_c Σ_i 2 p(i, c) gt(i = c) / (p(i, c) + gt(i = c))``, over the N voxels and the |C| classes; class
+    0 is what no structure holds. A voxel has one true class, so the value runs from 1 − 1/|C| (equal maps) to 1, and
+    a class counts as much as it has voxels.
+    """
+    fixed_classes, moved_classes = _with_background(fixed_labels), _with_background(moved_labels)
+    # Only where the truth is 1 is the quotient not 0, and there its divisor is at least 1.
+    overlap = 2 * moved_classes * fixed_classes / (moved_classes + tf.maximum(fixed_classes, 1e-3))
+    return 1 - _mean(overlap)
+
+
+def cross_entropy(fixed_labels, moved_labels):
+    """Return the categorical cross-entropy of the U-Net lecture, ``−1/(N |C|) Σ_c Σ_i gt(i = c) log p(i, c)``.
+
+    Class 0 is what no structure holds. p is mixed with a thousandth of 1, so that a class that is lost costs a number.
+    """
+    fixed_classes, moved_classes = _with_background(fixed_labels), _with_background(moved_labels)
+    likely = (moved_classes + LEAST_PROBABILITY) / (1 + LEAST_PROBABILITY)
+    return -_mean(fixed_classes * tf.math.log(likely))
+
+
+LABEL_LOSSES = {"dice": dice_loss, "dice-voxelwise": voxelwise_dice_loss, "cross-entropy": cross_entropy}
+
+
+def _with_background(labels):
+    """Put class 0, what is left of 1, before the structures."""
+    return tf.concat([tf.maximum(1 - tf.reduce_sum(labels, axis=-1, keepdims=True), 0.0), labels], axis=-1)
+
+
+def _mean(values, weights=None):
+    """Return the mean of each sample; with `weights`, (batch, *shape, 1), the weighted one, 0 if none counts."""
+    axes = list(range(1, len(values.shape)))
+    if weights is None or all(size == 1 for size in values.shape[1:]):
+        return tf.reduce_mean(values, axis=axes)
+    channels = values.shape[-1]
+    return tf.reduce_sum(weights * values, axis=axes) / (channels * tf.reduce_sum(weights, axis=axes) + 1e-9)
+
+
+def _sum(values):
+    return tf.reduce_sum(values, axis=list(range(1, len(values.shape))))
+
+
+def _along(values, axis, part):
+    """Return a slice along one axis."""
+    return values[(*[slice(None)] * axis, part)]
+
+
+def _at(values, sides):
+    """Leave out the last (side 0) or the first (side 1) voxel along each axis of `sides`."""
+    for axis, side in sides.items():
+        values = _along(values, axis, slice(1, None) if side else slice(-1))
+    return values
+
+
+def _difference(values, axis):
+    """Return the forward difference, one shorter along `axis`."""
+    return _at(values, {axis: 1}) - _at(values, {axis: 0})
+
+
+def _central_difference(values, axis):
+    """Return the central difference, one-sided at the ends, as numpy.gradient does."""
+    forward = _difference(values, axis)
+    middle = (_at(forward, {axis: 1}) + _at(forward, {axis: 0})) / 2
+    return tf.concat([_along(forward, axis, slice(1)), middle, _along(forward, axis, slice(-1, None))], axis)
+
+
+def _shifted(values, axis, step):
+    """Return values[x + step] along an axis; beyond the border the border's value holds."""
+    length = values.shape[axis]
+    step = max(-length, min(step, length))
+    if step < 0:
+        return tf.concat([_along(values, axis, slice(1))] * -step + [_along(values, axis, slice(length + step))], axis)
+    return tf.concat([_along(values, axis, slice(step, None))] + [_along(values, axis, slice(-1, None))] * step, axis)
+
+
+def _determinant(columns):
+    """Return the determinant of the matrices with these columns, each (..., dimensions)."""
+    columns = [tf.unstack(column, axis=-1) for column in columns]
+    if len(columns) == 2:
+        (a, b), (c, d) = columns
+        return a * d - b * c
+    i, j, k = columns
+    volume = i[0] * (j[1] * k[2] - j[2] * k[1])
+    volume += i[1] * (j[2] * k[0] - j[0] * k[2])
+    return volume + i[2] * (j[0] * k[1] - j[1] * k[0])
+
+
+def _bin_weights(image, bins):
+    """Return each voxel's share in each bin, shape (bins, batch, voxels): a cubic B-spline around its value."""
+    values = tf.clip_by_value(tf.reshape(image, [-1, int(np.prod(image.shape[1:]))]), 0.0, 1.0)
+    # 0 and 1 lie one bin inside the ends: there too the shares add up to 1.
+    distance = tf.abs(1 + values * (bins - 3) - np.arange(bins, dtype=np.float32)[:, None, None])
+    near = 2 / 3 - distance**2 + distance**3 / 2
+    far = tf.maximum(2 - distance, 0.0) ** 3 / 6
+    return tf.where(distance < 1, near, far)
+
+
+def _entropy(probabilities):
+    return -tf.reduce_sum(probabilities * tf.math.log(tf.maximum(probabilities, 1e-12)), axis=-1)
+
+
+def _second_moments(fixed, moved, window, weights=None):
+    """Return covariance and variances in each window, (batch, *shape, 1), or in the image, (batch, 1...)."""
+
+    def mean(values):
+        of_samples = _mean(values, None if window else weights)
+        return tf.reshape(of_samples, [-1] + [1] * (len(fixed.shape) - 1))
+
+    # Differences of large equal numbers lose digits: centring first keeps them small.
+    fixed, moved = fixed - mean(fixed), moved - mean(moved)
+    if window is None:
+        return mean(fixed * moved), mean(fixed**2), mean(moved**2)
+    fixed_mean, moved_mean, product, fixed_square, moved_square = (
+        # One by one: side by side as channels, their values would have to be rearranged.
+        _window_means(values, window)
+        for values in (fixed, moved, fixed * moved, fixed**2, moved**2)
+    )
+    return (
+        product - fixed_mean * moved_mean,
+        tf.maximum(fixed_square - fixed_mean**2, 0.0),
+        tf.maximum(moved_square - moved_mean**2, 0.0),
+    )
+
+
+def _window_means(values, window):
+    """Return the mean in the window around each voxel, axis by axis; at the border, of the voxels that there are."""
+    bands = []
+    for size in values.shape[1:-1]:
+        index = np.arange(size)
+        inside = np.abs(index[:, None] - index[None]) <= window // 2
+        bands.append(inside / inside.sum(axis=1, keepdims=True))
+    # Products with band matrices: sums of shifted slices would be fused into window^d terms by XLA.
+    return along_axes(bands, values)

@@ -1,0 +1,124 @@
+"""Demons registration with SimpleITK, fixed ← moving, as one SimpleITK transform, fixed world → moving world.
+
+Demons compare intensities: images of one modality, with equal intensities for equal tissue.
+Thirion, Med. Image Anal. 2:243 (1998); Vercauteren et al., NeuroImage 45:S61 (2009).
+"""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+import yaml
+
+from cohortmorph import UserError
+from cohortmorph.registration.pair import in_child
+from cohortmorph.spatial.displacement import as_transform
+from cohortmorph.spatial.geometry import Grid, to_array, to_image
+
+VARIANTS = {
+    "demons": sitk.DemonsRegistrationFilter,
+    "symmetric": sitk.FastSymmetricForcesDemonsRegistrationFilter,
+    "diffeomorphic": sitk.DiffeomorphicDemonsRegistrationFilter,
+}
+KEYS = {"variant": str, "iterations": list, "shrink_factors": list, "smoothing_mm": (int, float), "match": bool}
+
+
+def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None, log_folder=None):
+    """Register a moving to a fixed image.
+
+    Parameters
+    ----------
+    fixed, moving : SimpleITK image
+        3-D, prepared intensities.
+    parameters : list of path
+        One YAML file: variant, iterations and shrink_factors (a number a level), smoothing_mm (of the displacement,
+        standard deviation), match (whether the histogram of the moving image is fitted to the fixed one's).
+    seed : int
+        Not used: demons draw no random numbers.
+    threads : int
+    initial : SimpleITK transform
+        Affine start, fixed world → moving world.
+    fixed_mask : SimpleITK image, optional
+        Not used, and said so in the provenance: demons push at every voxel.
+    log_folder : path
+        Not used.
+
+    Returns
+    -------
+    transform : SimpleITK transform
+        Fixed world → moving world, `initial` composed in.
+    cost : cohortmorph.registration.pair.Cost
+    provenance : dict
+
+    Raises
+    ------
+    UserError
+    """
+    (path,) = parameters
+    settings = read_settings(path)
+    values, cost, code = in_child(_run, settings, fixed, moving, threads, initial)
+    if values is None:
+        raise UserError(f"SimpleITK's demons ended by themselves with {path} (exit code {code}).")
+    field = to_image(values, Grid.of(fixed))
+    transform = sitk.CompositeTransform([initial, as_transform(field)])  # applies its last transform first
+    return transform, cost, {"version": f"SimpleITK {sitk.Version.VersionString()}", "mask_used": False}
+
+
+def read_settings(path):
+    """Read a parameter file of demons; UserError with all that is wrong in it."""
+    try:
+        settings = yaml.safe_load(Path(path).read_text())
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not readable as YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(settings, dict):
+        raise UserError(f"{path}: expected the keys {', '.join(KEYS)}, each with a value.")
+    wrong = [f"unknown key {key}" for key in settings if key not in KEYS]
+    wrong += [f"{key} is missing" for key in KEYS if key not in settings]
+    wrong += [
+        f"{key}: found {settings[key]!r}"
+        for key, kind in KEYS.items()
+        if key in settings and not isinstance(settings[key], kind)
+    ]
+    if not wrong and settings["variant"] not in VARIANTS:
+        wrong.append(f"variant: found {settings['variant']}; expected one of {', '.join(VARIANTS)}")
+    if not wrong and not all(isinstance(n, int) and n > 0 for n in settings["iterations"] + settings["shrink_factors"]):
+        wrong.append("iterations and shrink_factors: expected whole numbers from 1")
+    if not wrong and len(settings["iterations"]) != len(settings["shrink_factors"]):
+        wrong.append("iterations and shrink_factors: expected a number for each level in both")
+    if wrong:
+        raise UserError(f"{path}: {'; '.join(wrong)}.")
+    return settings
+
+
+def _run(settings, fixed, moving, threads, initial):
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    grid = Grid.of(fixed)
+    # In a frame of its own, without direction cosines, which not all of ITK's filters heed: u is turned back below.
+    plain = Grid(grid.size, grid.spacing_mm, (0.0, 0.0, 0.0))
+    aligned = sitk.Resample(moving, fixed, initial, sitk.sitkLinear, float(to_array(moving).min()))
+    images = [to_image(to_array(image), plain) for image in (fixed, aligned)]
+    if settings["match"]:
+        images[1] = sitk.HistogramMatching(images[1], images[0], 256, 7, True)
+    field = None
+    for iterations, factor in zip(settings["iterations"], settings["shrink_factors"], strict=True):
+        level = [_shrunk(image, factor) for image in images]
+        if field is not None:
+            field = sitk.Resample(field, level[0], sitk.Transform(), sitk.sitkLinear)
+        demons = VARIANTS[settings["variant"]]()
+        demons.SetNumberOfIterations(iterations)
+        demons.SetSmoothDisplacementField(True)
+        # The filter counts in voxels, which are not cubes.
+        demons.SetStandardDeviations([settings["smoothing_mm"] / step for step in level[0].GetSpacing()])
+        field = demons.Execute(*level, field) if field is not None else demons.Execute(*level)
+    field = sitk.Resample(field, images[0], sitk.Transform(), sitk.sitkLinear)
+    return (to_array(field) @ grid.axes.T).astype(np.float32)
+
+
+def _shrunk(image, factor):
+    """Return the image smoothed and with voxels `factor` times as wide, where an axis stays at least 8 voxels long."""
+    factors = [max(1, min(factor, n // 8)) for n in image.GetSize()]
+    if max(factors) == 1:
+        return image
+    sigmas_mm = [0.5 * f * step if f > 1 else 1e-3 * step for f, step in zip(factors, image.GetSpacing(), strict=True)]
+    smooth = sitk.DiscreteGaussian(image, [sigma**2 for sigma in sigmas_mm], 32, 0.01, True)
+    return sitk.Shrink(smooth, factors)

@@ -1,0 +1,187 @@
+"""Grids and affine transforms in millimetres, in ITK's world frame LPS (x to the left, y to posterior, z to superior).
+
+Arrays are indexed ``[i, j, k]``, in the order of the image's own axes (SimpleITK's order, the reverse of its arrays).
+A transform maps points of the fixed world to points of the moving world.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+
+from cohortmorph import UserError
+from cohortmorph.run.files import publishing
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The points at which an image has values.
+
+    Attributes
+    ----------
+    size : tuple of int
+        Number of voxels along i, j, k.
+    spacing_mm, origin_mm : tuple of float
+        Distance of neighbours, and position (LPS) of voxel (0, 0, 0).
+    direction : tuple of float
+        Direction cosines, row by row; the columns are the unit vectors (LPS) along i, j, k.
+    """
+
+    size: tuple
+    spacing_mm: tuple
+    origin_mm: tuple
+    direction: tuple = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+
+    @classmethod
+    def of(cls, image):
+        """Return the grid of a SimpleITK image (or image reader whose header was read)."""
+        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
+
+    @property
+    def axes(self):
+        """The direction cosines as an array, shape (3, 3); column n is the unit vector along axis n."""
+        return np.array(self.direction, dtype=float).reshape(3, 3)
+
+    @property
+    def steps_mm(self):
+        """The vectors (LPS, mm) from a voxel to its neighbours, as columns, shape (3, 3)."""
+        return self.axes * np.array(self.spacing_mm)
+
+    @property
+    def centre_mm(self):
+        """The middle of the grid, LPS, shape (3,)."""
+        return self.to_world((np.array(self.size) - 1) / 2)
+
+    def to_world(self, indices):
+        """Map voxel indices, shape (..., 3), to points in LPS mm."""
+        return np.asarray(indices, dtype=float) @ self.steps_mm.T + np.array(self.origin_mm)
+
+    def to_indices(self, points_lps_mm):
+        """Map points in LPS mm, shape (..., 3), to continuous voxel indices."""
+        return (np.asarray(points_lps_mm, dtype=float) - np.array(self.origin_mm)) @ np.linalg.inv(self.steps_mm).T
+
+    def contains(self, points_lps_mm):
+        """Say for each point whether it lies between the first and the last voxel centre of every axis."""
+        indices = self.to_indices(points_lps_mm)
+        return np.all((indices >= -1e-6) & (indices <= np.array(self.size) - 1 + 1e-6), axis=-1)
+
+    def points_mm(self):
+        """Return the world position of every voxel, LPS, shape (*size, 3)."""
+        return self.to_world(np.stack(np.meshgrid(*map(np.arange, self.size), indexing="ij"), axis=-1))
+
+    def resized(self, size):
+        """Return this grid with `size` voxels, padded or cropped evenly on both sides; positions stay as they are."""
+        before = (np.array(size) - np.array(self.size)) // 2
+        return Grid(tuple(int(n) for n in size), self.spacing_mm, tuple(self.to_world(-before)), self.direction)
+
+    def respaced(self, spacing_mm):
+        """Return a grid of `spacing_mm` with the same orientation and middle, covering at least the same voxels."""
+        spacing_mm = np.broadcast_to(np.array(spacing_mm, dtype=float), 3)
+        extent_mm = np.array(self.size) * np.array(self.spacing_mm)
+        size = np.ceil(extent_mm / spacing_mm - 1e-6).astype(int)
+        origin_mm = self.centre_mm - self.axes @ (spacing_mm * (size - 1) / 2)
+        return Grid(tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, origin_mm)), self.direction)
+
+    def difference_from(self, other):
+        """Say in words how `other` differs from this grid; None if they agree within a hundredth of a voxel."""
+        if self.size != other.size:
+            return f"size {other.size} voxels instead of {self.size}"
+        corners = np.array([[0, 0, 0], np.array(self.size) - 1, [self.size[0] - 1, 0, 0], [0, self.size[1] - 1, 0]])
+        distance_mm = np.linalg.norm(self.to_world(corners) - other.to_world(corners), axis=1).max()
+        if distance_mm > 0.01 * min(self.spacing_mm):
+            return f"the corners of the grids lie up to {distance_mm:.3f} mm apart"
+        return None
+
+
+def read_image(path, pixel_type=sitk.sitkFloat32):
+    """Read a 3-D image with SimpleITK; a file that cannot be read or is not 3-D is a UserError."""
+    try:
+        image = sitk.ReadImage(str(path), pixel_type)
+    except RuntimeError as error:
+        raise UserError(f"{path}: not readable as an image (NIfTI, MHA, NRRD): {str(error).splitlines()[-1]}") from None
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise UserError(
+            f"{path}: found {image.GetDimension()} dimensions with {image.GetNumberOfComponentsPerPixel()} values a "
+            "voxel; expected one value at each voxel of a 3-D grid. Split a series in time into one file an image."
+        )
+    return image
+
+
+def read_grid(path):
+    """Read the grid of the 3-D image at `path` without its voxels."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.ReadImageInformation()
+    return Grid.of(reader)
+
+
+def write_image(image, path):
+    """Write a SimpleITK image; the file is complete or absent."""
+    with publishing(path) as partial:
+        sitk.WriteImage(image, str(partial), useCompression=True)
+
+
+def to_array(image):
+    """Return an image's values as an array indexed [i, j, k] (and components last)."""
+    # A copy: SimpleITK's view does not keep its image alive, and that of a passing image would show freed memory.
+    array = sitk.GetArrayFromImage(image)
+    return np.moveaxis(array, [0, 1, 2], [2, 1, 0])
+
+
+def to_image(array, grid):
+    """Make an image of an array indexed [i, j, k] (and, for vectors, components last) on `grid`."""
+    array = np.asarray(array)
+    image = sitk.GetImageFromArray(
+        np.ascontiguousarray(np.moveaxis(array, [0, 1, 2], [2, 1, 0])), isVector=array.ndim == 4
+    )
+    image.SetSpacing(grid.spacing_mm)
+    image.SetOrigin(grid.origin_mm)
+    image.SetDirection(grid.direction)
+    return image
+
+
+def affine(matrix, offset_mm):
+    """Return the transform y = matrix · x + offset."""
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(np.asarray(matrix, dtype=float).ravel().tolist())
+    transform.SetTranslation(np.asarray(offset_mm, dtype=float).tolist())
+    return transform
+
+
+def matrix_and_offset(transform):
+    """Return (matrix, offset in mm) of any SimpleITK transform that is affine; anything else is a ValueError."""
+    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    matrix = np.array([np.array(transform.TransformPoint(tuple(unit))) - offset for unit in np.eye(3)]).T
+    probe = np.array([101.0, -57.0, 23.0])
+    if not np.allclose(transform.TransformPoint(tuple(probe)), matrix @ probe + offset, atol=1e-6):
+        raise ValueError(f"{transform.GetName()} is not affine")
+    return matrix, offset
+
+
+def chain(*transforms):
+    """Compose affine transforms in the order in which a point meets them: ``chain(a, b)(x) = b(a(x))``."""
+    matrix, offset = np.eye(3), np.zeros(3)
+    for transform in transforms:
+        next_matrix, next_offset = matrix_and_offset(transform)
+        matrix, offset = next_matrix @ matrix, next_matrix @ offset + next_offset
+    return affine(matrix, offset)
+
+
+def read_affine(path):
+    """Read an affine ITK transform file (.tfm)."""
+    return affine(*matrix_and_offset(sitk.ReadTransform(str(path))))
+
+
+def write_transform(transform, path):
+    """Write an ITK transform file; the file is complete or absent."""
+    with publishing(path) as partial:
+        sitk.WriteTransform(transform, str(partial))
+
+
+def network_grid(frame, spacing_mm, dimensions, multiple):
+    """Return the frame's grid at `spacing_mm` (None: as it is), with sides that the network can halve."""
+    grid = frame if spacing_mm is None else frame.respaced(spacing_mm)
+    size = [-(-n // multiple) * multiple for n in grid.size]
+    if dimensions == 2:
+        size[2] = grid.size[2]
+    return grid.resized(size)
