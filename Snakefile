@@ -30,9 +30,9 @@ include: "rules/htcondor.smk"
 rule all:
     default_target: True
     input:
-        report="results/report.html",
-        metrics="results/evaluation/metrics.tsv",
-        summary="results/evaluation/summary.tsv",
-        fused=FUSED,
-        viewer="results/viewer",
+        report=results.of_cohort("report.html"),
+        metrics=results.evaluation("metrics.tsv"),
+        summary=results.evaluation("summary.tsv"),
+        fused=shown.fused,
+        viewer=results.of_cohort("viewer"),
     localrule: True

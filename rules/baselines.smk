@@ -4,31 +4,25 @@
 rule register_elastix:
     """Register a pair with every elastix method; displacements in mm (LPS) on the fixed image's own grid."""
     input:
-        fixed=of_pair("fixed"),
-        moving=of_pair("moving"),
-        fixed_mask=cell_of_pair("fixed", "mask"),
-        affine="results/pairs/{pair}/affine.tfm",
-        harmonized=harmonized_folder,
-        parameters=parameter_files_of("elastix"),
+        files(plan.to_register("elastix")),
     output:
-        displacements=displacements_of("elastix"),
-        registrations=registrations_of("elastix"),
+        displacements=results.displacements("{pair}", plan.methods_of("elastix")),
+        registrations=results.registrations("{pair}", plan.methods_of("elastix")),
     log:
-        "results/logs/register_elastix/{pair}.log",
+        results.log("register_elastix/{pair}"),
     benchmark:
-        "results/benchmarks/register_elastix/{pair}.tsv"
+        results.benchmark("register_elastix/{pair}")
     conda:
         "../envs/elastix.yaml"
     resources:
         **needs(memory_mb=4000, minutes=120),
     params:
-        methods=methods_of("elastix"),
-        settings=settings_of("elastix"),
-        harmonized=harmonizing_transforms,
-        fixed_intensity=of_pair("fixed", intensity_of),
-        moving_intensity=of_pair("moving", intensity_of),
+        methods=plan.methods_of("elastix"),
+        settings=plan.settings_of("elastix"),
+        harmonized=of(plan.harmonizing_transforms),
+        intensities=of(plan.intensities),
         seed=config["seed"],
-        tool_log="results/logs/register_elastix/{pair}",
+        tool_log=results.tool_log("register_elastix/{pair}"),
     script:
         "../scripts/register_elastix.py"
 
@@ -36,31 +30,25 @@ rule register_elastix:
 rule register_niftyreg:
     """Register a pair with every NiftyReg method; displacements in mm (LPS) on the fixed image's own grid."""
     input:
-        fixed=of_pair("fixed"),
-        moving=of_pair("moving"),
-        fixed_mask=cell_of_pair("fixed", "mask"),
-        affine="results/pairs/{pair}/affine.tfm",
-        harmonized=harmonized_folder,
-        parameters=parameter_files_of("niftyreg"),
+        files(plan.to_register("niftyreg")),
     output:
-        displacements=displacements_of("niftyreg"),
-        registrations=registrations_of("niftyreg"),
+        displacements=results.displacements("{pair}", plan.methods_of("niftyreg")),
+        registrations=results.registrations("{pair}", plan.methods_of("niftyreg")),
     log:
-        "results/logs/register_niftyreg/{pair}.log",
+        results.log("register_niftyreg/{pair}"),
     benchmark:
-        "results/benchmarks/register_niftyreg/{pair}.tsv"
+        results.benchmark("register_niftyreg/{pair}")
     conda:
         "../envs/niftyreg.yaml"
     resources:
         **needs(memory_mb=4000, minutes=120),
     params:
-        methods=methods_of("niftyreg"),
-        settings=settings_of("niftyreg"),
-        harmonized=harmonizing_transforms,
-        fixed_intensity=of_pair("fixed", intensity_of),
-        moving_intensity=of_pair("moving", intensity_of),
+        methods=plan.methods_of("niftyreg"),
+        settings=plan.settings_of("niftyreg"),
+        harmonized=of(plan.harmonizing_transforms),
+        intensities=of(plan.intensities),
         seed=config["seed"],
-        tool_log="results/logs/register_niftyreg/{pair}",
+        tool_log=results.tool_log("register_niftyreg/{pair}"),
     script:
         "../scripts/register_niftyreg.py"
 
@@ -68,31 +56,25 @@ rule register_niftyreg:
 rule register_ants:
     """Register a pair with every ANTs method; displacements in mm (LPS) on the fixed image's own grid."""
     input:
-        fixed=of_pair("fixed"),
-        moving=of_pair("moving"),
-        fixed_mask=cell_of_pair("fixed", "mask"),
-        affine="results/pairs/{pair}/affine.tfm",
-        harmonized=harmonized_folder,
-        parameters=parameter_files_of("ants"),
+        files(plan.to_register("ants")),
     output:
-        displacements=displacements_of("ants"),
-        registrations=registrations_of("ants"),
+        displacements=results.displacements("{pair}", plan.methods_of("ants")),
+        registrations=results.registrations("{pair}", plan.methods_of("ants")),
     log:
-        "results/logs/register_ants/{pair}.log",
+        results.log("register_ants/{pair}"),
     benchmark:
-        "results/benchmarks/register_ants/{pair}.tsv"
+        results.benchmark("register_ants/{pair}")
     conda:
         "../envs/ants.yaml"
     resources:
         **needs(memory_mb=4000, minutes=240),
     params:
-        methods=methods_of("ants"),
-        settings=settings_of("ants"),
-        harmonized=harmonizing_transforms,
-        fixed_intensity=of_pair("fixed", intensity_of),
-        moving_intensity=of_pair("moving", intensity_of),
+        methods=plan.methods_of("ants"),
+        settings=plan.settings_of("ants"),
+        harmonized=of(plan.harmonizing_transforms),
+        intensities=of(plan.intensities),
         seed=config["seed"],
-        tool_log="results/logs/register_ants/{pair}",
+        tool_log=results.tool_log("register_ants/{pair}"),
     script:
         "../scripts/register_ants.py"
 
@@ -100,31 +82,25 @@ rule register_ants:
 rule register_demons:
     """Register a pair with every demons method; displacements in mm (LPS) on the fixed image's own grid."""
     input:
-        fixed=of_pair("fixed"),
-        moving=of_pair("moving"),
-        fixed_mask=cell_of_pair("fixed", "mask"),
-        affine="results/pairs/{pair}/affine.tfm",
-        harmonized=harmonized_folder,
-        parameters=parameter_files_of("demons"),
+        files(plan.to_register("demons")),
     output:
-        displacements=displacements_of("demons"),
-        registrations=registrations_of("demons"),
+        displacements=results.displacements("{pair}", plan.methods_of("demons")),
+        registrations=results.registrations("{pair}", plan.methods_of("demons")),
     log:
-        "results/logs/register_demons/{pair}.log",
+        results.log("register_demons/{pair}"),
     benchmark:
-        "results/benchmarks/register_demons/{pair}.tsv"
+        results.benchmark("register_demons/{pair}")
     conda:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=4000, minutes=120),
     params:
-        methods=methods_of("demons"),
-        settings=settings_of("demons"),
-        harmonized=harmonizing_transforms,
-        fixed_intensity=of_pair("fixed", intensity_of),
-        moving_intensity=of_pair("moving", intensity_of),
+        methods=plan.methods_of("demons"),
+        settings=plan.settings_of("demons"),
+        harmonized=of(plan.harmonizing_transforms),
+        intensities=of(plan.intensities),
         seed=config["seed"],
-        tool_log="results/logs/register_demons/{pair}",
+        tool_log=results.tool_log("register_demons/{pair}"),
     script:
         "../scripts/register_demons.py"
 
@@ -132,32 +108,25 @@ rule register_demons:
 rule register_instance:
     """Refine a start by gradient steps on the loss, pair by pair; displacements in mm (LPS) on the fixed grid."""
     input:
-        fixed=of_pair("fixed"),
-        moving=of_pair("moving"),
-        fixed_mask=cell_of_pair("fixed", "mask"),
-        affine="results/pairs/{pair}/affine.tfm",
-        harmonized=harmonized_folder,
-        start_displacements=starts_of("instance"),
-        parameters=parameter_files_of("instance"),
+        files(plan.to_register("instance")),
     output:
-        displacements=displacements_of("instance"),
-        registrations=registrations_of("instance"),
+        displacements=results.displacements("{pair}", plan.methods_of("instance")),
+        registrations=results.registrations("{pair}", plan.methods_of("instance")),
     log:
-        "results/logs/register_instance/{pair}.log",
+        results.log("register_instance/{pair}"),
     benchmark:
-        "results/benchmarks/register_instance/{pair}.tsv"
+        results.benchmark("register_instance/{pair}")
     conda:
         "../envs/voxelmorph.yaml"
     resources:
         **needs(memory_mb=4000, minutes=120),
     params:
-        methods=methods_of("instance"),
-        settings=settings_of("instance"),
-        harmonized=harmonizing_transforms,
-        fixed_intensity=of_pair("fixed", intensity_of),
-        moving_intensity=of_pair("moving", intensity_of),
+        methods=plan.methods_of("instance"),
+        settings=plan.settings_of("instance"),
+        harmonized=of(plan.harmonizing_transforms),
+        intensities=of(plan.intensities),
         seed=config["seed"],
-        tool_log="results/logs/register_instance/{pair}",
+        tool_log=results.tool_log("register_instance/{pair}"),
     script:
         "../scripts/register_instance.py"
 
@@ -165,22 +134,20 @@ rule register_instance:
 rule register_points:
     """Register a pair by its fiducials, by least squares; displacements in mm (LPS) on the fixed image's own grid."""
     input:
-        fixed=of_pair("fixed"),
-        fixed_fiducials=cell_of_pair("fixed", "fiducials"),
-        moving_fiducials=cell_of_pair("moving", "fiducials"),
+        files(plan.to_register_points),
     output:
-        displacements=displacements_of("points"),
-        registrations=registrations_of("points"),
+        displacements=results.displacements("{pair}", plan.methods_of("points")),
+        registrations=results.registrations("{pair}", plan.methods_of("points")),
     log:
-        "results/logs/register_points/{pair}.log",
+        results.log("register_points/{pair}"),
     benchmark:
-        "results/benchmarks/register_points/{pair}.tsv"
+        results.benchmark("register_points/{pair}")
     conda:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=2000, minutes=10),
     params:
-        methods=methods_of("points"),
-        kinds=models_of("points"),
+        methods=plan.methods_of("points"),
+        kinds=list(plan.models_of_points().values()),
     script:
         "../scripts/register_points.py"

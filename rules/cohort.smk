@@ -4,15 +4,15 @@
 rule check_cohort:
     """Check table and configuration, and count images, pairs and splits; nothing else is done."""
     output:
-        "results/check_cohort.txt",
+        results.of_cohort("check_cohort.txt"),
     log:
-        "results/logs/check_cohort.log",
+        results.log("check_cohort"),
     benchmark:
-        "results/benchmarks/check_cohort.tsv"
+        results.benchmark("check_cohort")
     localrule: True
     conda:
         "../envs/workflow.yaml"
     params:
-        summary=cohort_table.describe(cohort),
+        summary=cohorts.describe(cohort),
     script:
         "../scripts/check_cohort.py"

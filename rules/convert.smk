@@ -7,18 +7,18 @@ rule list_series:
     input:
         table=config["cohort"],
     output:
-        "results/list_series.tsv",
+        results.of_cohort("list_series.tsv"),
     log:
-        "results/logs/list_series.log",
+        results.log("list_series"),
     benchmark:
-        "results/benchmarks/list_series.tsv"
+        results.benchmark("list_series")
     localrule: True
     conda:
         "../envs/imaging.yaml"
     params:
-        data_folder=typed_data_folder,
-        images=IMAGES[["subject", "image"]].values.tolist(),
-        fingerprints=fingerprints_of_sources,
+        data_folder=of(plan.data_folder),
+        images=[[image.subject, image.name] for image in cohort.images.values()],
+        fingerprints=of(plan.fingerprints),
     script:
         "../scripts/list_series.py"
 
@@ -26,25 +26,25 @@ rule list_series:
 rule convert_image:
     """Convert a DICOM series or an image file to NIfTI, with a sidecar of geometry and acquisition, without identity."""
     input:
+        files(plan.to_convert),
         table=ancient(config["cohort"]),
-        made=made_path("source"),
     output:
-        image="results/images/{subject}/{image}.nii.gz",
-        sidecar="results/images/{subject}/{image}.json",
+        image=results.image("{subject}", "{image}"),
+        sidecar=results.sidecar("{subject}", "{image}"),
     log:
-        "results/logs/convert_image/{subject}-{image}.log",
+        results.log("convert_image/{subject}-{image}"),
     benchmark:
-        "results/benchmarks/convert_image/{subject}-{image}.tsv"
+        results.benchmark("convert_image/{subject}-{image}")
     localrule: not SHARED_FILES
     conda:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=2000, minutes=20),
     params:
-        data_folder=typed_data_folder,
-        series=table_cell("series"),
+        data_folder=of(plan.data_folder),
+        series=of(plan.cell("series")),
         settings=config["dicom"],
-        fingerprint=fingerprint_of("source"),
+        fingerprint=of(plan.fingerprint("source")),
     script:
         "../scripts/convert_image.py"
 
@@ -53,23 +53,23 @@ rule convert_labels:
     """Convert structures drawn in the clinic (RTSTRUCT, SEG, 3D Slicer) to a label map on the image's grid."""
     input:
         table=ancient(config["cohort"]),
-        image="results/images/{subject}/{image}.nii.gz",
+        image=results.image("{subject}", "{image}"),
     output:
-        "results/images/{subject}/{image}_labels.nii.gz",
+        results.labels("{subject}", "{image}"),
     log:
-        "results/logs/convert_labels/{subject}-{image}.log",
+        results.log("convert_labels/{subject}-{image}"),
     benchmark:
-        "results/benchmarks/convert_labels/{subject}-{image}.tsv"
+        results.benchmark("convert_labels/{subject}-{image}")
     localrule: not SHARED_FILES
     conda:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=2000, minutes=20),
     params:
-        data_folder=typed_data_folder,
+        data_folder=of(plan.data_folder),
         structures=config["structures"],
-        series=table_cell("series"),
+        series=of(plan.cell("series")),
         allow=config["dicom"]["allow"],
-        fingerprint=fingerprint_of("labels"),
+        fingerprint=of(plan.fingerprint("labels")),
     script:
         "../scripts/convert_labels.py"

@@ -4,16 +4,14 @@
 rule warp_pair:
     """Resample the moving image, and its labels, once through each method's displacement onto the fixed grid."""
     input:
-        moving=of_pair("moving"),
-        moving_labels=cell_of_pair("moving", "labels"),
-        displacements=expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=METHODS),
+        files(plan.to_warp),
     output:
-        moved=expand("results/pairs/{{pair}}/{method}/moved.nii.gz", method=METHODS),
-        moved_labels=expand("results/pairs/{{pair}}/{method}/moved_labels.nii.gz", method=METHODS if LABELLED else []),
+        moved=[results.moved("{pair}", method) for method in plan.methods],
+        moved_labels=[results.moved_labels("{pair}", method) for method in plan.moved_labels],
     log:
-        "results/logs/warp_pair/{pair}.log",
+        results.log("warp_pair/{pair}"),
     benchmark:
-        "results/benchmarks/warp_pair/{pair}.tsv"
+        results.benchmark("warp_pair/{pair}")
     conda:
         "../envs/imaging.yaml"
     resources:
@@ -25,36 +23,24 @@ rule warp_pair:
 rule measure_pair:
     """Measure TRE and surfaces (mm), Dice, NCC, Jacobian, inverse consistency and run time of every method on a pair."""
     input:
-        fixed=of_pair("fixed"),
-        moving=of_pair("moving"),
-        fixed_labels=cell_of_pair("fixed", "labels"),
-        moving_labels=cell_of_pair("moving", "labels"),
-        fixed_landmarks=cell_of_pair("fixed", "landmarks"),
-        moving_landmarks=cell_of_pair("moving", "landmarks"),
-        fixed_mask=cell_of_pair("fixed", "mask"),
-        affine="results/pairs/{pair}/affine.tfm",
-        displacements=expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=METHODS),
-        registrations=expand("results/pairs/{{pair}}/{method}/registration.json", method=METHODS),
-        reverse_displacements=reverse_displacements,
-        true_displacement=true_displacement,
+        files(plan.to_measure),
     output:
-        "results/pairs/{pair}/metrics.tsv",
+        results.metrics_of_pair("{pair}"),
     log:
-        "results/logs/measure_pair/{pair}.log",
+        results.log("measure_pair/{pair}"),
     benchmark:
-        "results/benchmarks/measure_pair/{pair}.tsv"
+        results.benchmark("measure_pair/{pair}")
     conda:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=4000, minutes=60),
     params:
         pair="{pair}",
-        split=split_of_pair,
-        methods=METHODS,
+        split=of(plan.split),
+        methods=plan.methods,
         near_landmarks_mm=config["evaluation"]["near_landmarks_mm"],
         surface_tolerance_mm=config["evaluation"]["surface_tolerance_mm"],
-        fixed_intensity=of_pair("fixed", intensity_of),
-        moving_intensity=of_pair("moving", intensity_of),
+        intensities=of(plan.intensities),
     script:
         "../scripts/measure_pair.py"
 
@@ -62,17 +48,15 @@ rule measure_pair:
 rule collect_metrics:
     """Join the tables of all pairs, summarize them with bootstrap intervals over the subjects, list what failed."""
     input:
-        tables=expand("results/pairs/{pair}/metrics.tsv", pair=EVALUATED),
-        registrations=expand("results/pairs/{pair}/{method}/registration.json", pair=EVALUATED, method=METHODS),
-        training_alignments=expand("results/pairs/{pair}/affine.json", pair=TRAINING_ALIGNMENTS),
+        files(plan.to_collect),
     output:
-        metrics="results/evaluation/metrics.tsv",
-        summary=report("results/evaluation/summary.tsv", category="Tables"),
-        failures=report("results/evaluation/failures.tsv", category="Tables"),
+        metrics=results.evaluation("metrics.tsv"),
+        summary=report(results.evaluation("summary.tsv"), category="Tables"),
+        failures=report(results.evaluation("failures.tsv"), category="Tables"),
     log:
-        "results/logs/collect_metrics.log",
+        results.log("collect_metrics"),
     benchmark:
-        "results/benchmarks/collect_metrics.tsv"
+        results.benchmark("collect_metrics")
     conda:
         "../envs/workflow.yaml"
     resources:
@@ -84,70 +68,18 @@ rule collect_metrics:
         "../scripts/collect_metrics.py"
 
 
-rule select_model:
-    """Choose weight λ and epoch on the validation pairs alone."""
-    input:
-        metrics="results/evaluation/metrics.tsv",
-    output:
-        "results/evaluation/selected_model.json",
-    log:
-        "results/logs/select_model.log",
-    benchmark:
-        "results/benchmarks/select_model.tsv"
-    conda:
-        "../envs/workflow.yaml"
-    resources:
-        **needs(memory_mb=1000, minutes=10),
-    params:
-        settings=config["evaluation"]["selection"],
-    script:
-        "../scripts/select_model.py"
-
-
-rule select_weight:
-    """Search λ over the whole range with the conditional network's last epoch, on the validation pairs alone."""
-    input:
-        files=files_to_judge_by,
-        network=expand(f"{CONDITIONAL}/epoch-{{epoch}}.npz", epoch=VOXELMORPH["kept_epochs"][-1:]),
-    output:
-        selected="results/evaluation/selected_weight.json",
-        table="results/evaluation/weight_search.tsv",
-        pictures=expand("results/figures/weight_search.{kind}", kind=["png", "svg"]),
-    log:
-        "results/logs/select_weight.log",
-    benchmark:
-        "results/benchmarks/select_weight.tsv"
-    conda:
-        "../envs/voxelmorph.yaml"
-    resources:
-        **needs(memory_mb=6000, minutes=120),
-    params:
-        pairs=cohort.pairs_in("validation"),
-        files=to_judge_by,
-        intensities=intensities_to_judge_by,
-        weights=weights_of_range,
-        epoch=VOXELMORPH["kept_epochs"][-1:],
-        settings=ARCHITECTURE,
-        selection=config["evaluation"]["selection"],
-        bootstrap_samples=config["evaluation"]["bootstrap_samples"],
-        seed=config["seed"],
-        phantom=PHANTOM,
-    script:
-        "../scripts/select_weight.py"
-
-
 rule compare_methods:
     """Test the methods against each other on the test pairs, a value a subject, and rank them over the metrics."""
     input:
-        metrics="results/evaluation/metrics.tsv",
-        selected=SELECTED,
+        metrics=results.evaluation("metrics.tsv"),
+        selected=plan.selected or [],
     output:
-        comparison=report("results/evaluation/comparison.tsv", category="Tables"),
-        ranking=report("results/evaluation/ranking.tsv", category="Tables"),
+        comparison=report(results.evaluation("comparison.tsv"), category="Tables"),
+        ranking=report(results.evaluation("ranking.tsv"), category="Tables"),
     log:
-        "results/logs/compare_methods.log",
+        results.log("compare_methods"),
     benchmark:
-        "results/benchmarks/compare_methods.tsv"
+        results.benchmark("compare_methods")
     conda:
         "../envs/workflow.yaml"
     resources:
@@ -162,15 +94,15 @@ rule compare_methods:
 rule flag_pairs:
     """Flag the registrations that somebody should look at, by the thresholds of the configuration, the worst first."""
     input:
-        metrics="results/evaluation/metrics.tsv",
-        failures="results/evaluation/failures.tsv",
-        selected=SELECTED,
+        metrics=results.evaluation("metrics.tsv"),
+        failures=results.evaluation("failures.tsv"),
+        selected=plan.selected or [],
     output:
-        report("results/evaluation/flags.tsv", category="Tables"),
+        report(results.evaluation("flags.tsv"), category="Tables"),
     log:
-        "results/logs/flag_pairs.log",
+        results.log("flag_pairs"),
     benchmark:
-        "results/benchmarks/flag_pairs.tsv"
+        results.benchmark("flag_pairs")
     conda:
         "../envs/workflow.yaml"
     resources:
@@ -179,3 +111,54 @@ rule flag_pairs:
         settings=config["quality"],
     script:
         "../scripts/flag_pairs.py"
+
+
+if network:
+
+    rule select_model:
+        """Choose weight λ and epoch on the validation pairs alone."""
+        input:
+            metrics=results.evaluation("metrics.tsv"),
+        output:
+            results.evaluation("selected_model.json"),
+        log:
+            results.log("select_model"),
+        benchmark:
+            results.benchmark("select_model")
+        conda:
+            "../envs/workflow.yaml"
+        resources:
+            **needs(memory_mb=1000, minutes=10),
+        params:
+            settings=config["evaluation"]["selection"],
+        script:
+            "../scripts/select_model.py"
+
+    rule select_weight:
+        """Search λ over the whole range with the conditional network's last epoch, on the validation pairs alone."""
+        input:
+            files(plan.to_search_weight),
+            network=network.parameters_of_conditional(network.kept_epochs[-1:]),
+        output:
+            selected=results.evaluation("selected_weight.json"),
+            table=results.evaluation("weight_search.tsv"),
+            pictures=results.drawn("weight_search"),
+        log:
+            results.log("select_weight"),
+        benchmark:
+            results.benchmark("select_weight")
+        conda:
+            "../envs/voxelmorph.yaml"
+        resources:
+            **needs(memory_mb=6000, minutes=120),
+        params:
+            pairs=of(plan.pairs_to_judge_by),
+            weights=of(network.range_of_weights),
+            epoch=network.kept_epochs[-1],
+            settings=network.architecture,
+            selection=config["evaluation"]["selection"],
+            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+            seed=config["seed"],
+            phantom=plan.phantom,
+        script:
+            "../scripts/select_weight.py"

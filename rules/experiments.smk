@@ -4,23 +4,22 @@
 rule make_synthetic:
     """Make a pair of a real image by a known displacement (mm, LPS, fixed grid), with masks and landmarks."""
     input:
-        image=synthetic_base,
-        mask=synthetic_mask,
+        files(plan.to_make_synthetic),
     output:
-        images=expand("results/synthetic/{{subject}}/{role}.nii.gz", role=["fixed", "moving"]),
-        masks=expand("results/synthetic/{{subject}}/{role}_mask.nii.gz", role=["fixed", "moving"]),
-        landmarks=expand("results/synthetic/{{subject}}/{role}_landmarks.tsv", role=["fixed", "moving"]),
-        truth="results/synthetic/{subject}/truth.nii.gz",
+        images=results.of_synthetic("{subject}", "source"),
+        masks=results.of_synthetic("{subject}", "mask"),
+        landmarks=results.of_synthetic("{subject}", "landmarks"),
+        truth=results.synthetic("{subject}", "truth.nii.gz"),
     log:
-        "results/logs/make_synthetic/{subject}.log",
+        results.log("make_synthetic/{subject}"),
     benchmark:
-        "results/benchmarks/make_synthetic/{subject}.tsv"
+        results.benchmark("make_synthetic/{subject}")
     conda:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=4000, minutes=30),
     params:
-        field=synthetic_field,
+        field=of(plan.synthetic_field),
         seed=config["seed"],
     script:
         "../scripts/make_synthetic.py"
@@ -29,31 +28,25 @@ rule make_synthetic:
 rule regnet_table:
     """Write a table of the shape of RegNet's Table 2.1 (mm) beside the published one, and draw residuals and range."""
     input:
-        displacements=expand(
-            "results/pairs/{pair}/{method}/displacement.nii.gz", pair=cohort.pairs_in("test"), method=METHODS
-        ),
-        affines=expand("results/pairs/{pair}/affine.tfm", pair=cohort.pairs_in("test")),
-        fixed_landmarks=landmarks_of_test_pairs("fixed"),
-        moving_landmarks=landmarks_of_test_pairs("moving"),
-        metrics="results/evaluation/metrics.tsv",
-        selected=SELECTED,
+        files(shown.to_tabulate),
+        metrics=results.evaluation("metrics.tsv"),
+        selected=plan.selected or [],
     output:
-        table="results/experiments/regnet_table.tsv",
-        text="results/experiments/regnet_table.md",
-        pictures=expand("results/experiments/regnet.{kind}", kind=["png", "svg"]),
+        table=results.experiment("regnet_table.tsv"),
+        text=results.experiment("regnet_table.md"),
+        pictures=[results.experiment(f"regnet.{kind}") for kind in ("png", "svg")],
     log:
-        "results/logs/regnet_table.log",
+        results.log("regnet_table"),
     benchmark:
-        "results/benchmarks/regnet_table.tsv"
+        results.benchmark("regnet_table")
     conda:
         "../envs/workflow.yaml"
     resources:
         **needs(memory_mb=4000, minutes=30),
     params:
-        pairs=cohort.pairs_in("test"),
-        methods=METHODS,
+        pairs=shown.pairs_to_tabulate,
+        methods=plan.methods,
         near_landmarks_mm=config["evaluation"]["near_landmarks_mm"],
-        synthetic=cohort.synthetic_pairs("test"),
         same_patient=cohort.trained_on_a_test_subject(config["synthetic"]),
     script:
         "../scripts/regnet_table.py"
@@ -62,12 +55,12 @@ rule regnet_table:
 rule neuronavigation:
     """Simulate FRE and TRE (mm) when the fiducial with the largest error is dropped, again and again."""
     output:
-        table="results/experiments/neuronavigation.tsv",
-        pictures=expand("results/experiments/neuronavigation.{kind}", kind=["png", "svg"]),
+        table=results.experiment("neuronavigation.tsv"),
+        pictures=[results.experiment(f"neuronavigation.{kind}") for kind in ("png", "svg")],
     log:
-        "results/logs/neuronavigation.log",
+        results.log("neuronavigation"),
     benchmark:
-        "results/benchmarks/neuronavigation.tsv"
+        results.benchmark("neuronavigation")
     conda:
         "../envs/workflow.yaml"
     resources:

@@ -4,33 +4,26 @@
 rule fuse_subject:
     """Lay a subject's moved images on the fixed one, on its grid (LPS, mm): NIfTI in colours, PNG and DICOM slices."""
     input:
+        files(shown.to_fuse),
         table=ancient(config["cohort"]),
-        fixed="results/images/{subject}/{image}.nii.gz",
-        moved=of_fused_pairs("moved.nii.gz"),
-        registrations=of_fused_pairs("registration.json"),
-        sidecars=of_fused_images(sidecar_file),
-        selected_model=SELECTED if methods_to_fuse() == LEARNED else [],
     output:
-        directory("results/fused/{subject}/{image}"),
+        directory(results.fused("{subject}", "{image}")),
     log:
-        "results/logs/fuse_subject/{subject}-{image}.log",
+        results.log("fuse_subject/{subject}-{image}"),
     benchmark:
-        "results/benchmarks/fuse_subject/{subject}-{image}.tsv"
-    localrule: not SHARED_FILES and FUSION.get("dicom") == "linked"
+        results.benchmark("fuse_subject/{subject}-{image}")
+    localrule: not SHARED_FILES and shown.fusion.get("dicom") == "linked"
     conda:
         "../envs/workflow.yaml"
     resources:
         **needs(memory_mb=3000, minutes=20),
     params:
-        names=of_fused_images(image_name),
-        modalities=of_fused_images(modality_of),
-        methods=methods_to_fuse(),
-        fixed_intensity=intensity_of_fixed,
-        moving_intensities=of_fused_images(intensity_of),
-        settings=FUSION,
-        data_folder=typed_data_folder,
-        series=table_cell("series"),
+        moving=of(shown.images_to_fuse),
+        fixed_intensity=of(shown.intensity),
+        settings=shown.fusion,
+        data_folder=of(plan.data_folder),
+        series=of(plan.cell("series")),
         dicom=config["dicom"],
-        phantom=PHANTOM,
+        phantom=plan.phantom,
     script:
         "../scripts/fuse_subject.py"

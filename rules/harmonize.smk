@@ -4,20 +4,20 @@
 rule harmonize_subject:
     """Find each image's rotation and slices against the fixed one; transforms map the fixed world to the image's."""
     input:
-        images=images_of_subject,
+        files(plan.to_harmonize),
     output:
-        directory("results/harmonized/{subject}"),
+        directory(results.harmonized("{subject}")),
     log:
-        "results/logs/harmonize_subject/{subject}.log",
+        results.log("harmonize_subject/{subject}"),
     benchmark:
-        "results/benchmarks/harmonize_subject/{subject}.tsv"
+        results.benchmark("harmonize_subject/{subject}")
     conda:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=3000, minutes=30),
     params:
-        names=image_names,
-        intensities=intensities_of_subject,
+        names=of(plan.names),
+        intensities=of(plan.intensities_of_subject),
         settings=config["harmonize"],
     script:
         "../scripts/harmonize_subject.py"

@@ -6,6 +6,6 @@ onstart:
     # (snakemake#3744): after some hundred jobs it looks at its queue without a pause. `jobs` and `cores` limit enough.
     workflow.scheduler.job_rate_limiter = None
     try:
-        pool.begin(workflow, IMAGES)
+        pool.begin(workflow, cohort.images.values())
     except UserError as error:
         raise WorkflowError(str(error)) from None

@@ -4,30 +4,25 @@
 rule prealign:
     """Align the moving to the fixed image affinely with elastix; the transform maps fixed mm to moving mm (LPS)."""
     input:
-        fixed=of_pair("fixed"),
-        moving=of_pair("moving"),
-        fixed_mask=cell_of_pair("fixed", "mask"),
-        harmonized=harmonized_folder,
-        parameters=config["prealign"]["parameters"],
+        files(plan.to_align),
     output:
-        affine="results/pairs/{pair}/affine.tfm",
-        registration="results/pairs/{pair}/affine.json",
+        affine=results.affine("{pair}"),
+        registration=results.affine_registration("{pair}"),
     log:
-        "results/logs/prealign/{pair}.log",
+        results.log("prealign/{pair}"),
     benchmark:
-        "results/benchmarks/prealign/{pair}.tsv"
+        results.benchmark("prealign/{pair}")
     wildcard_constraints:
-        pair=one_of(ALIGNMENTS.index[~ALIGNMENTS["identity"]]),
+        pair=plan.aligned_pairs,
     conda:
         "../envs/elastix.yaml"
     resources:
         **needs(memory_mb=4000, minutes=60),
     params:
-        harmonized=harmonizing_transforms,
-        fixed_intensity=of_pair("fixed", intensity_of),
-        moving_intensity=of_pair("moving", intensity_of),
+        harmonized=of(plan.harmonizing_transforms),
+        intensities=of(plan.intensities),
         seed=config["seed"],
-        elastix_log="results/logs/prealign/{pair}",
+        elastix_log=results.tool_log("prealign/{pair}"),
     script:
         "../scripts/prealign.py"
 
@@ -35,19 +30,16 @@ rule prealign:
 rule compose_affine:
     """Compose a pair's affine transform from those of its images to their frame; of an image to itself: the identity."""
     input:
-        to_fixed=composed_from("fixed", "affine.tfm"),
-        to_moving=composed_from("moving", "affine.tfm"),
-        fixed_registration=composed_from("fixed", "affine.json"),
-        moving_registration=composed_from("moving", "affine.json"),
+        files(plan.to_compose),
     output:
-        affine="results/pairs/{pair}/affine.tfm",
-        registration="results/pairs/{pair}/affine.json",
+        affine=results.affine("{pair}"),
+        registration=results.affine_registration("{pair}"),
     log:
-        "results/logs/compose_affine/{pair}.log",
+        results.log("compose_affine/{pair}"),
     benchmark:
-        "results/benchmarks/compose_affine/{pair}.tsv"
+        results.benchmark("compose_affine/{pair}")
     wildcard_constraints:
-        pair=one_of({*PAIRS.index, *ALIGNMENTS.index} - {*ALIGNMENTS.index[~ALIGNMENTS["identity"]]}),
+        pair=plan.composed_pairs,
     conda:
         "../envs/imaging.yaml"
     resources:

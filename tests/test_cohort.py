@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from cohortmorph import UserError
 from cohortmorph.cohort import checks, cohort, configuration
+from cohortmorph.cohort.pairs import Pair
 from cohortmorph.evaluation import statistics
 
 REPOSITORY = Path(__file__).parents[1]
@@ -107,16 +108,11 @@ def test_shipped_cohort():
     loaded = load_files()
     assert loaded.subjects == ["P01", "P02", "P03", "P04", "P05", "P06"]
     assert loaded.images_of("P04") == ["CT", "T1", "T2"]
-    assert loaded.images.at["P01-T1", "source"] == "results/phantom/P01/T1"
-    assert list(loaded.images.columns) == [*COLUMNS[:-1], "fiducials", "split", "series"]
+    assert loaded.images["P01-T1"].source == "results/phantom/P01/T1"
     assert len(loaded.pairs) == 12
     assert loaded.pairs_in("validation") == ["P04-T1_to_P04-CT", "P04-T2_to_P04-CT"]
-    assert loaded.pairs.loc["P05-T2_to_P05-CT"].to_dict() == {
-        "fixed": "P05-CT",
-        "moving": "P05-T2",
-        "split": "test",
-        "frame": "P05-CT",
-    }
+    ct, t2 = loaded.images["P05-CT"], loaded.images["P05-T2"]
+    assert loaded.pairs["P05-T2_to_P05-CT"] == Pair(fixed=ct, moving=t2, frame=ct, split="test")
 
 
 @pytest.mark.parametrize("name", ["config", "cohort", "pairs"])
@@ -191,28 +187,29 @@ def test_defaults():
 def test_between_subjects_each_subject_is_fixed_once_and_the_last_group_takes_who_is_left():
     write_mr_cohort()
     loaded = cohort.load(mr_config(BETWEEN), [])
-    assert list(loaded.pairs.index) == [
+    assert list(loaded.pairs) == [
         "H5-MR_to_H4-MR",
         "H4-MR_to_H5-MR",
         "H7-MR_to_H6-MR",
         "H8-MR_to_H7-MR",
         "H6-MR_to_H8-MR",
     ]
-    assert set(loaded.pairs["frame"]) == {"H1-MR"}
+    assert {pair.frame.id for pair in loaded.pairs.values()} == {"H1-MR"}
     assert loaded.training_inputs == ["H1-MR_to_H1-MR", "H2-MR_to_H1-MR", "H3-MR_to_H1-MR"]
     assert loaded.validation_inputs[0] == ("H4-MR_to_H1-MR", "H5-MR_to_H1-MR")
-    assert set(loaded.alignments.index) == {f"H{n}-MR_to_H1-MR" for n in range(1, 9)}
-    assert list(loaded.alignments.index[loaded.alignments["identity"]]) == ["H1-MR_to_H1-MR"]
-    assert loaded.alignments.at["H7-MR_to_H1-MR", "split"] == "test"
+    assert set(loaded.alignments) == {f"H{n}-MR_to_H1-MR" for n in range(1, 9)}
+    assert [id for id, pair in loaded.alignments.items() if pair.fixed == pair.moving] == ["H1-MR_to_H1-MR"]
+    assert loaded.alignments["H7-MR_to_H1-MR"].split == "test"
     assert "drawn" not in cohort.describe(loaded) and "random from 3 images" in cohort.describe(loaded)
 
 
 def test_to_reference():
     write_mr_cohort()
     loaded = cohort.load(mr_config({"design": "to-reference", "image": "MR", "reference": "H2"}), [])
-    assert list(loaded.pairs["moving"]) == [f"H{n}-MR" for n in (1, 3, 4, 5, 6, 7, 8)]
-    assert set(loaded.pairs["fixed"]) == set(loaded.pairs["frame"]) == {"H2-MR"}
-    assert list(loaded.pairs["split"]) == ["train", "train", "validation", "validation", "test", "test", "test"]
+    pairs = list(loaded.pairs.values())
+    assert [pair.moving.id for pair in pairs] == [f"H{n}-MR" for n in (1, 3, 4, 5, 6, 7, 8)]
+    assert {pair.fixed.id for pair in pairs} == {pair.frame.id for pair in pairs} == {"H2-MR"}
+    assert [pair.split for pair in pairs] == ["train", "train", "validation", "validation", "test", "test", "test"]
     assert loaded.training_inputs == [("H2-MR_to_H2-MR", f"H{n}-MR_to_H2-MR") for n in (1, 3)]
 
 
@@ -221,19 +218,20 @@ def test_table_of_pairs():
     names = ["fixed_subject", "fixed_image", "moving_subject", "moving_image"]
     write_table([names, ["H1", "MR", "H2", "MR"], ["H1", "MR", "H4", "MR"], ["H7", "MR", "H6", "MR"]], "pairs.tsv")
     loaded = cohort.load(mr_config({"design": "table", "table": "pairs.tsv"}), [])
-    assert list(loaded.pairs.index) == ["H2-MR_to_H1-MR", "H4-MR_to_H1-MR", "H6-MR_to_H7-MR"]
-    assert list(loaded.pairs["split"]) == ["train", "validation", "test"]
-    assert list(loaded.pairs["frame"]) == list(loaded.pairs["fixed"])
+    assert list(loaded.pairs) == ["H2-MR_to_H1-MR", "H4-MR_to_H1-MR", "H6-MR_to_H7-MR"]
+    assert [pair.split for pair in loaded.pairs.values()] == ["train", "validation", "test"]
+    assert all(pair.frame == pair.fixed for pair in loaded.pairs.values())
 
 
 def test_alignments_within_subject():
     loaded = load_files()
     alignments = loaded.alignments
-    assert alignments.loc["P01-CT_to_P01-CT", "identity"] and not alignments.loc["P01-T1_to_P01-CT", "identity"]
-    assert (alignments["fixed"] == alignments["frame"]).all()
+    assert alignments["P01-CT_to_P01-CT"].moving == alignments["P01-CT_to_P01-CT"].fixed
+    assert alignments["P01-T1_to_P01-CT"].moving.id == "P01-T1"
+    assert all(pair.fixed == pair.frame for pair in alignments.values())
     assert loaded.training_inputs[0] == ("P01-CT_to_P01-CT", "P01-T1_to_P01-CT")
     for inputs in loaded.training_inputs + loaded.validation_inputs:
-        assert set(inputs) <= set(alignments.index)
+        assert set(inputs) <= set(alignments)
 
 
 @given(
@@ -250,21 +248,18 @@ def test_between_subjects_grows_with_subjects_and_never_mixes_splits(splits, mov
     loaded = cohort.load(mr_config(BETWEEN | {"moving_per_fixed": moving_per_fixed}), [])
     judged = sum(split != "train" for split in splits)
     assert len(loaded.pairs) == moving_per_fixed * judged
-    assert not loaded.pairs.index.has_duplicates
     # No subject is in two groups, so that statistics have as many independent units as there are groups.
     for split in ("validation", "test"):
-        pairs = loaded.pairs.index[loaded.pairs["split"] == split]
+        pairs = loaded.pairs_in(split)
         units = statistics.independent_units(pairs)
         assert len(set(units.values())) == splits.count(split) // (moving_per_fixed + 1)
-    assert len(loaded.alignments) == len(splits) == len(set(loaded.alignments.index))
+    assert len(loaded.alignments) == len(splits)
     assert len(loaded.training_inputs) == splits.count("train")
-    assert set(loaded.training_inputs) <= set(loaded.alignments.index)
-    split_of = loaded.images["split"]
-    for pair in loaded.pairs.itertuples():
-        assert split_of[pair.fixed] == split_of[pair.moving] == pair.split != "train"
+    assert set(loaded.training_inputs) <= set(loaded.alignments)
+    for pair in loaded.pairs.values():
+        assert pair.fixed.split == pair.moving.split == pair.split != "train"
         assert pair.fixed != pair.moving
-    assert all(split_of[loaded.alignments.at[name, "moving"]] == "train" for name in loaded.training_inputs)
-    assert len(loaded.pairs.index) == len(set(loaded.pairs.index))
+    assert all(loaded.alignments[name].moving.split == "train" for name in loaded.training_inputs)
 
 
 # ---- mistakes in the configuration
@@ -659,7 +654,7 @@ def test_optional_columns_may_be_missing():
     write_table([[*row[:4], row[7]] for row in phantom_rows()])
     edited("moving: [T1, T2]", "moving: [T1]")
     edited("metric: tre", "metric: ncc")
-    assert set(load_files().images["landmarks"]) == {""}
+    assert {image.landmarks for image in load_files().images.values()} == {""}
 
 
 @pytest.mark.parametrize("content", ["", "# nothing\n", "\t".join(COLUMNS) + "\n"])
@@ -720,7 +715,7 @@ def test_data_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("COHORTMORPH_TEST", raising=False)
     assert "no variable COHORTMORPH_TEST; export it first" in the_problem(cohort.load, config, [])
     monkeypatch.setenv("COHORTMORPH_TEST", str(tmp_path))
-    assert cohort.load(config, []).images.at["H2-MR", "source"] == str(tmp_path / "far away/H2.nii.gz")
+    assert cohort.load(config, []).images["H2-MR"].source == str(tmp_path / "far away/H2.nii.gz")
     monkeypatch.setenv("COHORTMORPH_TEST", str(tmp_path / "elsewhere"))
     assert "data_folder: found '${COHORTMORPH_TEST}/far away', which is no folder" in the_problem(
         cohort.load, config, []
@@ -732,7 +727,7 @@ def test_data_folder_in_the_home(monkeypatch, tmp_path):
     write_mr_cohort(table_folder=tmp_path / "data")
     monkeypatch.setenv("HOME", str(tmp_path))
     loaded = cohort.load(mr_config(data_folder="~/data"), [])
-    assert loaded.images.at["H1-MR", "landmarks"] == str(tmp_path / "data/H1.csv")
+    assert loaded.images["H1-MR"].landmarks == str(tmp_path / "data/H1.csv")
 
 
 def test_consequences_of_a_bad_cell_are_not_told():
@@ -884,7 +879,7 @@ def test_a_job_elsewhere_does_not_look_for_files():
     config = mr_config(data_folder="not/here")
     assert len(problems(cohort.load, config, ["config/config.yaml"])) == 1
     loaded = cohort.load(config, ["config/config.yaml"], files_are_here=False)
-    assert loaded.images.at["H1-MR", "source"] == "not/here/H1.nii.gz"
+    assert loaded.images["H1-MR"].source == "not/here/H1.nii.gz"
     write_table([*rows, [*rows[1][:-1], "tets"]])
     with pytest.raises(UserError, match="tets"):
         cohort.load(config, ["config/config.yaml"], files_are_here=False)
@@ -898,8 +893,8 @@ def test_variables_of_the_environment_are_named_for_the_jobs():
 def test_an_id_that_the_cohort_does_not_have_is_named():
     write_mr_cohort()
     known = cohort.load(mr_config(), ["config/config.yaml"])
-    assert known.image("H2-MR")["subject"] == "H2" and known.images_of("H1") == ["MR"]
-    assert known.pair("H5-MR_to_H4-MR")["split"] == "validation" and known.pair("H2-MR_to_H1-MR")["frame"] == "H1-MR"
+    assert known.image("H2-MR").subject == "H2" and known.images_of("H1") == ["MR"]
+    assert known.pair("H5-MR_to_H4-MR").split == "validation" and known.pair("H2-MR_to_H1-MR").frame.id == "H1-MR"
     for look, id, words in [
         (known.image, "H9-MR", "no image H9-MR; it has 8: H1-MR, H2-MR, H3-MR"),
         (known.pair, "H9-MR_to_H1-MR", "no pair H9-MR_to_H1-MR"),

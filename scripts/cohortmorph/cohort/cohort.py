@@ -1,27 +1,34 @@
-"""The cohort: its images, pairs and alignments.
+"""The cohort: its images, pairs and alignments. The Snakefile loads it, so it needs PyYAML and jsonschema only."""
 
-The Snakefile imports this module, so it needs pandas, PyYAML and jsonschema only.
-"""
-
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-
-import pandas as pd
+from pathlib import Path
+from typing import Any, TypeVar
 
 from cohortmorph import UserError
-from cohortmorph.cohort.checks import Check, pair_id
+from cohortmorph.cohort import checks
+from cohortmorph.cohort.configuration import with_defaults
+from cohortmorph.cohort.design import Design
+from cohortmorph.cohort.layout import SYNTHETIC
+from cohortmorph.cohort.pairs import Image, Pair, pair_id
+from cohortmorph.cohort.paths import Paths
+from cohortmorph.cohort.problems import Problems
+from cohortmorph.cohort.table import read_images
 
 SPLITS = ("train", "validation", "test")
+Value = TypeVar("Value")
+Sample = str | tuple[str, str]  # an alignment id, or (fixed, moving)
 
 
-class _Known(dict):
+class _Known(dict[str, Value]):
     """What the cohort has of one kind, by id."""
 
-    def __init__(self, kind, rows):
+    def __init__(self, kind: str, rows: Mapping[str, Value]):
         super().__init__(rows)
         self._kind = kind
 
-    def __missing__(self, id):
+    def __missing__(self, id: str) -> Value:
         first = ", ".join(list(self)[:3]) or "none"
         raise UserError(f"This cohort has no {self._kind} {id}; it has {len(self)}: {first}, …")
 
@@ -32,120 +39,114 @@ class Cohort:
 
     Attributes
     ----------
-    images : DataFrame
-        Index ``image_id`` (``{subject}-{image}``); columns subject, image, modality, source, labels, landmarks, mask,
-        fiducials, split, series, in the table's order. Paths are expanded; what the table leaves empty is "".
-    pairs : DataFrame
-        Index ``pair`` (``{moving}_to_{fixed}``, of image ids); columns fixed, moving (image ids), split, and frame, the
-        image id on whose grid both images are put for VoxelMorph. For the design between-subjects, validation and test
-        pairs only: training pairs are drawn from :attr:`training_inputs`, so that the work grows with the subjects.
+    images : dict of id to Image
+        In the table's order.
+    pairs : dict of id to Pair
+        Of the design between-subjects, validation and test pairs only: training pairs are drawn from
+        :attr:`training_inputs`, so that the work grows with the subjects.
     design : str
         ``pairs.design`` of the configuration.
-    reference : str
-        Image id of the reference of the designs to-reference and between-subjects, otherwise "".
+    reference : Image or None
+        Of the designs to-reference and between-subjects.
     """
 
-    images: pd.DataFrame
-    pairs: pd.DataFrame
+    images: dict[str, Image]
+    pairs: dict[str, Pair]
     design: str
-    reference: str = ""
+    reference: Image | None = None
 
     @property
-    def subjects(self):
+    def subjects(self) -> list[str]:
         """Subject ids in the table's order."""
-        return list(self.images["subject"].unique())
+        return list(self._names)
 
-    def images_of(self, subject):
+    def images_of(self, subject: str) -> list[str]:
         """Return the names of a subject's images (`CT`, `T1`, …) in the table's order."""
         return self._names[subject]
 
-    def image(self, image_id):
-        """Return the row of an image as a dict; UserError for one that is not in the table."""
-        return self._image_rows[image_id]
+    def image(self, image: str) -> Image:
+        """Return an image by its id; UserError for one that is not in the table."""
+        return self._images[image]
 
-    def pair(self, pair):
-        """Return the row of a pair, or of an alignment, as a dict; UserError where it is neither."""
-        return self._pair_rows[pair]
+    def pair(self, pair: str) -> Pair:
+        """Return a pair, or an alignment, by its id; UserError where it is neither."""
+        return self._pairs[pair]
 
-    def pairs_in(self, split):
+    def pairs_in(self, split: str) -> list[str]:
         """Return the ids of the pairs of a split."""
-        return list(self.pairs.index[self.pairs["split"] == split])
+        return [id for id, pair in self.pairs.items() if pair.split == split]
 
-    def synthetic_pairs(self, split):
+    def synthetic_pairs(self, split: str) -> list[str]:
         """Return the ids of the pairs of a split whose images the workflow makes by a known displacement."""
-        fixed = self.pairs.loc[self.pairs_in(split), "fixed"]
-        return [pair for pair, image in fixed.items() if "/synthetic/" in self.images.at[image, "source"]]
+        return [id for id in self.pairs_in(split) if self.pairs[id].fixed.source.startswith(SYNTHETIC)]
 
-    def trained_on_a_test_subject(self, synthetic):
+    def trained_on_a_test_subject(self, synthetic: Mapping[str, Any]) -> bool:
         """Say whether a train image is made, by ``config["synthetic"]``, of a subject that has another split."""
-        splits = self.images.drop_duplicates("subject").set_index("subject")["split"]
+        splits = {image.subject: image.split for image in self.images.values()}
         return any(
-            splits.get(subject) == "train" and self.images.at[made["image"], "split"] != "train"
+            splits.get(subject) == "train" and self.images[made["image"]].split != "train"
             for subject, made in synthetic.items()
         )
 
     @cached_property
-    def alignments(self):
-        """All affine transforms frame ← image that must be known.
+    def alignments(self) -> dict[str, Pair]:
+        """All affine transforms frame ← image that must be known, as pairs: `fixed` is the frame.
 
-        A DataFrame like :attr:`pairs` (index ``pair``; columns fixed, which is the frame, moving, split, frame) with
-        a column `identity`, true where image and frame are one. The split is that of the moving image's subject.
+        The split is that of the moving image's subject. Where image and frame are one, the transform is the identity.
         """
-        wanted = [(image, pair.frame) for pair in self.pairs.itertuples() for image in (pair.moving, pair.fixed)]
-        wanted += [(image, self.reference) for image in self._images_to_draw_from]
-        rows = [
-            (pair_id(image, frame), frame, image, self.images.at[image, "split"], frame, image == frame)
+        wanted = [(image, pair.frame) for pair in self.pairs.values() for image in (pair.moving, pair.fixed)]
+        if self.reference is not None:
+            wanted += [(image, self.reference) for image in self._images_to_draw_from]
+        return {
+            pair_id(image.id, frame.id): Pair(frame, image, frame, image.split)
             for image, frame in dict.fromkeys(wanted)
-        ]
-        return pd.DataFrame(rows, columns=["pair", "fixed", "moving", "split", "frame", "identity"]).set_index("pair")
-
-    # A workflow of 10,000 jobs asks for rows more than 100,000 times: dicts answer at once, pandas in 0.1 ms.
+        }
 
     @cached_property
-    def _names(self):
-        names = self.images.groupby("subject", sort=False)["image"].agg(list)
+    def _names(self) -> dict[str, list[str]]:
+        names: dict[str, list[str]] = {}
+        for image in self.images.values():
+            names.setdefault(image.subject, []).append(image.name)
         return _Known("subject", names)
 
     @cached_property
-    def _image_rows(self):
-        return _Known("image", self.images.to_dict("index"))
+    def _images(self) -> dict[str, Image]:
+        return _Known("image", self.images)
 
     @cached_property
-    def _pair_rows(self):
-        return _Known("pair", {**self.alignments.to_dict("index"), **self.pairs.to_dict("index")})
+    def _pairs(self) -> dict[str, Pair]:
+        return _Known("pair", self.alignments | self.pairs)
 
-    @property
-    def training_inputs(self):
-        """Alignment ids of the train images (between-subjects: pairs are drawn at random), else of the train pairs.
-
-        Returns
-        -------
-        list of str, or list of (fixed alignment id, moving alignment id)
-        """
-        if self.design == "between-subjects":
-            return [pair_id(image, self.reference) for image in self._images_to_draw_from]
+    @cached_property
+    def training_inputs(self) -> list[Sample]:
+        """Alignment ids of the train images (between-subjects: pairs are drawn at random), else of the train pairs."""
+        if self.design == "between-subjects" and self.reference is not None:
+            return [pair_id(image.id, self.reference.id) for image in self._images_to_draw_from]
         return self._inputs("train")
 
-    @property
-    def validation_inputs(self):
+    @cached_property
+    def validation_inputs(self) -> list[Sample]:
         """(fixed alignment id, moving alignment id) of each validation pair."""
         return self._inputs("validation")
 
     @property
-    def _images_to_draw_from(self):
-        if self.design != "between-subjects":
+    def _images_to_draw_from(self) -> list[Image]:
+        if self.design != "between-subjects" or self.reference is None:
             return []
-        same_name = self.images["image"] == self.images.at[self.reference, "image"]
-        return list(self.images.index[same_name & (self.images["split"] == "train")])
+        name = self.reference.name
+        return [image for image in self.images.values() if image.name == name and image.split == "train"]
 
-    def _inputs(self, split):
-        return [
-            (pair_id(pair.fixed, pair.frame), pair_id(pair.moving, pair.frame))
-            for pair in self.pairs[self.pairs["split"] == split].itertuples()
-        ]
+    def _inputs(self, split: str) -> list[Sample]:
+        pairs = [self.pairs[id] for id in self.pairs_in(split)]
+        return [(pair_id(p.fixed.id, p.frame.id), pair_id(p.moving.id, p.frame.id)) for p in pairs]
 
 
-def load(config, config_files, produced_under="results/", files_are_here=True, tools_are_here=True):
+def load(
+    config: dict[str, Any],
+    config_files: Iterable[str | Path],
+    files_are_here: bool = True,
+    tools_are_here: bool = True,
+) -> Cohort:
     """Check configuration, cohort table and pairs table, and return the cohort.
 
     Parameters
@@ -154,8 +155,6 @@ def load(config, config_files, produced_under="results/", files_are_here=True, t
         The merged configuration.
     config_files : sequence of path
         The files it was merged from, the strongest last; used to say in which line a key stands.
-    produced_under : str
-        The workflow's output folder: paths in its ``phantom/`` are made by the workflow and need not exist.
     files_are_here : bool
         Whether the files of the table are looked at. A job on a pool's machine may not see them, and need not: the run
         that sent it has.
@@ -171,36 +170,48 @@ def load(config, config_files, produced_under="results/", files_are_here=True, t
     UserError
         With all problems at once, one a line, sorted by file and line.
     """
-    check = Check(config, config_files, produced_under, files_are_here, tools_are_here)
-    check.schema()
-    check.settings()
-    check.read_images()
-    check.paths()
-    pairs = check.pairs()
-    check.use_of(pairs)
-    if check.problems:
-        problems = sorted(check.problems)
-        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise UserError("\n".join([f"{count} in the configuration; nothing was started.", *map(str, problems)]))
-    table = pd.DataFrame(pairs, columns=["pair", "fixed", "moving", "split", "frame"]).set_index("pair")
-    return Cohort(check.images.drop(columns="line"), table, check.design["design"], check.reference)
+    complete, problems = with_defaults(config), Problems(config, config_files)
+    checks.check_schema(problems)
+    checks.check_settings(complete, problems, tools_are_here)
+    table = read_images(complete["cohort"], complete.get("intensity"), problems) if problems.sound("cohort") else None
+    if table is not None:
+        Paths(complete, files_are_here, problems).check(table)
+    pairs: list[Pair] = []
+    design = None
+    if table is not None and problems.sound("pairs"):
+        design = Design(complete["pairs"], table, problems)
+        if problems.sound("harmonize.enabled", "harmonize.fixed") and complete["harmonize"]["enabled"]:
+            design.check_harmonized(complete["harmonize"]["fixed"])
+        pairs = design.pairs()
+        checks.check_use(complete, design, pairs, problems)
+    problems.raise_all()
+    assert table is not None and design is not None  # or there were problems
+    return Cohort(table.images, {pair.id: pair for pair in pairs}, design.chosen["design"], design.reference)
 
 
-def describe(cohort):
+def describe(cohort: Cohort) -> str:
     """Return a plain-text table: images, subjects with labels, landmarks and masks, and pairs, by split."""
-    images = cohort.images
-    rows = [("subjects", images.drop_duplicates("subject")["split"])]
-    rows += [(f"{modality} images", group["split"]) for modality, group in images.groupby("modality", sort=False)]
+    images = list(cohort.images.values())
+    rows = [("subjects", _splits_of_subjects(images))]
+    for modality in dict.fromkeys(image.modality for image in images):
+        rows.append((f"{modality} images", [image.split for image in images if image.modality == modality]))
     for column in ("labels", "landmarks", "mask", "fiducials"):
-        rows.append((f"subjects with {column}", images[images[column] != ""].drop_duplicates("subject")["split"]))
-    rows.append(("pairs", cohort.pairs["split"]))
+        having = [image for image in images if getattr(image, column)]
+        rows.append((f"subjects with {column}", _splits_of_subjects(having)))
+    rows.append(("pairs", [pair.split for pair in cohort.pairs.values()]))
     table = [("", *SPLITS, "all")]
-    table += [(name, *(str((splits == split).sum()) for split in SPLITS), str(len(splits))) for name, splits in rows]
+    table += [(name, *(str(splits.count(split)) for split in SPLITS), str(len(splits))) for name, splits in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = [f"Pair design: {cohort.design}" + (f", reference {cohort.reference}" if cohort.reference else ""), ""]
+    reference = f", reference {cohort.reference.id}" if cohort.reference else ""
+    lines = [f"Pair design: {cohort.design}{reference}", ""]
     for name, *counts in table:
         cells = [count.rjust(width) for count, width in zip(counts, widths[1:], strict=True)]
         lines.append("  ".join([name.ljust(widths[0]), *cells]))
     if cohort.design == "between-subjects":
         lines += ["", f"Training draws its pairs at random from {len(cohort.training_inputs)} images."]
     return "\n".join(lines) + "\n"
+
+
+def _splits_of_subjects(images: Iterable[Image]) -> list[str]:
+    """Return the split of each subject among the images."""
+    return list({image.subject: image.split for image in images}.values())

@@ -4,15 +4,19 @@ The Snakefile imports this module, so it needs PyYAML and jsonschema only.
 """
 
 import difflib
+import itertools
 import json
 import math
 import re
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import yaml
+
+from cohortmorph.cohort.methods import Method
 
 VARIABLE = re.compile(r"\$\{?(\w+)")  # of the environment, in data_folder
 SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
@@ -45,9 +49,11 @@ def parameter_files(chosen):
     return [files] if isinstance(files, str) else list(files)
 
 
-def learned_method(weight, epoch):
-    """Return the name of the method that is VoxelMorph with this weight λ (as typed) and epoch."""
-    return f"voxelmorph_weight-{weight}_epoch-{epoch}"
+def networks_of(config: dict[str, Any]) -> list[Method]:
+    """Return the networks that a configuration trains, a method for each weight λ and kept epoch."""
+    chosen = config["voxelmorph"] or {"weights": [], "kept_epochs": []}
+    pairs = itertools.product(chosen["weights"], chosen["kept_epochs"])
+    return [Method("voxelmorph", weight, epoch) for weight, epoch in pairs]
 
 
 def conditional_problem(weights):

@@ -15,16 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from cohortmorph import UserError
+from cohortmorph.cohort.layout import MADE_HERE
 
-MADE_HERE = ("results/phantom/", "results/synthetic/")  # what the workflow itself makes, seen from its folder
 
-
-def is_segmentation(path):
+def is_segmentation(path: str) -> bool:
     """Say whether labels are structures drawn in the clinic (RTSTRUCT, SEG, 3D Slicer), to be converted first."""
     return str(path).lower().endswith((".dcm", ".seg.nrrd"))
 
 
-def cell(table, subject, image, column):
+def cell(table: str, subject: str, image: str, column: str) -> str:
     """Return a cell of the (checked) cohort table, "" if it is empty or the table lacks the column."""
     lines = Path(table).read_text(encoding="utf-8-sig").splitlines()
     rows = csv.DictReader(
@@ -36,7 +35,7 @@ def cell(table, subject, image, column):
     raise UserError(f"subject {subject}, image {image}: no such row in {table}. Start Snakemake again.")
 
 
-def path_of(table, data_folder, subject, image, column="source"):
+def path_of(table: str, data_folder: str, subject: str, image: str, column: str = "source") -> str | None:
     """Return the path of a cell of the cohort table, or None if the cell is empty.
 
     Relative paths start at `data_folder`, whose environment variables are expanded; those that the workflow
@@ -48,7 +47,7 @@ def path_of(table, data_folder, subject, image, column="source"):
     return str(Path(os.path.expandvars(data_folder)).expanduser() / typed)
 
 
-def fingerprint(path):
+def fingerprint(path: str) -> str:
     """Return a short hash that changes with a path and the time and size of what lies there ("" for an empty path)."""
     if not path:
         return ""

@@ -1,0 +1,164 @@
+"""How a network is trained and applied: which files, and which settings of the configuration."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from cohortmorph import UserError
+from cohortmorph.cohort.cohort import Cohort, Sample
+from cohortmorph.cohort.configuration import conditional_problem
+from cohortmorph.cohort.layout import Layout
+from cohortmorph.cohort.methods import Method
+from cohortmorph.cohort.pairs import Pair, pair_id
+
+SampleFiles = str | tuple[str, str]  # the file of an alignment, or (fixed, moving)
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkPlan:
+    """A network of the configuration.
+
+    Attributes
+    ----------
+    name : str
+    chosen : dict
+        Its section of the configuration, with defaults.
+    cohort : Cohort
+    results : Layout
+    """
+
+    name: str
+    chosen: dict[str, Any]
+    cohort: Cohort
+    results: Layout
+
+    # ---- what comes out
+
+    @property
+    def weights(self) -> list[str]:
+        """The regularization weights λ."""
+        return self.chosen["weights"]
+
+    @property
+    def kept_epochs(self) -> list[int]:
+        """The epochs whose networks are kept."""
+        return self.chosen["kept_epochs"]
+
+    @cached_property
+    def methods(self) -> list[Method]:
+        """A method for each weight λ and kept epoch."""
+        return [Method(self.name, weight, epoch) for weight in self.weights for epoch in self.kept_epochs]
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of these methods."""
+        return [method.id for method in self.methods]
+
+    @property
+    def parameters(self) -> list[str]:
+        """The parameter files of these methods, in their order."""
+        if self.chosen["conditional"]:
+            return self.parameters_at_weights
+        return [self.results.parameters(method) for method in self.methods]
+
+    @property
+    def parameters_at_weights(self) -> list[str]:
+        """The same, taken from the network for every λ."""
+        return [self.results.parameters_of_conditional(method) for method in self.methods]
+
+    def parameters_of_weight(self, weight: str) -> list[str]:
+        """Return the parameter files of one training."""
+        return [self.results.parameters(Method(self.name, weight, epoch)) for epoch in self.kept_epochs]
+
+    @cached_property
+    def histories(self) -> list[str]:
+        """What is written down of each training."""
+        if self.chosen["conditional"]:
+            return [self.results.of_conditional(self.name, "history.tsv")]
+        return [self.results.of_training(self.name, weight, "history.tsv") for weight in self.weights]
+
+    def parameters_of_conditional(self, epochs: Iterable[int]) -> list[str]:
+        """Return the parameter files of the network for every λ at these epochs."""
+        return [self.results.of_conditional(self.name, f"epoch-{epoch}.npz") for epoch in epochs]
+
+    def range_of_weights(self, **_: str) -> list[str]:
+        """Return the weights between the least and greatest of which one network learns every λ."""
+        if problem := conditional_problem(self.weights):
+            raise UserError(problem)
+        return self.weights
+
+    # ---- what it learns from
+
+    @cached_property
+    def training_inputs(self) -> list[SampleFiles]:
+        """The views of the training images, of which any two make a pair, or of the (fixed, moving) images."""
+        return self._files(self.cohort.training_inputs, self.results.network_input)
+
+    @cached_property
+    def validation_inputs(self) -> list[SampleFiles]:
+        """The views of the (fixed, moving) images of the validation pairs."""
+        return self._files(self.cohort.validation_inputs, self.results.network_input)
+
+    @cached_property
+    def training_labels(self) -> list[SampleFiles]:
+        """The label maps of the training inputs, in their form; nothing if labels play no part."""
+        supervised = self.chosen["label_weight"] > 0
+        if not supervised and self.chosen["incompressible"]["weight"] <= 0:
+            return []
+        samples = self.cohort.training_inputs
+        if not supervised:
+            # Incompressible structures are the fixed image's: the moving one needs no labels, and its place is filled.
+            samples = [sample if isinstance(sample, str) else (sample[0], sample[0]) for sample in samples]
+        return self._files(samples, self.results.network_labels)
+
+    @staticmethod
+    def _files(samples: Iterable[Sample], file: Any) -> list[SampleFiles]:
+        return [file(one) if isinstance(one, str) else (file(one[0]), file(one[1])) for one in samples]
+
+    @cached_property
+    def training_files(self) -> list[str]:
+        """All files that a training reads, each once."""
+        return _each_once([*self.training_inputs, *self.validation_inputs, *self.training_labels])
+
+    @cached_property
+    def alignments(self) -> list[str]:
+        """The ids of the alignments that training rests on, each once."""
+        samples = self.cohort.training_inputs
+        return sorted({id for one in samples for id in ([one] if isinstance(one, str) else one)})
+
+    def views(self, pair: Pair) -> dict[str, str]:
+        """Return the networks' views of a pair's images, and the transforms from the frame to each."""
+        files = {}
+        for role, image in (("fixed", pair.fixed), ("moving", pair.moving)):
+            alignment = pair_id(image.id, pair.frame.id)
+            files[f"{role}_input"] = self.results.network_input(alignment)
+            files[f"frame_to_{role}"] = self.results.affine(alignment)
+        return files
+
+    # ---- settings: a rule reruns only for the keys that it uses
+
+    def _settings(self, *keys: str) -> dict[str, Any]:
+        return {key: self.chosen[key] for key in keys}
+
+    @property
+    def grid_settings(self) -> dict[str, Any]:
+        """The grid on which the network works: spacing in mm, dimensions, and what its sides are multiples of."""
+        return {**self._settings("spacing_mm", "dimensions"), "multiple": 2 ** len(self.chosen["encoder"])}
+
+    @property
+    def architecture(self) -> dict[str, Any]:
+        """What the network's shape and its displacement depend on."""
+        return self._settings("dimensions", "encoder", "decoder", "int_steps", "field_downsampling")
+
+    @property
+    def training_settings(self) -> dict[str, Any]:
+        """What a training depends on, the architecture included."""
+        return self.architecture | self._settings(
+            *("epochs", "steps_per_epoch", "batch_size", "learning_rate", "learning_rate_schedule", "kept_epochs"),
+            *("similarity", "regularization", "label_weight", "label_loss", "incompressible", "flips", "augment"),
+        )
+
+
+def _each_once(samples: Iterable[SampleFiles]) -> list[str]:
+    return sorted({path for one in samples for path in ([one] if isinstance(one, str) else one)})
