@@ -9,7 +9,7 @@ HERE = Path(__file__).parent
 
 
 def find_chromium(folder):
-    """Return (program, environment) of a Chromium, unpacked into `folder` where need be, or (None, why there is none)."""
+    """Return (program, environment) of a Chromium, unpacked into `folder` if need be, or (None, why there is none)."""
     if found := shutil.which("chromium"):
         return found, dict(os.environ)
     for program in ("apt-get", "dpkg-deb"):

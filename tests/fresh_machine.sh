@@ -48,8 +48,8 @@ make_root() {
   mmdebstrap --quiet --variant=minbase --include=python3,python3-venv,make,git "${options[@]}" "$SUITE" "$root" - <<< "$found"
   # How packages are had here; where they are had elsewhere, none of these files exist.
   local place
-  for place in /etc/ssl/certs /etc/pip.conf /etc/uv; do
-    [ ! -e $place ] || { mkdir -p "$root$(dirname $place)" && cp -rL $place "$root$(dirname $place)"; }
+  for place in /etc/ssl/certs/ca-certificates.crt /etc/pip.conf /etc/uv; do
+    [ ! -e $place ] || { mkdir -p "$root$(dirname $place)" && cp -rL --remove-destination $place "$root$(dirname $place)"; }
   done
   for place in pip uv; do
     [ ! -e "$HOME/.config/$place" ] || { mkdir -p "$root/root/.config" && cp -rL "$HOME/.config/$place" "$root/root/.config"; }
