@@ -109,7 +109,7 @@ fi
 echo "Commit $(git -C "$clone" rev-parse --short HEAD) in $root"
 wrong=0
 for step in "${steps[@]}"; do
-  log=$folder/$(tr -cs 'A-Za-z0-9\n' - <<< "$step").log
+  log=$folder/$(tr -cs "[:alnum:]\n" - <<< "$step" | cut -c-40).log
   echo "$step …  (says: $log)"
   SECONDS=0 code=0
   inside "$step" > "$log" 2>&1 < /dev/null || code=$?
