@@ -1,11 +1,13 @@
 """A headless Chromium for the tests: the machine's own, or Debian's, unpacked into a folder and not installed."""
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
+LIBRARY = re.compile(r"\.so(\.\d+)*$")
 
 
 def find_chromium(folder):
@@ -27,5 +29,5 @@ def library_path(folder):
     Installed packages find each other's libraries by ld.so.conf and by absolute paths in the programs (libpulse looks
     for libpulsecommon in a folder of its own): neither holds in a tree that lies elsewhere.
     """
-    folders = {path.parent for path in folder.rglob("*.so*") if "lib" in path.relative_to(folder).parts}
-    return ":".join(map(str, sorted(folders, key=lambda place: (len(place.parts), place))))
+    found = {path.parent for path in folder.rglob("*.so*") if LIBRARY.search(path.name)}
+    return ":".join(map(str, sorted(found, key=lambda place: (len(place.parts), place))))

@@ -3,6 +3,7 @@
 import io
 import os
 import threading
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ def browser(request):
     if program is None:
         assert not os.environ.get("CI"), environment
         pytest.skip(environment)
-    with sync_playwright() as playwright:
+    # Playwright's own driver, a Node.js, needs some of these libraries too.
+    with mock.patch.dict(os.environ, environment), sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, env=environment, args=ARGUMENTS)
         yield started
         started.close()
