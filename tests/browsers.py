@@ -7,6 +7,8 @@ import subprocess
 from pathlib import Path
 
 HERE = Path(__file__).parent
+# The machine's fonts and Chromium's: without any it ends at the first word.
+FONTS = "<fontconfig><dir>/usr/share/fonts</dir><dir>{folder}/usr/share/fonts</dir></fontconfig>\n"
 LIBRARY = re.compile(r"\.so(\.\d+)*$")
 
 
@@ -20,7 +22,9 @@ def find_chromium(folder):
     ran = subprocess.run(["bash", HERE / "viewer/chromium.sh", folder], capture_output=True, text=True)
     if ran.returncode:
         return None, f"Debian's chromium could not be unpacked: {ran.stderr[-1000:]}"
-    return folder / "usr/lib/chromium/chromium", os.environ | {"LD_LIBRARY_PATH": library_path(folder)}
+    (folder / "fonts.conf").write_text(FONTS.format(folder=folder))
+    environment = {"LD_LIBRARY_PATH": library_path(folder), "FONTCONFIG_FILE": str(folder / "fonts.conf")}
+    return folder / "usr/lib/chromium/chromium", os.environ | environment
 
 
 def library_path(folder):

@@ -89,7 +89,7 @@ inside() {
 judge() {
   local log=$1
   grep -qE 'pytest' "$log" || return 0
-  local closing; closing=$(grep -E '^=+ .*(passed|failed|error|skipped|no tests ran).* in [0-9.]+s' "$log" || true)
+  local closing; closing=$(grep -E '^(=+ )?([0-9]+ (passed|failed|skipped|error)|no tests ran).* in [0-9.]+s' "$log" || true)
   echo "$closing"
   [ -n "$closing" ] || { echo "pytest did not come to its end."; return 1; }
   local skipped; skipped=$(grep -E '^SKIPPED ' "$log" || true)
