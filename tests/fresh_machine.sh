@@ -41,7 +41,7 @@ make_root() {
   command -v mmdebstrap > /dev/null || refuse "mmdebstrap is missing: apt-get install mmdebstrap"
   [ -z "$(ls -A "$folder" 2> /dev/null)" ] || refuse "$folder is not empty; --again goes on in it."
   local found; found=$(sources)
-  [ -n "$found" ] || refuse "No source of $SUITE among this machine's apt sources."
+  [ -n "$found" ] || refuse "No source of $SUITE among this machine's apt sources: is it Debian, and has 'apt-get update' run?"
   local options=() file
   for file in $(grep -lsE '^ *Acquire' /etc/apt/apt.conf /etc/apt/apt.conf.d/*); do options+=("--aptopt=$file"); done
   mkdir -p "$folder"
@@ -85,10 +85,9 @@ inside() {
     exec env -i "$@"' fresh "$root" "$cache" "${COHORTMORPH_DATA:-}" "${settings[@]}" bash -c "$1"
 }
 
-# Counts what pytest said, and says what may not be.
+# Says what pytest counted, and what may not be.
 judge() {
   local log=$1
-  grep -qE 'pytest' "$log" || return 0
   local closing; closing=$(grep -E '^(=+ )?([0-9]+ (passed|failed|skipped|error)|no tests ran).* in [0-9.]+s' "$log" || true)
   echo "$closing"
   [ -n "$closing" ] || { echo "pytest did not come to its end."; return 1; }
@@ -115,6 +114,6 @@ for step in "${steps[@]}"; do
   inside "$step" > "$log" 2>&1 < /dev/null || code=$?
   echo "$step: $((SECONDS / 60)) min $((SECONDS % 60)) s, exit code $code"
   [ "$code" = 0 ] || { wrong=1; tail -40 "$log"; }
-  judge "$log" || wrong=1
+  [[ $step != *test* ]] || judge "$log" || wrong=1
 done
 exit $wrong
