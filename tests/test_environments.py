@@ -1,12 +1,12 @@
 """The conda environments hold the versions that were tested: those of uv.lock."""
 
-import ast
-import sys
 import tomllib
 from pathlib import Path
 
 import pytest
 import yaml
+from imports_of import reached_from
+from rules_of import rules_of
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
@@ -45,48 +45,9 @@ def pins(path):
     return found["="], found["=="]
 
 
-def scripts_and_environments():
-    """Return {script: environment} of all rules."""
-    used = {}
-    for file in (ROOT / "rules").glob("*.smk"):
-        environment = None
-        for line in map(str.strip, file.read_text().splitlines()):
-            if line.startswith('"../envs/'):
-                environment = ROOT / "envs" / Path(line.strip('"')).name
-            if line.startswith('"../scripts/'):
-                used[ROOT / "scripts" / Path(line.strip('"')).name] = environment
-    return used
-
-
-def third_party(script):
-    """Return the third-party modules that a script and the library modules that it imports name, at any depth."""
-    found, waiting, seen = set(), [script], set()
-    while waiting:
-        path = waiting.pop()
-        if path in seen or not path.exists():
-            continue
-        seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Import):
-                names = [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-            else:
-                continue
-            for name in names:
-                top, *rest = name.split(".")
-                if top == "cohortmorph":
-                    waiting.append(ROOT / "scripts" / "cohortmorph" / f"{(rest or ['__init__'])[0]}.py")
-                elif (ROOT / "scripts" / f"{top}.py").exists():
-                    waiting.append(ROOT / "scripts" / f"{top}.py")
-                elif top not in sys.stdlib_module_names:
-                    found.add(top)
-    return found
-
-
 def test_every_environment_is_some_rule_s():
-    assert len(ENVIRONMENTS) == 6
-    assert set(scripts_and_environments().values()) == set(ENVIRONMENTS)
+    assert ENVIRONMENTS
+    assert {rule.environment for rule in rules_of() if rule.script} == set(ENVIRONMENTS)
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
@@ -110,9 +71,28 @@ def test_channels_are_conda_forge_alone(path):
 
 
 def test_each_rule_s_environment_has_what_its_script_imports():
-    rules = scripts_and_environments()
+    rules = [rule for rule in rules_of() if rule.script]
     assert len(rules) > 10
-    for script, environment in rules.items():
-        conda, pip = pins(environment)
-        lacking = {module for module in third_party(script) if PACKAGES.get(module, module) not in conda | pip}
-        assert not lacking, f"{environment.name} lacks what {script.name} imports: {sorted(lacking)}"
+    for rule in rules:
+        conda, pip = pins(rule.environment)
+        needed = {module for module in reached_from(rule.script) if PACKAGES.get(module, module) not in conda | pip}
+        assert not needed, f"{rule.name}: {rule.environment.name} lacks what its script imports: {sorted(needed)}"
+
+
+def test_imports_are_followed_into_the_rooms(tmp_path):
+    room = tmp_path / "cohortmorph" / "room"
+    room.mkdir(parents=True)
+    for name, text in {
+        "../__init__.py": "class UserError(Exception): pass",
+        "__init__.py": '"""A room."""',
+        "deep.py": "def late():\n    import deepest",
+        "module.py": "from cohortmorph.room.deep import late\nimport numpy as np",
+        "../../script.py": "from cohortmorph import UserError\nfrom cohortmorph.room import module\nimport json",
+        "../../dotted.py": "import cohortmorph.room.deep",
+        "../../lost.py": "from cohortmorph.room import moved_away",
+    }.items():
+        (room / name).write_text(text + "\n")
+    assert reached_from(tmp_path / "script.py", tmp_path) == {"numpy", "deepest"}
+    assert reached_from(tmp_path / "dotted.py", tmp_path) == {"deepest"}
+    with pytest.raises(AssertionError, match=r"lost.py:1: there is no cohortmorph.room.moved_away"):
+        reached_from(tmp_path / "lost.py", tmp_path)

@@ -1,4 +1,8 @@
-"""The library behind CohortMorph's rules: one concept a module, heavy imports only where they are needed."""
+"""The library behind CohortMorph's rules: a room a concern, a module a concept.
+
+Each room's first lines say what lives there and which rooms it may import: imports only lead downward
+(docs/architecture.md, held by tests/test_architecture.py). Heavy ones stand where they are needed.
+"""
 
 
 class UserError(Exception):

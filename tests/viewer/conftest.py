@@ -2,36 +2,20 @@
 
 import io
 import os
-import shutil
-import subprocess
 import threading
-from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
+from browsers import find_chromium
 from made_up import MadeUp
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from cohortmorph.report import serve
 
-HERE = Path(__file__).parent
 # WebGL 2 is computed: neither tests nor CI have a graphics card. As root Chromium has no sandbox.
 ARGUMENTS = ["--no-sandbox", "--use-gl=angle", "--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
-
-
-def find_chromium(folder):
-    """Return (program, environment) of a Chromium: the machine's own, or Debian's, unpacked into `folder`."""
-    if found := shutil.which("chromium"):
-        return found, dict(os.environ)
-    for program in ("apt-get", "dpkg-deb"):
-        if shutil.which(program) is None:
-            return None, f"there is no chromium on this machine, and without {program} none can be had"
-    ran = subprocess.run(["bash", HERE / "chromium.sh", folder], capture_output=True, text=True)
-    if ran.returncode:
-        return None, f"Debian's chromium could not be unpacked: {ran.stderr[-1000:]}"
-    libraries = [folder / place / "x86_64-linux-gnu" for place in ("usr/lib", "lib")]
-    return folder / "usr/lib/chromium/chromium", os.environ | {"LD_LIBRARY_PATH": ":".join(map(str, libraries))}
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +25,8 @@ def browser(request):
     if program is None:
         assert not os.environ.get("CI"), environment
         pytest.skip(environment)
-    with sync_playwright() as playwright:
+    # Playwright's own driver, a Node.js, needs some of these libraries too.
+    with mock.patch.dict(os.environ, environment), sync_playwright() as playwright:
         started = playwright.chromium.launch(executable_path=program, env=environment, args=ARGUMENTS)
         yield started
         started.close()
