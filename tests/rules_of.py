@@ -24,6 +24,7 @@ class Rule(NamedTuple):
     environment: Path | None
     logs: list[str]
     benchmark: str
+    outputs: list[str]  # a regular expression each
 
 
 @functools.cache
@@ -55,6 +56,7 @@ def _read() -> list[dict]:
                 "environment": _beside(rule, rule.conda_env),
                 "logs": list(map(str, rule.log)),
                 "benchmark": str(rule.benchmark or ""),
+                "outputs": [output.regex().pattern for output in rule.output],
             }
             for rule in workflow.rules
         ]
