@@ -9,7 +9,7 @@ rule register_voxelmorph:
         moving_input=to_frame("moving", "network_input.nii.gz"),
         frame_to_fixed=to_frame("fixed", "affine.tfm"),
         frame_to_moving=to_frame("moving", "affine.tfm"),
-        weights=NETWORK_FILES,
+        networks=NETWORK_FILES,
     output:
         displacements=expand("results/pairs/{{pair}}/{method}/displacement.nii.gz", method=LEARNED),
         registrations=expand("results/pairs/{{pair}}/{method}/registration.json", method=LEARNED),

@@ -56,7 +56,7 @@ rule train_voxelmorph:
     input:
         files_in(TRAINING_INPUTS + VALIDATION_INPUTS + TRAINING_LABELS),
     output:
-        weights=expand("results/models/voxelmorph/weight-{{weight}}/epoch-{epoch}.npz", epoch=VOXELMORPH["kept_epochs"]),
+        networks=expand("results/models/voxelmorph/weight-{{weight}}/epoch-{epoch}.npz", epoch=VOXELMORPH["kept_epochs"]),
         history="results/models/voxelmorph/weight-{weight}/history.tsv",
         report="results/models/voxelmorph/weight-{weight}/training.json",
     log:
@@ -84,7 +84,7 @@ rule train_conditional:
         files_in(TRAINING_INPUTS + VALIDATION_INPUTS + TRAINING_LABELS),
     output:
         conditional=expand(f"{CONDITIONAL}/epoch-{{epoch}}.npz", epoch=VOXELMORPH["kept_epochs"]),
-        weights=[f"{CONDITIONAL}/weight-{weight}_epoch-{epoch}.npz" for weight, epoch in NETWORKS],
+        networks=[f"{CONDITIONAL}/weight-{weight}_epoch-{epoch}.npz" for weight, epoch in NETWORKS],
         history=f"{CONDITIONAL}/history.tsv",
         report=f"{CONDITIONAL}/training.json",
     log:
