@@ -25,9 +25,11 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from cohortmorph.learning import training  # noqa: E402
-from cohortmorph.learning.conditional import draw_weights  # noqa: E402
-from cohortmorph.learning.networks import tf  # noqa: E402
+from cohortmorph.learning.conditional import network_for  # noqa: E402
+from cohortmorph.learning.networks import start_tensorflow, tf  # noqa: E402
+from cohortmorph.learning.objective import Parts  # noqa: E402
+from cohortmorph.learning.samples import Samples, largest_shape  # noqa: E402
+from cohortmorph.learning.trainer import Trainer  # noqa: E402
 from cohortmorph.spatial import geometry  # noqa: E402
 
 WEIGHTS = (1.0, 2.0, 3.0, 4.0)
@@ -38,20 +40,22 @@ def cost(settings, rounds):
     """Print the median CPU seconds of a step of both networks, and the median ratio of neighbouring steps."""
     for (shape, batch), downsampling in [(case, downsampling) for case in CASES for downsampling in (2, 1)]:
         settings = settings | {"dimensions": len(shape), "field_downsampling": downsampling}
-        plain, conditional = (training.Trainer(shape, settings, weight) for weight in (1.0, WEIGHTS))
+        trainers = [Trainer(network_for(shape, settings, weights), settings) for weights in ([1.0], WEIGHTS)]
         rng = np.random.default_rng(1)
         images = [tf.constant(rng.random((batch, *shape, 1), dtype=np.float32)) for _ in range(2)]
-        weights = tf.constant(draw_weights(rng, WEIGHTS, batch))
-        steps = [lambda: plain.step(*images), lambda: conditional.step(*images, weights=weights)]  # noqa: B023
-        for step in steps:
-            step()  # compiles
+        drawn = [
+            trainer.network.draw_weights(rng, weights, batch)
+            for trainer, weights in zip(trainers, ([1.0], WEIGHTS), strict=True)
+        ]
+        for trainer, weights in zip(trainers, drawn, strict=True):
+            trainer.step(*images, weights=weights)  # compiles
         seconds = np.zeros((rounds, 2))
         for number in range(rounds):
             for which in (0, 1) if number % 2 else (1, 0):
                 started = time.process_time()
-                steps[which]().numpy()
+                trainers[which].step(*images, weights=drawn[which])
                 seconds[number, which] = time.process_time() - started
-        counts = [sum(int(np.prod(each.shape)) for each in one.network.weights) for one in (plain, conditional)]
+        counts = [sum(int(np.prod(each.shape)) for each in trainer.network.parameters) for trainer in trainers]
         one, other = 1000 * np.median(seconds, axis=0)
         print(
             f"{'×'.join(map(str, shape))}, batch {batch}, field 1/{downsampling}: {counts[0]:,} and {counts[1]:,} "
@@ -67,29 +71,28 @@ def accuracy(settings, results, dimensions, steps, trained=64, watched=16):
     paths = sorted(Path(results).glob("pairs/*/network_input.nii.gz"))[: trained + watched]
     images = [geometry.to_array(geometry.read_image(path)) for path in paths]
     pairs = list(zip(images[trained:], [*images[trained + 1 :], images[trained]], strict=True))
-    multiple, shape = 2 ** len(settings["encoder"]), training.largest_shape(images)
-    drawn = training.Samples(dimensions, multiple, images=images[:trained], at_least=shape, flips=settings["flips"])
-    probe = training.Samples(dimensions, multiple, pairs=pairs, at_least=shape).probe(160, settings["batch_size"])
+    multiple, shape = 2 ** len(settings["encoder"]), largest_shape(images)
+    drawn = Samples(dimensions, multiple, images=images[:trained], at_least=shape, flips=settings["flips"])
+    probe = Samples(dimensions, multiple, pairs=pairs, at_least=shape).probe(160, settings["batch_size"])
     print(f"{len(paths)} images, {drawn.shape}, {steps} steps of {settings['batch_size']}", flush=True)
-    for weight in (WEIGHTS, 1.0, 4.0, 2.0, 3.0):
+    for weights in (WEIGHTS, [1.0], [4.0], [2.0], [3.0]):
         tf.keras.utils.set_random_seed(1)
-        trainer, several = training.Trainer(drawn.shape, settings, weight), isinstance(weight, tuple)
+        trainer = Trainer(network_for(drawn.shape, settings, weights), settings)
         started = time.process_time()
         for epoch in range(1, steps + 1):
             rng = np.random.default_rng([1, epoch])
-            batch = map(tf.constant, drawn.draw(rng, settings["batch_size"]))
-            lambdas = {"weights": draw_weights(rng, WEIGHTS, settings["batch_size"])} if several else {}
-            trainer.step(*batch, **lambdas)
+            batch = list(map(tf.constant, drawn.draw(rng, settings["batch_size"])))
+            trainer.step(*batch, weights=trainer.network.draw_weights(rng, weights, settings["batch_size"]))
         seconds = time.process_time() - started
-        for at in WEIGHTS if several else [weight]:
-            parts = []
-            for fixed, moving in probe:
-                lambdas = {"weights": np.full(len(fixed), at, np.float32)} if several else {}
-                parts.append(trainer.evaluate(tf.constant(fixed), tf.constant(moving), **lambdas).numpy())
-            found = np.average(parts, axis=0, weights=[len(fixed) for fixed, _ in probe])
+        for at in weights:
+            parts = [
+                trainer.evaluate(*map(tf.constant, batch), trainer.network.weights_of(at, len(batch[0])))
+                for batch in probe
+            ]
+            found = Parts(*np.average(parts, axis=0, weights=[len(fixed) for fixed, _ in probe]))
             print(
-                f"{'one network' if several else 'its own'}, λ = {at:g}: squared NCC {-found[1]:.4f}, penalty "
-                f"{found[2]:.4g}, loss {found[0]:.4f}; training {seconds:.0f} s",
+                f"{'one network' if len(weights) > 1 else 'its own'}, λ = {at:g}: squared NCC {-found.similarity:.4f}, "
+                f"penalty {found.penalty:.4g}, loss {found.loss:.4f}; training {seconds:.0f} s",
                 flush=True,
             )
 
@@ -103,7 +106,7 @@ def main():
     parser.add_argument("--dimensions", type=int, choices=[2, 3], default=2)
     parser.add_argument("--steps", type=int, default=300)
     chosen = parser.parse_args()
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
     settings = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["voxelmorph"]
     print(f"TensorFlow {tf.__version__}, one thread, load {os.getloadavg()[0]:.1f}", flush=True)
     if chosen.what == "cost":

@@ -53,14 +53,14 @@ def main(size, pairs, threads):
     laps = Laps()
     import SimpleITK as sitk
 
-    from cohortmorph.learning import training
-    from cohortmorph.learning.networks import tf
+    from cohortmorph.learning.networks import start_tensorflow, tf
+    from cohortmorph.learning.registrar import Registrar
     from cohortmorph.spatial import displacement, geometry
 
     laps("libraries")
-    training.start_tensorflow(1, threads)
+    start_tensorflow(1, threads)
     grid = geometry.Grid((size,) * 3, (1.0,) * 3, (0.0,) * 3)
-    registrar = training.Registrar(grid.size, NETWORK)
+    registrar = Registrar(grid.size, NETWORK)
     laps("network built")
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:

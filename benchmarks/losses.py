@@ -27,9 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from cohortmorph.clinic import reader as dicom
 from cohortmorph.evaluation import metrics
-from cohortmorph.learning import training
 from cohortmorph.learning.losses import folding_penalty, gradient_penalty, similarity
-from cohortmorph.learning.networks import tf, upsample, warp
+from cohortmorph.learning.networks import start_tensorflow, tf, upsample, warp
 from cohortmorph.simulated.synthetic import Kind, random_displacement
 from cohortmorph.spatial import displacement, labels
 from cohortmorph.spatial.geometry import Grid, network_grid, read_image, to_array, to_image
@@ -240,7 +239,7 @@ def main():
     for command in commands.choices.values():
         command.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
-    training.start_tensorflow(seed=1, threads=arguments.threads)
+    start_tensorflow(seed=1, threads=arguments.threads)
     print(f"TensorFlow {tf.__version__}, {arguments.threads} thread(s), load {os.getloadavg()[0]:.1f}")
     arguments.run(arguments)
     print(f"load {os.getloadavg()[0]:.1f}")

@@ -7,7 +7,7 @@
     python benchmarks/training.py dice FOLDER [--recipe stock] [--cpu_minutes 10] [--threads 2]
 
 - ``steps`` takes turns in one process (stock, ours, floor, stock, …): stock is VxmDense, NCC 9ᵈ, Grad l2 and
-  ``model.fit``; ours is the same network and loss in :class:`cohortmorph.learning.training.Trainer`; the floor is the
+  ``model.fit``; ours is the same network and loss in :class:`cohortmorph.learning.trainer.Trainer`; the floor is the
   network's forward and backward pass alone.
 - ``ncc`` is the local NCC alone, value and gradient.
 - ``memory`` and ``determinism`` use a process of its own for each measurement.
@@ -31,9 +31,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
-from cohortmorph.learning import training
 from cohortmorph.learning.losses import ncc_voxelmorph
 from cohortmorph.learning.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
+from cohortmorph.learning.samples import Samples, pad
+from cohortmorph.learning.trainer import Trainer
 from cohortmorph.registration.pair import peak_memory_mb
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.labels import dice
@@ -137,11 +138,16 @@ def stock(shape, batch, network, weight=1.0):
     return run
 
 
+def trainer_of(shape, settings):
+    """Return the trainer of a plain network."""
+    return Trainer(RegistrationNetwork(shape, SETTINGS | settings), SETTINGS | settings)
+
+
 def ours(shape, batch, network):
     """Return the same for our step, data drawn as in training."""
     moving, fixed = images(shape, batch)
-    trainer = training.Trainer(shape, SETTINGS | network, 1.0)
-    return timed(lambda: trainer.step(tf.constant(fixed), tf.constant(moving)).numpy())
+    trainer = trainer_of(shape, network)
+    return timed(lambda: trainer.step(tf.constant(fixed), tf.constant(moving), weights=tf.constant(1.0)))
 
 
 def floor(shape, batch, network):
@@ -258,7 +264,7 @@ def compare_memory(threads):
                 measure_child("one", way=way, case=case, network=network, threads=threads, times=2)
                 for way in ("stock", "ours")
             ]
-            estimate = training.Trainer(shape, SETTINGS | settings, 1.0).memory_mb(batch)
+            estimate = trainer_of(shape, settings).memory_mb(batch)
             print(f"{case}, {network}: ", end="")
             print(
                 "; ".join(f"{m['peak_mb']:.0f} MB (libraries {m['libraries_mb']:.0f})" for m in peaks),
@@ -344,10 +350,10 @@ def stock_training(shape, settings):
 
 def our_training(shape, settings):
     """Return the same for our training."""
-    trainer = training.Trainer(shape, SETTINGS | settings, 1.0)
+    trainer = trainer_of(shape, settings)
     compiled = tf.function(trainer.network.displacement, jit_compile=True)
     return (
-        lambda *batch: trainer.step(*map(tf.constant, batch)).numpy(),
+        lambda *batch: trainer.step(*map(tf.constant, batch), weights=tf.constant(1.0)),
         lambda fixed, moving: compiled(trainer.network.model([moving, fixed])),
     ), trainer
 
@@ -356,7 +362,7 @@ def time_to_dice(folder, recipe, cpu_minutes, threads, check_seconds=15):
     """Train a recipe, and print the mean Dice of the validation pairs against the seconds it has taken."""
     learned, watched, pairs = hippocampi(folder)
     settings = dict(RECIPES[recipe])
-    drawn = training.Samples(
+    drawn = Samples(
         3,
         size_multiple((SETTINGS | settings)["encoder"]),
         images=[image for image, _ in learned.values()],
@@ -370,10 +376,8 @@ def time_to_dice(folder, recipe, cpu_minutes, threads, check_seconds=15):
     probe = []
     for fixed, moving in pairs:
         (fixed_image, fixed_labels), (moving_image, moving_labels) = watched[fixed], watched[moving]
-        image_pair = [
-            tf.constant(training.pad(image, drawn.shape)[None, ..., None]) for image in (fixed_image, moving_image)
-        ]
-        probe.append((*image_pair, *(training.pad(labels, drawn.shape) for labels in (fixed_labels, moving_labels))))
+        image_pair = [tf.constant(pad(image, drawn.shape)[None, ..., None]) for image in (fixed_image, moving_image)]
+        probe.append((*image_pair, *(pad(labels, drawn.shape) for labels in (fixed_labels, moving_labels))))
 
     def mean_dice():
         values = []

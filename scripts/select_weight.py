@@ -14,9 +14,9 @@ import pandas as pd
 from cohortmorph.evaluation import metrics, statistics
 from cohortmorph.figures import charts
 from cohortmorph.figures import style as figures
-from cohortmorph.learning import training
 from cohortmorph.learning.conditional import ConditionalNetwork, weights_to_try
-from cohortmorph.learning.networks import load_weights, size_multiple
+from cohortmorph.learning.networks import checksum, load_parameters, size_multiple, start_tensorflow
+from cohortmorph.learning.registrar import Registrar
 from cohortmorph.run import logs
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.spatial import displacement, geometry, intensity, labels, landmarks
@@ -41,16 +41,16 @@ def main(
     phantom: bool = False,
 ):
     """Measure every λ on every pair; `files` and `intensities` are those of the `pairs`, in their order."""
-    training.start_tensorflow(seed, threads, with_gradients=True)
-    shape = [size_multiple(settings["encoder"])] * settings["dimensions"]  # any: the weights do not depend on it
+    start_tensorflow(seed, threads, with_gradients=True)
+    shape = [size_multiple(settings["encoder"])] * settings["dimensions"]  # any: the parameters do not depend on it
     conditional = ConditionalNetwork(shape, settings, list(map(float, weights)))
-    load_weights(conditional, network)
+    load_parameters(conditional, network)
     tried = weights_to_try(weights)
     registrars, tables = {}, []
     for pair, of_pair, prepared in zip(pairs, files, intensities, strict=True):
         size = geometry.read_grid(of_pair["fixed_input"]).size
         if size not in registrars:
-            registrars[size] = training.Registrar(size, settings)
+            registrars[size] = Registrar(size, settings)
         registrar = registrars[size]
         measure = measurement(pair, of_pair, *prepared, selection["metric"])
         for weight in tried:
@@ -65,7 +65,7 @@ def main(
     say(found)
     write_table(measured, table)
     figures.save(charts.weight_search(measured, found), *pictures, phantom=phantom)
-    write_json(found | {"sha256": training.checksum(network)}, selected)
+    write_json(found | {"sha256": checksum(network)}, selected)
 
 
 def register(registrar, files):

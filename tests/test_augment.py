@@ -3,16 +3,15 @@
 import numpy as np
 import pytest
 
-from cohortmorph.learning import training
 from cohortmorph.learning.augment import SHIFT_SD_VOXELS, augment
-from cohortmorph.learning.networks import tf
+from cohortmorph.learning.networks import start_tensorflow, tf
 
 SIZES = {2: (24, 32), 3: (16, 24, 20)}
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
 
 
 def images(dimensions, batch=3):

@@ -1,5 +1,6 @@
 """A training that is killed and started again ends as if nothing had happened."""
 
+import ast
 import json
 import os
 import signal
@@ -12,10 +13,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from cohortmorph.learning import checkpoints
+from cohortmorph.learning import checkpoints, task
 from cohortmorph.spatial import geometry
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
+LEARNING = SCRIPTS / "cohortmorph/learning"
 EPOCHS = 40
 SETTINGS = {
     "dimensions": 2,
@@ -51,10 +53,12 @@ class Eager(checkpoints.Checkpoint):
 checkpoints.Checkpoint = Eager
 images = [("fixed.nii.gz", "moving.nii.gz")]
 train_voxelmorph.main(
-    weight=weight, training_inputs=images, training_labels=[], validation_inputs=images,
-    settings=settings, seed=1, threads=1,
+    training=dict(
+        weight=weight, training_inputs=images, training_labels=[], validation_inputs=images,
+        settings=settings, seed=1, threads=1,
+    ),
     history=folder + "/history.tsv", report=folder + "/training.json",
-    weights=[folder + f"/epoch-{{epoch}}.npz" for epoch in settings["kept_epochs"]],
+    networks=[folder + f"/epoch-{{epoch}}.npz" for epoch in settings["kept_epochs"]],
 )
 """
 
@@ -120,7 +124,7 @@ def resumed(folder, whole):
     return folder / "resumed"
 
 
-def test_resumed_weights_are_identical_to_those_of_an_undisturbed_training(whole, resumed):
+def test_resumed_parameters_are_identical_to_those_of_an_undisturbed_training(whole, resumed):
     for epoch in SETTINGS["kept_epochs"]:
         assert (resumed / f"epoch-{epoch}.npz").read_bytes() == (whole / f"epoch-{epoch}.npz").read_bytes()
 
@@ -134,6 +138,28 @@ def test_resumed_history_has_every_epoch_once_and_the_same_numbers(whole, resume
 def test_another_weight_does_not_resume(folder, resumed):
     finish(train(folder, "resumed", weight="2", settings=SETTINGS | {"epochs": 2, "kept_epochs": [1, 2]}))
     assert json.loads((folder / "resumed/training.json").read_text())["resumed_after_epoch"] == 0
+
+
+def imports_of(module):
+    """Names of the modules of the learning room that one of them imports, at its top or later."""
+    names = set()
+    for node in ast.walk(ast.parse((LEARNING / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.removeprefix("cohortmorph.learning.") for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module == "cohortmorph.learning":
+            names |= {alias.name for alias in node.names}
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("cohortmorph.learning."):
+            names.add(node.module.removeprefix("cohortmorph.learning."))
+    return {name for name in names if (LEARNING / f"{name}.py").exists()}
+
+
+def test_the_fingerprint_holds_all_code_of_the_room_that_a_training_runs():
+    reached, new = set(), {"task"}
+    while new:
+        reached |= new
+        new = set().union(*map(imports_of, new)) - reached
+    assert {"training", "trainer", "objective", "losses", "samples", "networks"} < reached
+    assert {Path(module.__file__).stem for module in task.CODE} == reached
 
 
 class Variable:
@@ -152,7 +178,7 @@ class Variable:
 @pytest.fixture
 def saved(tmp_path):
     """A checkpoint after two epochs, of which the second was kept."""
-    (tmp_path / "epoch-2.npz").write_bytes(b"weights")
+    (tmp_path / "epoch-2.npz").write_bytes(b"parameters")
     checkpoint = checkpoints.Checkpoint(tmp_path / "checkpoint.npz", "a", every_seconds=0)
     checkpoint.save([Variable([1, 2])], [[1, 0.5], [2, 0.25]], {2: tmp_path / "epoch-2.npz", 9: tmp_path / "none"})
     return tmp_path
@@ -164,7 +190,7 @@ def test_state_comes_back(saved):
     rows = checkpoints.Checkpoint(saved / "checkpoint.npz", "a").restore([variable], {2: saved / "epoch-2.npz"})
     assert rows == [[1, 0.5], [2, 0.25]]
     assert variable.value.tolist() == [1, 2]
-    assert (saved / "epoch-2.npz").read_bytes() == b"weights"
+    assert (saved / "epoch-2.npz").read_bytes() == b"parameters"
 
 
 def test_another_fingerprint_begins_anew(saved):

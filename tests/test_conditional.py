@@ -12,9 +12,17 @@ import pytest
 import train_conditional
 from test_training import SETTINGS, arrays_of, small_samples, training_arguments
 
-from cohortmorph.learning import losses, training
-from cohortmorph.learning.conditional import ConditionalNetwork, draw_weights, modulate, weights_to_try
-from cohortmorph.learning.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
+from cohortmorph.learning import losses
+from cohortmorph.learning.conditional import ConditionalNetwork, draw_weights, modulate, network_for, weights_to_try
+from cohortmorph.learning.networks import (
+    RegistrationNetwork,
+    load_parameters,
+    save_parameters,
+    start_tensorflow,
+    tf,
+    warp,
+)
+from cohortmorph.learning.trainer import Trainer
 from cohortmorph.run import files
 
 SHAPES = {"2-D": (16, 12), "3-D": (12, 8, 16)}
@@ -24,13 +32,13 @@ WEIGHTS = ["0.5", "2"]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
 
 
 def stirred(network, seed=3, size=0.2):
     """Give every variable random values: at its start λ makes no difference, and the field is almost zero."""
     rng = np.random.default_rng(seed)
-    for variable in network.weights:
+    for variable in network.parameters:
         variable.assign(rng.normal(0, size, variable.shape).astype(np.float32))
     return network
 
@@ -103,26 +111,38 @@ def test_it_is_lean():
     settings = SETTINGS | {"encoder": [16, 32, 32, 32], "decoder": [32, 32, 32, 32, 32, 16, 16]}
     plain = RegistrationNetwork((16, 16, 16), settings)
     network = ConditionalNetwork((16, 16, 16), settings, [1.0, 4.0])
-    counted = [sum(int(np.prod(variable.shape)) for variable in one.weights) for one in (plain, network)]
+    counted = [sum(int(np.prod(variable.shape)) for variable in one.parameters) for one in (plain, network)]
     print(f"3-D: {counted[0]:,} and {counted[1]:,} parameters")
     assert counted == [327_331, 348_713]
 
 
-def test_its_weights_come_back_from_disk_whatever_the_size_of_the_images(tmp_path):
+def test_its_parameters_come_back_from_disk_whatever_the_size_of_the_images(tmp_path):
     written = stirred(ConditionalNetwork((16, 12), SETTINGS, [0.5, 2.0]))
-    save_weights(written, tmp_path / "weights.npz")
+    save_parameters(written, tmp_path / "parameters.npz")
     read = ConditionalNetwork((8, 8), SETTINGS, [0.5, 2.0])
-    load_weights(read, tmp_path / "weights.npz")
+    load_parameters(read, tmp_path / "parameters.npz")
     plains = [RegistrationNetwork((8, 8), SETTINGS) for _ in range(2)]
     for network, plain in zip((written, read), plains, strict=True):
         network.hand_over(0.9, plain)
-    for one, other in zip(plains[0].weights, plains[1].weights, strict=True):
+    for one, other in zip(plains[0].parameters, plains[1].parameters, strict=True):
         np.testing.assert_array_equal(one, other)
-    with pytest.raises(ValueError, match="weights of another network"):
-        load_weights(plains[0], tmp_path / "weights.npz")
+    with pytest.raises(ValueError, match="parameters of another network"):
+        load_parameters(plains[0], tmp_path / "parameters.npz")
 
 
 # ---- λ of each sample
+
+
+def test_several_weights_make_a_conditional_network_and_each_kind_says_what_it_sees_of_them():
+    plain, conditional = network_for((16, 12), SETTINGS, [0.5]), network_for((16, 12), SETTINGS, [0.5, 2.0])
+    assert [type(network) for network in (plain, conditional)] == [RegistrationNetwork, ConditionalNetwork]
+    moving, fixed = images(2, 16, 12)
+    assert float(plain.draw_weights(np.random.default_rng(1), [0.5], 2)) == float(plain.weights_of(0.5, 2)) == 0.5
+    assert conditional.weights_of(0.5, 2).numpy().tolist() == [0.5, 0.5]
+    drawn = conditional.draw_weights(np.random.default_rng(1), [0.5, 2.0], 2)
+    np.testing.assert_array_equal(drawn, draw_weights(np.random.default_rng(1), [0.5, 2.0], 2))
+    for network, weights in ((plain, plain.weights_of(0.5, 2)), (conditional, drawn)):
+        assert network.model(network.inputs(moving, fixed, weights)).shape == (2, 16, 12, 2)
 
 
 def test_weights_are_drawn_evenly_on_a_logarithmic_scale_a_quarter_beyond_each_end_and_every_batch_spreads():
@@ -138,7 +158,8 @@ def test_weights_are_drawn_evenly_on_a_logarithmic_scale_a_quarter_beyond_each_e
 
 def test_each_sample_s_penalty_is_weighed_by_its_own_weight():
     """Two samples with penalties p₁ and p₂: the loss is the mean of s₁ + λ₁ p₁ and s₂ + λ₂ p₂, written out by hand."""
-    trainer = training.Trainer((16, 16), SIMPLE | {"learning_rate": 1e-4}, (0.5, 4.0))
+    settings = SIMPLE | {"learning_rate": 1e-4}
+    trainer = Trainer(network_for((16, 16), settings, (0.5, 4.0)), settings)
     stirred(trainer.network)
     rng = np.random.default_rng(4)
     fixed, moving = (tf.constant(batch) for batch in small_samples().draw(rng, 2))
@@ -150,14 +171,14 @@ def test_each_sample_s_penalty_is_weighed_by_its_own_weight():
         penalties = sum(squares) / 2
         likeness = losses.mse(fixed, warp(moving, trainer.network.displacement(field))).numpy()
         expected = np.mean([s + w * p for s, w, p in zip(likeness, weights, penalties, strict=True)])
-        result = trainer.evaluate(fixed, moving, weights=lambdas).numpy()[:3]
+        result = trainer.evaluate(fixed, moving, lambdas)[:3]
         np.testing.assert_allclose(result, [expected, likeness.mean(), penalties.mean()], rtol=1e-4)
         assert abs(penalties[0] - penalties[1]) > 1e-3 * penalties[0]
         losses_found.append(result[0])
     assert len(set(losses_found)) == 3
-    before = trainer.evaluate(fixed, moving, weights=lambdas).numpy()[:3]
-    np.testing.assert_allclose(trainer.step(fixed, moving, weights=lambdas).numpy()[:3], before, rtol=1e-4)
-    assert trainer.evaluate(fixed, moving, weights=lambdas)[0] < before[0]
+    before = trainer.evaluate(fixed, moving, lambdas)
+    np.testing.assert_allclose(trainer.step(fixed, moving, weights=lambdas).parts[:3], before[:3], rtol=1e-4)
+    assert trainer.evaluate(fixed, moving, lambdas).loss < before.loss
 
 
 def test_the_weights_tried_are_close_and_hold_those_named_and_one():
@@ -182,9 +203,9 @@ train_conditional.main(**json.load(open(sys.argv[1])))
 def arguments_of(folder):
     """As for a plain training, with two λ."""
     folder.mkdir(exist_ok=True)
-    arguments = training_arguments(folder) | {"weight": WEIGHTS, "settings": SIMPLE}
-    arguments["conditional"] = [str(folder / f"epoch-{epoch}.npz") for epoch in SIMPLE["kept_epochs"]]
-    arguments["weights"] = [
+    arguments = training_arguments(folder, weight=WEIGHTS, settings=SIMPLE)
+    arguments["conditional"] = arguments["networks"]
+    arguments["networks"] = [
         str(folder / f"weight-{weight}_epoch-{epoch}.npz") for weight in WEIGHTS for epoch in SIMPLE["kept_epochs"]
     ]
     return arguments
@@ -200,13 +221,13 @@ def trained(tmp_path_factory):
 def test_a_network_for_each_weight_and_epoch_is_taken_from_it(trained):
     network, plain = ConditionalNetwork((8, 8), SIMPLE, [0.5, 2.0]), RegistrationNetwork((8, 8), SIMPLE)
     for epoch in (2, 4):
-        load_weights(network, trained / f"epoch-{epoch}.npz")
+        load_parameters(network, trained / f"epoch-{epoch}.npz")
         for weight in WEIGHTS:
             network.hand_over(float(weight), plain)
             written = arrays_of(trained / f"weight-{weight}_epoch-{epoch}.npz")
-            for number, variable in enumerate(plain.weights):
+            for number, variable in enumerate(plain.parameters):
                 np.testing.assert_array_equal(written[f"{number:03d}"], variable.numpy())
-            assert len(written) == len(plain.weights)
+            assert len(written) == len(plain.parameters)
     few, many = (arrays_of(trained / f"weight-{weight}_epoch-4.npz") for weight in WEIGHTS)
     assert any((few[name] != many[name]).any() for name in few)
     report = files.read_json(trained / "training.json")
@@ -251,6 +272,6 @@ def test_a_network_of_another_range_does_not_go_on_from_the_checkpoint(trained, 
     folder = tmp_path / "other"
     arguments = arguments_of(folder)
     (folder / "checkpoint.npz").write_bytes((trained / "checkpoint.npz").read_bytes())
-    arguments["weight"] = ["0.5", "3"]
+    arguments["training"]["weight"] = ["0.5", "3"]
     train_conditional.main(**arguments)
     assert files.read_json(folder / "training.json")["resumed_after_epoch"] == 0

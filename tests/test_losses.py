@@ -7,9 +7,9 @@ import pytest
 from scipy.interpolate import BSpline
 from scipy.ndimage import convolve1d, gaussian_filter
 
-from cohortmorph.learning import losses, training
+from cohortmorph.learning import losses
 from cohortmorph.learning.losses import tf
-from cohortmorph.learning.networks import vxm
+from cohortmorph.learning.networks import start_tensorflow, vxm
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid
 from cohortmorph.spatial.ncc import local_ncc_squared
@@ -20,7 +20,7 @@ SHAPES = {"2-D": (2, 24, 20, 1), "3-D": (2, 12, 11, 10, 1)}
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -567,7 +567,7 @@ def test_a_label_loss_falls_as_the_structures_come_closer_for_each_sample(name):
 
 
 @pytest.mark.parametrize("name", losses.SIMILARITIES)
-def test_weights_say_which_voxels_count(name):
+def test_importance_says_which_voxels_count(name):
     """All equal: as without. Where they are 0, an image may show anything."""
     rng = np.random.default_rng(3)
     fixed, moved = (rng.random((1, 24, 12, 10, 1)).astype(np.float32) for _ in range(2))
@@ -575,13 +575,13 @@ def test_weights_say_which_voxels_count(name):
     loss = losses.similarity({"name": name, "window": 5})
     plain = loss(fixed, moved).numpy()
     np.testing.assert_allclose(loss(fixed, moved, np.full_like(fixed, 0.5)), plain, rtol=2e-4)
-    weights = np.zeros_like(fixed)
-    weights[:, :8] = 1
+    importance = np.zeros_like(fixed)
+    importance[:, :8] = 1
     other = moved.copy()
     other[:, 16:] = rng.permutation(other[:, 16:].ravel()).reshape(other[:, 16:].shape)  # the image keeps its mean
     assert abs(loss(fixed, other).numpy()[0] - plain[0]) > 1e-3 * abs(plain[0])
     tolerance = 1e-2 if name == "mind" else 1e-4  # MIND's least variance is of the whole image
-    np.testing.assert_allclose(loss(fixed, other, weights), loss(fixed, moved, weights), rtol=tolerance)
+    np.testing.assert_allclose(loss(fixed, other, importance), loss(fixed, moved, importance), rtol=tolerance)
     assert np.isfinite(loss(fixed, moved, np.zeros_like(fixed))).all()
 
 

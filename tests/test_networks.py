@@ -1,4 +1,4 @@
-"""The network's pieces against scipy and against voxelmorph 0.2's own layers; its weights on disk."""
+"""The network's pieces against scipy and against voxelmorph 0.2's own layers; its parameters on disk."""
 
 import zipfile
 
@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from cohortmorph.learning import training
 from cohortmorph.learning.networks import (
     RegistrationNetwork,
     along_axes,
-    load_weights,
-    save_weights,
+    load_parameters,
+    save_parameters,
     size_multiple,
+    start_tensorflow,
     tf,
     upsample,
     vxm,
@@ -31,7 +31,7 @@ SHAPES = {"2-D": (16, 12), "3-D": (12, 8, 16)}
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
@@ -53,9 +53,9 @@ def grid_of(shape):
 
 
 def stirred(network, seed=3):
-    """Give a network weights that make a field of some voxels: at its start it is almost zero."""
+    """Give a network parameters that make a field of some voxels: at its start it is almost zero."""
     rng = np.random.default_rng(seed)
-    for variable in network.weights:
+    for variable in network.parameters:
         fan_in = np.prod(variable.shape[:-1]) if len(variable.shape) > 1 else 30
         variable.assign(rng.normal(0, np.sqrt(1 / fan_in), variable.shape).astype(np.float32))
     return network
@@ -157,7 +157,7 @@ def test_scaling_and_squaring_is_voxelmorph_s_own(shape):
 @pytest.mark.parametrize("downsampling", [1, 2])
 @pytest.mark.parametrize("int_steps", [0, 5])
 def test_the_displacement_is_that_of_voxelmorph_s_own_network(shape, int_steps, downsampling):
-    """The same weights in VxmDense give the same field; without integration, VxmDense never undoes the downsampling."""
+    """Its parameters in VxmDense give the same field; without integration, VxmDense never undoes the downsampling."""
     settings = SMALL | {"int_steps": int_steps, "field_downsampling": downsampling}
     network = stirred(RegistrationNetwork(shape, settings))
     theirs = vxm.networks.VxmDense(
@@ -167,7 +167,7 @@ def test_the_displacement_is_that_of_voxelmorph_s_own_network(shape, int_steps, 
         svf_resolution=downsampling,
         int_resolution=downsampling,
     )
-    theirs.set_weights([variable.numpy() for variable in network.weights])
+    theirs.set_weights([variable.numpy() for variable in network.parameters])
     moving, fixed = random_values(2, *shape, 1, seed=4), random_values(2, *shape, 1, seed=5)
     expected = tf.keras.Model(theirs.inputs, theirs.references.pos_flow)([moving, fixed])
     if int_steps == 0 and downsampling == 2:
@@ -187,7 +187,7 @@ def test_the_displacement_is_that_of_voxelmorph_s_own_network(shape, int_steps, 
 @pytest.mark.parametrize(("shape", "number"), [((32, 32), 109_170), ((16, 16, 16), 327_331)])
 def test_the_default_network_keeps_its_size(shape, number):
     network = RegistrationNetwork(shape, DEFAULT)
-    counted = sum(int(np.prod(variable.shape)) for variable in network.weights)
+    counted = sum(int(np.prod(variable.shape)) for variable in network.parameters)
     print(f"{len(shape)}-D: {counted:,} parameters")
     assert counted == number
 
@@ -222,26 +222,26 @@ def test_moving_comes_first(shape):
     assert ["source" in tensor.name for tensor in network.model.inputs] == [True, False]
 
 
-# ---- weights on disk
+# ---- parameters on disk
 
 
-def test_weights_come_back_to_the_bit(shape, tmp_path):
+def test_parameters_come_back_to_the_bit(shape, tmp_path):
     written = stirred(RegistrationNetwork(shape, SMALL))
-    save_weights(written, tmp_path / "weights.npz")
+    save_parameters(written, tmp_path / "parameters.npz")
     read = RegistrationNetwork(shape, SMALL)
-    load_weights(read, tmp_path / "weights.npz")
+    load_parameters(read, tmp_path / "parameters.npz")
     images = [random_values(1, *shape, 1, seed=seed) for seed in (1, 2)]
     np.testing.assert_array_equal(read.model(images), written.model(images))
-    for ours, theirs in zip(read.weights, written.weights, strict=True):
+    for ours, theirs in zip(read.parameters, written.parameters, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_weights_fit_a_network_for_images_of_another_size(tmp_path):
+def test_parameters_fit_a_network_for_images_of_another_size(tmp_path):
     written = stirred(RegistrationNetwork((16, 12), SMALL))
-    save_weights(written, tmp_path / "weights.npz")
+    save_parameters(written, tmp_path / "parameters.npz")
     read = RegistrationNetwork((8, 20), SMALL)
-    load_weights(read, tmp_path / "weights.npz")
-    np.testing.assert_array_equal(read.weights[0], written.weights[0])
+    load_parameters(read, tmp_path / "parameters.npz")
+    np.testing.assert_array_equal(read.parameters[0], written.parameters[0])
 
 
 @pytest.mark.parametrize(
@@ -249,14 +249,14 @@ def test_weights_fit_a_network_for_images_of_another_size(tmp_path):
     [{"encoder": [4, 8]}, {"decoder": [4, 4, 4, 4]}, {"decoder": [4, 4]}, {"shape": (8, 8, 8)}],
     ids=["wider", "longer", "shorter", "3-D"],
 )
-def test_weights_of_another_architecture_are_refused(other, tmp_path):
-    save_weights(RegistrationNetwork((8, 8), SMALL), tmp_path / "weights.npz")
+def test_parameters_of_another_architecture_are_refused(other, tmp_path):
+    save_parameters(RegistrationNetwork((8, 8), SMALL), tmp_path / "parameters.npz")
     settings = SMALL | other
     network = RegistrationNetwork(settings.pop("shape", (8, 8)), settings)
-    before = [variable.numpy() for variable in network.weights]
-    with pytest.raises(ValueError, match=r"weights\.npz holds weights of another network"):
-        load_weights(network, tmp_path / "weights.npz")
-    for variable, array in zip(network.weights, before, strict=True):
+    before = [variable.numpy() for variable in network.parameters]
+    with pytest.raises(ValueError, match=r"parameters\.npz holds parameters of another network"):
+        load_parameters(network, tmp_path / "parameters.npz")
+    for variable, array in zip(network.parameters, before, strict=True):
         np.testing.assert_array_equal(variable, array)
 
 
@@ -265,18 +265,18 @@ def test_more_than_ninety_nine_layers_stay_in_order(tmp_path):
         """As many variables as a network deeper than any here."""
 
         def __init__(self, value):
-            self.weights = [tf.Variable(value * n) for n in range(120)]
+            self.parameters = [tf.Variable(value * n) for n in range(120)]
 
     written, read = Deep(1.0), Deep(0.0)
-    save_weights(written, tmp_path / "weights.npz")
-    load_weights(read, tmp_path / "weights.npz")
-    assert [float(variable) for variable in read.weights] == list(range(120))
+    save_parameters(written, tmp_path / "parameters.npz")
+    load_parameters(read, tmp_path / "parameters.npz")
+    assert [float(variable) for variable in read.parameters] == list(range(120))
 
 
 def test_the_file_holds_plain_arrays_and_pickles_are_refused(tmp_path):
     network = RegistrationNetwork((8, 8), SMALL)
-    save_weights(network, tmp_path / "weights.npz")
-    with zipfile.ZipFile(tmp_path / "weights.npz") as archive:
+    save_parameters(network, tmp_path / "parameters.npz")
+    with zipfile.ZipFile(tmp_path / "parameters.npz") as archive:
         for name in archive.namelist():
             with archive.open(name) as file:
                 assert np.lib.format.read_magic(file) == (1, 0)
@@ -285,4 +285,4 @@ def test_the_file_holds_plain_arrays_and_pickles_are_refused(tmp_path):
     pickled = np.array([{"code": "runs when this is loaded"}], dtype=object)
     np.savez(tmp_path / "pickled.npz", pickled)
     with pytest.raises(ValueError, match="allow_pickle=False"):
-        load_weights(network, tmp_path / "pickled.npz")
+        load_parameters(network, tmp_path / "pickled.npz")

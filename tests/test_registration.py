@@ -11,8 +11,9 @@ from prepare_labels import main as prepare_labels
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
-from cohortmorph.learning import training
-from cohortmorph.learning.networks import RegistrationNetwork, save_weights
+from cohortmorph.learning.networks import RegistrationNetwork, checksum, save_parameters, start_tensorflow
+from cohortmorph.learning.registrar import Registrar
+from cohortmorph.learning.samples import crop
 from cohortmorph.run.files import read_json, write_json
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
@@ -37,7 +38,7 @@ SETTINGS = {"dimensions": 2, "encoder": [4, 4], "decoder": [4, 4, 4], "int_steps
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
 
 
 @pytest.fixture(params=GRIDS.values(), ids=GRIDS.keys())
@@ -224,7 +225,7 @@ def test_where_the_image_does_not_reach_the_network_sees_zero(tmp_path):
     prepare_input(*files, aligned(tmp_path), {"window": [0, 100]}, None, 3, 16, str(tmp_path / "input.nii.gz"))
     values = geometry.to_array(geometry.read_image(tmp_path / "input.nii.gz"))
     assert values.shape == (32, 32, 16)
-    middle = training.crop(values, (8, 8, 8))
+    middle = crop(values, (8, 8, 8))
     assert middle.min() > 0.89
     assert values.sum() == pytest.approx(middle.sum())
     # What could not be aligned is not seen at all.
@@ -245,12 +246,14 @@ def test_an_image_that_cannot_be_prepared_is_seen_as_nothing_and_fails_its_regis
     output = tmp_path / "network-0" / "displacement.nii.gz"
     register_voxelmorph.main(
         pair="P01-T1_to_P01-CT",
-        fixed=files[1],
-        fixed_input=files[1],
-        moving_input=str(tmp_path / "nothing.nii.gz"),
-        frame_to_fixed=files[2],
-        frame_to_moving=files[2],
-        weights=["never read"],
+        files={
+            "fixed": files[1],
+            "fixed_input": files[1],
+            "moving_input": str(tmp_path / "nothing.nii.gz"),
+            "frame_to_fixed": files[2],
+            "frame_to_moving": files[2],
+        },
+        networks=["never read"],
         settings=SETTINGS,
         seed=1,
         threads=1,
@@ -304,22 +307,24 @@ def test_the_network_s_grid_covers_the_frame_in_sides_that_it_can_halve(frame, s
 # ---- register_voxelmorph
 
 
-def register(tmp_path, frame, weights, settings):
+def register(tmp_path, frame, networks, settings):
     """Run the script for a fixed image on FIXED; return its fields."""
     for name in ("fixed_input", "moving_input"):
         write_noise(tmp_path / f"{name}.nii.gz", frame, seed=len(name))
     write_noise(tmp_path / "fixed.nii.gz", FIXED)
     geometry.write_transform(TO_FIXED, tmp_path / "frame_to_fixed.tfm")
     geometry.write_transform(TO_MOVING, tmp_path / "frame_to_moving.tfm")
-    outputs = [str(tmp_path / f"network-{number}/displacement.nii.gz") for number in range(len(weights))]
+    outputs = [str(tmp_path / f"network-{number}/displacement.nii.gz") for number in range(len(networks))]
     register_voxelmorph.main(
         pair="P01-T1_to_P01-CT",
-        fixed=str(tmp_path / "fixed.nii.gz"),
-        fixed_input=str(tmp_path / "fixed_input.nii.gz"),
-        moving_input=str(tmp_path / "moving_input.nii.gz"),
-        frame_to_fixed=str(tmp_path / "frame_to_fixed.tfm"),
-        frame_to_moving=str(tmp_path / "frame_to_moving.tfm"),
-        weights=weights,
+        files={
+            "fixed": str(tmp_path / "fixed.nii.gz"),
+            "fixed_input": str(tmp_path / "fixed_input.nii.gz"),
+            "moving_input": str(tmp_path / "moving_input.nii.gz"),
+            "frame_to_fixed": str(tmp_path / "frame_to_fixed.tfm"),
+            "frame_to_moving": str(tmp_path / "frame_to_moving.tfm"),
+        },
+        networks=networks,
         settings=settings,
         seed=1,
         threads=1,
@@ -328,13 +333,13 @@ def register(tmp_path, frame, weights, settings):
     return [displacement.read(path, FIXED) for path in outputs]
 
 
-def weights_of_a_constant(voxels, settings, path):
-    """Write weights of a network that answers every pair with one displacement: its last layer is all bias."""
+def network_of_a_constant(voxels, settings, path):
+    """Write a network that answers every pair with one displacement: its last layer is all bias."""
     network = RegistrationNetwork([16] * settings["dimensions"], settings)
-    kernel, bias = network.weights[-2:]
+    kernel, bias = network.parameters[-2:]
     kernel.assign(np.zeros(kernel.shape, np.float32))
     bias.assign(np.array(voxels, np.float32))
-    save_weights(network, path)
+    save_parameters(network, path)
     return str(path)
 
 
@@ -353,8 +358,8 @@ def test_a_network_s_shift_arrives_in_moving_mm_through_both_affines(frame, dime
     """x → A_F⁻¹ x = y in the frame → y + S u, u in voxels → A_M; two networks of one job keep their order."""
     settings = SETTINGS | {"dimensions": dimensions}
     shifts = [[1.25, -0.75, 0.5][:dimensions], [-2.0, 0.5, 1.0][:dimensions]]
-    weights = [weights_of_a_constant(u, settings, tmp_path / f"{n}.npz") for n, u in enumerate(shifts)]
-    fields = register(tmp_path, frame, weights, settings)
+    networks = [network_of_a_constant(u, settings, tmp_path / f"{n}.npz") for n, u in enumerate(shifts)]
+    fields = register(tmp_path, frame, networks, settings)
     points_mm, in_frame_mm = landmarks_seen_by(frame)
     for number, (shift, field) in enumerate(zip(shifts, fields, strict=True)):
         shift_mm = frame.steps_mm @ np.array([*shift, 0.0][:3])
@@ -362,7 +367,7 @@ def test_a_network_s_shift_arrives_in_moving_mm_through_both_affines(frame, dime
         np.testing.assert_allclose(displacement.move_points(points_mm, field), expected_mm, atol=1e-3)
         how = read_json(tmp_path / f"network-{number}/registration.json")
         assert how["threads"] == 1 and how["device"] == "CPU" and how["seconds"] > 0
-        assert how["sha256"] == training.checksum(weights[number])
+        assert how["sha256"] == checksum(networks[number])
 
 
 def test_a_displacement_that_varies_is_taken_at_the_right_place(frame, tmp_path, monkeypatch):
@@ -374,9 +379,9 @@ def test_a_displacement_that_varies_is_taken_at_the_right_place(frame, tmp_path,
         index = np.stack(np.meshgrid(*map(np.arange, fixed.shape), indexing="ij"), axis=-1)
         return (index @ slope.T + offset).astype(np.float32)
 
-    monkeypatch.setattr(training.Registrar, "__call__", linear)
-    weights = [weights_of_a_constant([0.0, 0.0], SETTINGS, tmp_path / "weights.npz")]
-    (field,) = register(tmp_path, frame, weights, SETTINGS)
+    monkeypatch.setattr(Registrar, "__call__", linear)
+    networks = [network_of_a_constant([0.0, 0.0], SETTINGS, tmp_path / "parameters.npz")]
+    (field,) = register(tmp_path, frame, networks, SETTINGS)
     points_mm, in_frame_mm = landmarks_seen_by(frame)
     voxels = frame.to_indices(in_frame_mm) @ slope.T + offset
     expected_mm = mapped(TO_MOVING, in_frame_mm + voxels @ frame.steps_mm.T)
@@ -387,8 +392,8 @@ def test_a_displacement_that_varies_is_taken_at_the_right_place(frame, tmp_path,
 def test_outside_the_frame_a_displacement_fades_until_the_affine_remains(tmp_path, monkeypatch):
     frame, shift = GRIDS["LPS"], [3.0, 3.0]
     monkeypatch.setattr(displacement, "FADE_MM", 3 * max(frame.spacing_mm))
-    weights = [weights_of_a_constant(shift, SETTINGS, tmp_path / "weights.npz")]
-    (field,) = register(tmp_path, frame, weights, SETTINGS)
+    networks = [network_of_a_constant(shift, SETTINGS, tmp_path / "parameters.npz")]
+    (field,) = register(tmp_path, frame, networks, SETTINGS)
     points_mm = FIXED.points_mm().reshape(-1, 3)
     in_frame_mm = inverted(TO_FIXED, points_mm)
     index = frame.to_indices(in_frame_mm)
@@ -404,15 +409,15 @@ def test_outside_the_frame_a_displacement_fades_until_the_affine_remains(tmp_pat
     np.testing.assert_allclose(moved_mm[near], expected_mm[near], atol=1e-3)
 
 
-def test_weights_of_another_architecture_stop_the_job(tmp_path):
-    weights = [weights_of_a_constant([0.0, 0.0], SETTINGS | {"decoder": [4, 4, 8]}, tmp_path / "weights.npz")]
-    with pytest.raises(ValueError, match="weights of another network"):
-        register(tmp_path, GRIDS["LPS"], weights, SETTINGS)
+def test_a_network_of_another_architecture_stops_the_job(tmp_path):
+    networks = [network_of_a_constant([0.0, 0.0], SETTINGS | {"decoder": [4, 4, 8]}, tmp_path / "parameters.npz")]
+    with pytest.raises(ValueError, match="parameters of another network"):
+        register(tmp_path, GRIDS["LPS"], networks, SETTINGS)
     assert not (tmp_path / "network-0/displacement.nii.gz").exists()
 
 
 def test_a_network_that_answers_nonsense_leaves_no_displacement(tmp_path):
-    weights = [weights_of_a_constant([np.nan, 0.0], SETTINGS, tmp_path / "weights.npz")]
+    networks = [network_of_a_constant([np.nan, 0.0], SETTINGS, tmp_path / "parameters.npz")]
     with pytest.raises((ValueError, UserError), match="not finite"):
-        register(tmp_path, GRIDS["LPS"], weights, SETTINGS)
+        register(tmp_path, GRIDS["LPS"], networks, SETTINGS)
     assert not (tmp_path / "network-0/displacement.nii.gz").exists()

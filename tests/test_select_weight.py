@@ -7,9 +7,8 @@ from test_conditional import SIMPLE, WEIGHTS, stirred
 from test_training import blobs
 
 from cohortmorph.evaluation.metrics import read_table
-from cohortmorph.learning import training
 from cohortmorph.learning.conditional import ConditionalNetwork
-from cohortmorph.learning.networks import RegistrationNetwork, save_weights
+from cohortmorph.learning.networks import RegistrationNetwork, checksum, save_parameters, start_tensorflow
 from cohortmorph.run import files
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.geometry import Grid
@@ -19,7 +18,7 @@ PAIRS = ["P1-T1_to_P1-CT", "P2-T1_to_P2-CT"]
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
 
 
 def files_of(folder, number):
@@ -44,7 +43,7 @@ def searched(tmp_path_factory):
 
     folder = tmp_path_factory.mktemp("search")
     network = stirred(ConditionalNetwork((8, 8), SIMPLE, [0.5, 2.0]), size=0.15)
-    save_weights(network, folder / "epoch-4.npz")
+    save_parameters(network, folder / "epoch-4.npz")
     arguments = {
         "network": str(folder / "epoch-4.npz"),
         "pairs": PAIRS,
@@ -75,18 +74,18 @@ def test_it_measures_what_the_other_rules_measure(searched):
     for method, weight in zip(methods, WEIGHTS, strict=True):
         (folder / method).mkdir()
         network.hand_over(float(weight), plain)
-        save_weights(plain, folder / f"{method}.npz")
+        save_parameters(plain, folder / f"{method}.npz")
     displacements = [str(folder / method / "displacement.nii.gz") for method in methods]
     given = arguments["files"][0]
     names = ("fixed", "fixed_input", "moving_input", "frame_to_fixed", "frame_to_moving")
     register_voxelmorph.main(
         pair=PAIRS[0],
-        weights=[str(folder / f"{method}.npz") for method in methods],
+        networks=[str(folder / f"{method}.npz") for method in methods],
         settings=SIMPLE,
         seed=1,
         threads=1,
         displacements=displacements,
-        **{name: given[name] for name in names},
+        files={name: given[name] for name in names},
     )
     measured = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks", "fixed_mask")
     measure_pair.main(
@@ -121,5 +120,5 @@ def test_it_tries_the_range_and_writes_down_its_choice(searched):
     means = table[table["metric"] == "dice"].groupby("weight")["value"].mean()
     assert found["value"] == pytest.approx(means.max()) and means[found["weight"]] == pytest.approx(means.max())
     assert (found["epoch"], found["validation_pairs"], found["subjects"]) == (4, 2, 2)
-    assert found["sha256"] == training.checksum(arguments["network"])
+    assert found["sha256"] == checksum(arguments["network"])
     assert (folder / "weight_search.png").stat().st_size > 1000

@@ -15,8 +15,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohortmorph import UserError
-from cohortmorph.learning import losses, training
-from cohortmorph.learning.networks import RegistrationNetwork, load_weights, save_weights, tf, warp
+from cohortmorph.learning import losses, objective, task, training
+from cohortmorph.learning.conditional import network_for
+from cohortmorph.learning.networks import (
+    RegistrationNetwork,
+    checksum,
+    load_parameters,
+    save_parameters,
+    start_tensorflow,
+    tf,
+    warp,
+)
+from cohortmorph.learning.objective import Parts
+from cohortmorph.learning.registrar import Registrar
+from cohortmorph.learning.samples import Samples, crop, pad
+from cohortmorph.learning.trainer import Step, Trainer, learning_rate
 from cohortmorph.run import files, memory
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.geometry import Grid
@@ -45,7 +58,7 @@ SETTINGS = {
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread():
-    training.start_tensorflow(seed=1, threads=1)
+    start_tensorflow(seed=1, threads=1)
 
 
 def labelled(image, shape=(8, 8, 5)):
@@ -72,7 +85,16 @@ SIMPLE = SETTINGS | {"epochs": 5, "similarity": {"name": "mse"}}
 
 def small_samples():
     images = [blobs(seed, shape=(16, 16, 4)) for seed in (1, 2, 3, 4)]
-    return training.Samples(2, 4, pairs=[(images[0], images[1]), (images[2], images[3])])
+    return Samples(2, 4, pairs=[(images[0], images[1]), (images[2], images[3])])
+
+
+def trainer_of(shape=(16, 16), label_numbers=(), **changes):
+    settings = SIMPLE | changes
+    return Trainer(network_for(shape, settings, [1.0]), settings, label_numbers)
+
+
+def step_of(trainer, *arrays, weight=1.0, **options):
+    return trainer.step(*map(tf.constant, arrays), weights=tf.constant(weight), **options)
 
 
 # ---- samples
@@ -85,24 +107,24 @@ def test_cropping_undoes_padding(data):
     shape = data.draw(st.lists(st.integers(1, 9), min_size=dimensions, max_size=dimensions))
     more = data.draw(st.lists(st.integers(0, 7), min_size=dimensions, max_size=dimensions))
     array = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    padded = training.pad(array, np.add(shape, more))
+    padded = pad(array, np.add(shape, more))
     assert padded.shape == tuple(np.add(shape, more))
-    np.testing.assert_array_equal(training.crop(padded, shape), array)
+    np.testing.assert_array_equal(crop(padded, shape), array)
     assert padded.sum(dtype=float) == pytest.approx(array.sum(dtype=float), abs=1e-4)
     # The components of a displacement follow as one more axis, that cropping leaves alone.
-    np.testing.assert_array_equal(training.crop(np.stack([padded] * 5, axis=-1), shape)[..., 4], array)
+    np.testing.assert_array_equal(crop(np.stack([padded] * 5, axis=-1), shape)[..., 4], array)
 
 
 def test_sides_are_padded_evenly_to_the_multiple():
-    samples = training.Samples(3, 16, pairs=[(np.ones((20, 16, 10)), np.ones((20, 16, 10)))])
+    samples = Samples(3, 16, pairs=[(np.ones((20, 16, 10)), np.ones((20, 16, 10)))])
     assert samples.shape == (32, 16, 16)
     assert samples.fixed.shape == (1, 32, 16, 16) and samples.fixed.dtype == np.float32
-    np.testing.assert_array_equal(training.crop(samples.fixed[0], (20, 16, 10)), 1)
+    np.testing.assert_array_equal(crop(samples.fixed[0], (20, 16, 10)), 1)
     assert samples.fixed.sum() == 20 * 16 * 10
 
 
 def test_in_two_dimensions_the_slices_are_samples_and_their_number_stays():
-    samples = training.Samples(2, 16, pairs=[(labelled(1, (20, 30, 5)), labelled(2, (20, 30, 5)))])
+    samples = Samples(2, 16, pairs=[(labelled(1, (20, 30, 5)), labelled(2, (20, 30, 5)))])
     assert samples.shape == (32, 32) and len(samples) == 5
     np.testing.assert_array_equal(samples.fixed[:, 16, 16], 100 + np.arange(5))
     np.testing.assert_array_equal(samples.moving[:, 16, 16], 200 + np.arange(5))
@@ -110,19 +132,19 @@ def test_in_two_dimensions_the_slices_are_samples_and_their_number_stays():
 
 def test_pairs_of_different_size_are_padded_to_the_largest():
     pairs = [(labelled(n, shape), labelled(n + 1, shape)) for n, shape in ((1, (8, 8, 5)), (3, (14, 6, 3)))]
-    samples = training.Samples(2, 4, pairs=pairs)
+    samples = Samples(2, 4, pairs=pairs)
     assert samples.shape == (16, 8) and len(samples) == 5 + 3
     assert sorted(samples.fixed.max(axis=(1, 2))) == [n + 0.25 for n in (100, 101, 102, 103, 104, 300, 301, 302)]
 
 
 def test_a_size_asked_for_is_reached():
-    samples = training.Samples(2, 4, pairs=[(labelled(1), labelled(2))], at_least=(13, 4, 2))
+    samples = Samples(2, 4, pairs=[(labelled(1), labelled(2))], at_least=(13, 4, 2))
     assert samples.shape == (16, 8) and len(samples) == 5
 
 
 def test_a_drawn_pair_belongs_together():
     pairs = [(labelled(10 + n), labelled(20 + n)) for n in range(3)]
-    samples = training.Samples(2, 8, pairs=pairs)
+    samples = Samples(2, 8, pairs=pairs)
     fixed, moving = samples.draw(np.random.default_rng(1), 12)
     assert fixed.shape == moving.shape == (12, 8, 8, 1)
     np.testing.assert_array_equal(moving - fixed, 1000)
@@ -136,8 +158,8 @@ def test_flips_mirror_all_arrays_of_a_sample_alike_along_the_axes_of_the_images(
         return 100.0 * image + np.arange(8 * 8 * 8).reshape(8, 8, 8)
 
     arguments = {"pairs": [(ramp(1), ramp(2))], "labels": [(ramp(0) % 7, ramp(0) % 7)]}
-    samples = training.Samples(dimensions, 8, **arguments, flips=True)
-    plain = training.Samples(dimensions, 8, **arguments)
+    samples = Samples(dimensions, 8, **arguments, flips=True)
+    plain = Samples(dimensions, 8, **arguments)
     seen = set()
     for seed in range(60):
         fixed, moving, fixed_labels, moving_labels = samples.draw(np.random.default_rng(seed), 1)
@@ -156,33 +178,32 @@ def test_labels_pull_the_field_where_the_images_say_nothing():
     i, j = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
     square = [((np.abs(i - centre) < 4) & (np.abs(j - 8) < 4))[None, ..., None].astype("f4") for centre in (7, 9)]
     image = np.random.default_rng(1).random((1, 16, 16, 1)).astype("f4") * 1e-6
-    trainer = training.Trainer((16, 16), SIMPLE | {"learning_rate": 3e-3, "label_weight": 1.0}, 0.001)
-    losses = [trainer.step(*map(tf.constant, (image, image, *square))).numpy() for _ in range(60)]
-    assert losses[0][3] == pytest.approx(1 - 5 / 7, abs=0.02)  # two of seven rows lie apart
-    assert losses[-1][3] < 0.5 * losses[0][3]
-    assert losses[-1][0] == pytest.approx(losses[-1][1] + 0.001 * losses[-1][2] + losses[-1][3], rel=1e-4)
+    trainer = trainer_of(learning_rate=3e-3, label_weight=1.0)
+    first, *_, last = [step_of(trainer, image, image, *square, weight=0.001).parts for _ in range(60)]
+    assert first.label_loss == pytest.approx(1 - 5 / 7, abs=0.02)  # two of seven rows lie apart
+    assert last.label_loss < 0.5 * first.label_loss
+    assert last.loss == pytest.approx(last.similarity + 0.001 * last.penalty + last.label_loss, rel=1e-4)
 
 
 def test_augmented_steps_are_seeded_and_see_other_images():
     image = np.random.default_rng(1).random((1, 16, 16, 1)).astype("f4")
-    strengths = {"augment": {"deformation": 1, "intensity": 1}, "label_weight": 1.0}
 
-    def first_loss(seed, **changes):
-        training.start_tensorflow(seed=1, threads=1)
-        trainer = training.Trainer((16, 16), SIMPLE | strengths | changes, 0.001)
-        return trainer.step(*map(tf.constant, (image,) * 4), seed=tf.constant([seed, 0])).numpy()
+    def first_step(seed, **augment):
+        start_tensorflow(seed=1, threads=1)
+        trainer = trainer_of(label_weight=1.0, augment={"deformation": 1, "intensity": 1} | augment)
+        return step_of(trainer, *[image] * 4, weight=0.001, seed=tf.constant([seed, 0]))
 
-    plain = first_loss(1, augment={"deformation": 0, "intensity": 0})
-    assert plain[1] == pytest.approx(0, abs=1e-6)  # mean squared difference of an image and itself
-    assert first_loss(1)[1] > 1e-3  # each is varied by itself
-    np.testing.assert_array_equal(first_loss(1), first_loss(1))
-    assert first_loss(1)[1] != first_loss(2)[1]
+    plain = first_step(1, deformation=0, intensity=0)
+    assert plain.parts.similarity == pytest.approx(0, abs=1e-6)  # mean squared difference of an image and itself
+    assert first_step(1).parts.similarity > 1e-3  # each is varied by itself
+    assert first_step(1) == first_step(1)
+    assert first_step(1).parts.similarity != first_step(2).parts.similarity
 
 
 def test_the_learning_rate_rises_and_falls_to_a_hundredth():
     settings = SIMPLE | {"epochs": 100, "steps_per_epoch": 10, "learning_rate": 0.01}
-    assert training.learning_rate(settings) == 0.01
-    rate = training.learning_rate(settings | {"learning_rate_schedule": "cosine"})
+    assert learning_rate(settings) == 0.01
+    rate = learning_rate(settings | {"learning_rate_schedule": "cosine"})
     rates = [float(rate(step)) for step in (0, 50, 100, 550, 1000)]
     np.testing.assert_allclose(rates, [0, 0.005, 0.01, 0.01 * (0.01 + 0.99 / 2), 0.0001], rtol=1e-3)
 
@@ -192,10 +213,10 @@ def test_the_label_loss_is_the_one_that_the_settings_name():
     images = [rng.random((1, 16, 16, 1)).astype("f4") for _ in range(2)]
     maps = [(rng.random((1, 16, 16, 2)) > 0.5).astype("f4") / 2 for _ in range(2)]
     for name in ("dice-voxelwise", "cross-entropy"):
-        trainer = training.Trainer((16, 16), SIMPLE | {"label_weight": 1.0, "label_loss": name}, 1.0)
+        trainer = trainer_of(label_weight=1.0, label_loss=name)
         # A new network moves next to nothing; Dice is half of these.
         still = float(losses.LABEL_LOSSES[name](*maps)[0])
-        assert trainer.step(*map(tf.constant, images + maps)).numpy()[3] == pytest.approx(still, abs=0.02)
+        assert step_of(trainer, *images, *maps).parts.label_loss == pytest.approx(still, abs=0.02)
 
 
 def test_incompressible_structures_and_folding_are_parts_of_the_loss_with_weights_of_their_own():
@@ -212,45 +233,45 @@ def test_incompressible_structures_and_folding_are_parts_of_the_loss_with_weight
         tf.keras.utils.set_random_seed(1)
         volume = {"labels": [7], "weight": weight}
         folding = SETTINGS["regularization"] | {"folding_weight": 0.5}
-        settings = SIMPLE | {"learning_rate": 3e-3, "incompressible": volume, "regularization": folding}
-        trainer = training.Trainer((16, 16), settings, 0.01, label_numbers=[3, 7])
-        batch = [tf.constant(array) for array in (fixed, moving, structures, structures)]
-        parts[weight] = [trainer.step(*batch).numpy() for _ in range(40)][-1]
-        loss, likeness, penalty, overlap, folded, changed, _ = parts[weight]
-        assert loss == pytest.approx(likeness + 0.01 * penalty + 0.5 * folded + weight * changed, rel=1e-4)
-        assert overlap == 0  # label_weight is 0
-        displacement = trainer.network.displacement(trainer.network.model(batch[1::-1]))
+        changes = {"learning_rate": 3e-3, "incompressible": volume, "regularization": folding}
+        trainer = trainer_of(label_numbers=[3, 7], **changes)
+        batch = fixed, moving, structures, structures
+        found = parts[weight] = [step_of(trainer, *batch, weight=0.01).parts for _ in range(40)][-1]
+        others = 0.5 * found.folding_penalty + weight * found.incompressibility
+        assert found.loss == pytest.approx(found.similarity + 0.01 * found.penalty + others, rel=1e-4)
+        assert found.label_loss == 0  # label_weight is 0
+        displacement = trainer.network.displacement(trainer.network.model([moving, fixed]))
         by_hand = float(losses.incompressibility(displacement, structures[..., 1:])[0])
         if weight:
-            assert changed == pytest.approx(by_hand, rel=0.3, abs=0.01)  # of one step before
+            assert found.incompressibility == pytest.approx(by_hand, rel=0.3, abs=0.01)  # of one step before
         else:
-            assert changed == 0 and by_hand > 0.02
+            assert found.incompressibility == 0 and by_hand > 0.02
             free = by_hand
-    assert parts[1.0][5] < 0.5 * free
+    assert parts[1.0].incompressibility < 0.5 * free
 
 
 def test_a_label_that_no_training_image_has_cannot_be_incompressible(tmp_path):
     maps = [(np.arange(16 * 16 * 4).reshape(16, 16, 4) % 3).astype("f4") for _ in range(2)]
     images = (blobs(1, shape=(16, 16, 4)), blobs(2, shape=(16, 16, 4)))
-    samples = training.Samples(2, 4, pairs=[images], labels=[tuple(maps)])
+    samples = Samples(2, 4, pairs=[images], labels=[tuple(maps)])
     settings = SIMPLE | {"incompressible": {"labels": [2, 5], "weight": 1.0}}
     with pytest.raises(UserError, match="no train image has label 5; their maps, on the network's grid, hold 1, 2"):
-        training.train(samples, small_samples(), 1.0, settings, 1, {}, tmp_path / "rescue.npz")
+        training.train(samples, small_samples(), [1.0], settings, 1, {}, tmp_path)
 
 
 def test_a_gradient_far_too_long_does_not_throw_the_network_away():
-    trainer = training.Trainer((16, 16), SIMPLE | {"learning_rate": 1e-4}, 1e9)
+    trainer = trainer_of(learning_rate=1e-4)
     rng = np.random.default_rng(1)
     images = [tf.constant(rng.random((2, 16, 16, 1)), tf.float32) for _ in range(2)]
-    trainer.network.weights[-2].assign(rng.normal(size=trainer.network.weights[-2].shape) * 1e-2)
-    assert trainer.step(*images)[-1] > 1e3
+    trainer.network.parameters[-2].assign(rng.normal(size=trainer.network.parameters[-2].shape) * 1e-2)
+    assert step_of(trainer, *images, weight=1e9).gradient_norm > 1e3
     moments = [variable.numpy() for variable in trainer.optimizer.variables if "/m/" in variable.name.lower()]
     assert moments
     assert np.sqrt(sum((moment**2).sum() for moment in moments)) <= 0.1001  # (1 − β₁) times the longest allowed
 
 
 def test_every_slice_is_drawn_as_often_as_any_other_and_a_batch_spreads_over_all():
-    samples = training.Samples(2, 8, pairs=[(labelled(1, (8, 8, 20)), labelled(2, (8, 8, 20)))])
+    samples = Samples(2, 8, pairs=[(labelled(1, (8, 8, 20)), labelled(2, (8, 8, 20)))])
     rng = np.random.default_rng(1)
     batches = np.array([samples.draw(rng, 4)[0][:, 4, 4, 0] - 100 for _ in range(1000)]).astype(int)
     times = np.bincount(batches.ravel(), minlength=20)
@@ -261,19 +282,19 @@ def test_every_slice_is_drawn_as_often_as_any_other_and_a_batch_spreads_over_all
 def test_slices_without_content_in_either_image_are_dropped():
     fixed, moving = labelled(1), labelled(2)
     fixed[:, :, 0] = moving[:, :, 3] = 0
-    samples = training.Samples(2, 8, pairs=[(fixed, moving)])
+    samples = Samples(2, 8, pairs=[(fixed, moving)])
     np.testing.assert_array_equal(samples.fixed[:, 4, 4], [101, 102, 104])
     np.testing.assert_array_equal(samples.moving[:, 4, 4], [201, 202, 204])
 
 
 def test_pairs_without_any_common_slice_are_the_user_s_mistake():
     with pytest.raises(UserError, match="no slice has content in both images"):
-        training.Samples(2, 8, pairs=[(np.zeros((8, 8, 5)), labelled(2))])
+        Samples(2, 8, pairs=[(np.zeros((8, 8, 5)), labelled(2))])
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_any_two_never_pairs_an_image_with_itself(dimensions):
-    samples = training.Samples(dimensions, 8, images=[labelled(n, (8, 8, 8)) for n in range(3)])
+    samples = Samples(dimensions, 8, images=[labelled(n, (8, 8, 8)) for n in range(3)])
     fixed, moving = (batch.reshape(300, -1)[:, 12].astype(int) for batch in samples.draw(np.random.default_rng(1), 300))
     pairs = set(zip(fixed // 100, moving // 100, strict=True))
     assert pairs == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
@@ -285,7 +306,7 @@ def test_any_two_never_pairs_an_image_with_itself(dimensions):
 def test_memory_of_any_two_grows_with_the_images_and_not_with_their_pairs():
     sizes = {}
     for number in (4, 8):
-        samples = training.Samples(3, 8, images=[labelled(n, (8, 8, 8)) for n in range(number)])
+        samples = Samples(3, 8, images=[labelled(n, (8, 8, 8)) for n in range(number)])
         assert len(samples) == number
         assert samples.fixed is samples.moving
         sizes[number] = samples.fixed.nbytes
@@ -294,11 +315,11 @@ def test_memory_of_any_two_grows_with_the_images_and_not_with_their_pairs():
 
 def test_nothing_to_draw_from_is_an_error():
     with pytest.raises(ValueError, match="nothing to draw from"):
-        training.Samples(2, 8, pairs=[])
+        Samples(2, 8, pairs=[])
 
 
 def test_the_probe_holds_all_samples_where_they_are_few():
-    samples = training.Samples(2, 8, pairs=[(labelled(1), labelled(2))])
+    samples = Samples(2, 8, pairs=[(labelled(1), labelled(2))])
     batches = samples.probe(16, batch_size=2)
     assert [len(fixed) for fixed, _ in batches] == [2, 2, 1]
     assert batches[0][0].shape == batches[0][1].shape == (2, 8, 8, 1)
@@ -307,7 +328,7 @@ def test_the_probe_holds_all_samples_where_they_are_few():
 
 
 def test_the_probe_of_many_samples_is_evenly_spread():
-    samples = training.Samples(2, 8, pairs=[(labelled(1, (8, 8, 40)), labelled(2, (8, 8, 40)))])
+    samples = Samples(2, 8, pairs=[(labelled(1, (8, 8, 40)), labelled(2, (8, 8, 40)))])
     ((fixed, moving),) = samples.probe(4, batch_size=8)
     np.testing.assert_array_equal(fixed[:, 4, 4, 0], [105, 115, 125, 135])
     np.testing.assert_array_equal(moving[:, 4, 4, 0], [205, 215, 225, 235])
@@ -319,21 +340,22 @@ def test_the_probe_of_many_samples_is_evenly_spread():
 class NoNetwork:
     """Stands in for Trainer: steps cost nothing, and the loss says how many there were."""
 
-    def __init__(self, shape, settings, weight, label_numbers=()):
-        self.network = type("Network", (), {"weights": [tf.Variable([0.0])], "shape": shape})
+    def __init__(self, network, settings, label_numbers=()):
+        self.network = network
         self.seen = []
 
     def memory_mb(self, batch_size):
         return 0
 
-    def step(self, fixed, moving):
+    def step(self, fixed, moving, weights, seed):
+        assert float(weights) == 1 and seed is None
         self.seen.append((fixed.numpy(), moving.numpy()))
-        self.network.weights[0].assign_add([1.0])
-        return tf.constant([3.0, 1.0, 2.0, 4.0, 5.0, 6.0, 1.0]) * len(self.seen)
+        self.network.parameters[0].assign_add([1.0])
+        return Step(Parts(*np.float32([3, 1, 2, 4, 5, 6]) * len(self.seen)), 1.0)
 
-    def evaluate(self, fixed, moving):
+    def evaluate(self, fixed, moving, weights):
         # Larger samples count more, and an average over batches of different size must not forget it.
-        return tf.constant([1.0, 2.0, 3.0, 4.0]) * float(np.mean(fixed[:, 4, 4]))
+        return Parts(*np.float32([1, 2, 3, 0, 4, 0]) * np.mean(fixed[:, 4, 4]))
 
 
 @pytest.fixture
@@ -345,17 +367,24 @@ def stub(monkeypatch):
         made.append(NoNetwork(*arguments))
         return made[-1]
 
+    class OneNumber(RegistrationNetwork):
+        """A network that takes no time to be built."""
+
+        parameters = None
+
+        def __init__(self, shape, settings, weights):
+            self.parameters = [tf.Variable([0.0])]
+
+    monkeypatch.setattr(training, "network_for", OneNumber)
     monkeypatch.setattr(training, "Trainer", make)
     return made
 
 
 def run_stub(stub, tmp_path, seed=1, kept=(), **changes):
-    samples = training.Samples(2, 8, pairs=[(labelled(n), labelled(n + 1)) for n in range(1, 9)])
-    watched = training.Samples(2, 8, pairs=[(labelled(1), labelled(2))])
+    samples = Samples(2, 8, pairs=[(labelled(n), labelled(n + 1)) for n in range(1, 9)])
+    watched = Samples(2, 8, pairs=[(labelled(1), labelled(2))])
     paths = {epoch: tmp_path / f"epoch-{epoch}.npz" for epoch in kept}
-    history = training.train(
-        samples, watched, 1.0, SETTINGS | {"batch_size": 3} | changes, seed, paths, tmp_path / "rescue.npz"
-    )
+    history = training.train(samples, watched, [1.0], SETTINGS | {"batch_size": 3} | changes, seed, paths, tmp_path)
     return history, [fixed[:, 4, 4, 0].tolist() for fixed, _ in stub[-1].seen]
 
 
@@ -413,12 +442,12 @@ def test_validation_is_a_mean_over_the_same_samples_at_every_epoch(stub, tmp_pat
     np.testing.assert_allclose(history["validation_folding_penalty"], 408, rtol=1e-6)
 
 
-def test_weights_are_kept_after_their_epoch(stub, tmp_path):
+def test_parameters_are_kept_after_their_epoch(stub, tmp_path):
     run_stub(stub, tmp_path, epochs=6, steps_per_epoch=2, kept=[2, 6])
     for epoch in (2, 6):
         with np.load(tmp_path / f"epoch-{epoch}.npz", allow_pickle=False) as arrays:
             assert arrays["000"].tolist() == [2.0 * epoch]
-    assert not (tmp_path / "rescue.npz").exists()
+    assert not (tmp_path / training.RESCUE).exists()
 
 
 # ---- a small training, twice
@@ -430,7 +459,7 @@ train_voxelmorph.main(**json.load(open(sys.argv[1])))
 """
 
 
-def training_arguments(folder, validation_seed=9):
+def training_arguments(folder, validation_seed=9, weight="0.5", settings=SETTINGS):
     """Write small images: three training pairs, and a validation pair on a larger grid of its own."""
     grid = Grid((32, 32, 6), (1.0, 1.0, 2.0), (-16.0, -16.0, 0.0))
     wide = Grid((37, 33, 5), (1.0, 1.0, 2.0), (-16.0, -16.0, 0.0))
@@ -448,15 +477,17 @@ def training_arguments(folder, validation_seed=9):
         write("moving-validation.nii.gz", blobs(validation_seed, (2, -1), wide.size), wide),
     )
     return {
-        "weight": "0.5",
-        "training_inputs": pairs,
-        "training_labels": [],
-        "validation_inputs": [validation],
-        "settings": SETTINGS,
-        "seed": 7,
-        "threads": 1,
+        "training": {
+            "weight": weight,
+            "training_inputs": pairs,
+            "training_labels": [],
+            "validation_inputs": [validation],
+            "settings": settings,
+            "seed": 7,
+            "threads": 1,
+        },
         "history": str(folder / "history.tsv"),
-        "weights": [str(folder / f"epoch-{epoch}.npz") for epoch in SETTINGS["kept_epochs"]],
+        "networks": [str(folder / f"epoch-{epoch}.npz") for epoch in settings["kept_epochs"]],
         "report": str(folder / "training.json"),
     }
 
@@ -512,18 +543,18 @@ def test_training_json_says_how_it_was_done(trained):
     assert (facts["samples"], facts["validation_samples"]) == (18, 5)
     assert (facts["weight"], facts["seed"], facts["threads"], facts["settings"]) == ("0.5", 7, 1, SETTINGS)
     assert set(facts["sha256"]) == {"10", "30"}
-    assert facts["sha256"]["30"] == training.checksum(folder / "epoch-30.npz") != facts["sha256"]["10"]
+    assert facts["sha256"]["30"] == checksum(folder / "epoch-30.npz") != facts["sha256"]["10"]
 
 
-def test_kept_weights_give_the_loss_of_their_epoch(trained):
-    """The weights on disk, and the loss written out step by step, reproduce history.tsv."""
+def test_kept_parameters_give_the_loss_of_their_epoch(trained):
+    """The parameters on disk, and the loss written out step by step, reproduce history.tsv."""
     folder, arguments = trained
     history = pd.read_csv(folder / "history.tsv", sep="\t").set_index("epoch")
-    pairs = train_voxelmorph.read(arguments["validation_inputs"])
-    samples = training.Samples(2, 4, pairs=pairs, at_least=(40, 36, 6))
+    pairs = task.read(arguments["training"]["validation_inputs"])
+    samples = Samples(2, 4, pairs=pairs, at_least=(40, 36, 6))
     network = RegistrationNetwork((40, 36), SETTINGS)
     for epoch in SETTINGS["kept_epochs"]:
-        load_weights(network, folder / f"epoch-{epoch}.npz")
+        load_parameters(network, folder / f"epoch-{epoch}.npz")
         field = network.model([samples.moving[..., None], samples.fixed[..., None]])
         moved = warp(tf.constant(samples.moving[..., None]), network.displacement(field))
         likeness = float(np.mean(losses.ncc_squared(samples.fixed[..., None], moved, 9)))
@@ -536,24 +567,24 @@ def test_kept_weights_give_the_loss_of_their_epoch(trained):
 
 def test_a_step_and_a_validation_see_the_same_loss_and_the_step_lowers_it():
     """Of a network whose answer depends on which image is which."""
-    trainer = training.Trainer((16, 16), SIMPLE | {"learning_rate": 1e-4}, 0.01)
+    trainer, weights = trainer_of(learning_rate=1e-4), tf.constant(0.01)
     rng = np.random.default_rng(4)
-    for variable in trainer.network.weights:
+    for variable in trainer.network.parameters:
         variable.assign(rng.normal(0, 0.2, variable.shape))
     fixed, moving = (tf.constant(batch) for batch in small_samples().draw(rng, 4))
-    before = trainer.evaluate(fixed, moving).numpy()
-    np.testing.assert_allclose(trainer.step(fixed, moving).numpy()[:3], before[:3], rtol=1e-4)
-    assert before[0] == pytest.approx(before[1] + 0.01 * before[2], rel=1e-5)
-    assert trainer.evaluate(fixed, moving)[0] < before[0]
-    assert np.abs(trainer.evaluate(moving, fixed)[0] - before[0]) > 0.01 * abs(before[0])
+    before = trainer.evaluate(fixed, moving, weights)
+    np.testing.assert_allclose(trainer.step(fixed, moving, weights=weights).parts[:3], before[:3], rtol=1e-4)
+    assert before.loss == pytest.approx(before.similarity + 0.01 * before.penalty, rel=1e-5)
+    assert trainer.evaluate(fixed, moving, weights).loss < before.loss
+    assert np.abs(trainer.evaluate(moving, fixed, weights).loss - before.loss) > 0.01 * abs(before.loss)
 
 
 def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
-    arguments = training_arguments(tmp_path)
-    images = [path for pair in arguments["training_inputs"] for path in pair]
     small = SIMPLE | {"epochs": 2, "kept_epochs": [2], "int_steps": 1}
     small["regularization"] = SETTINGS["regularization"] | {"convention": "sum"}
-    arguments |= {"training_inputs": images, "settings": small, "weights": [str(tmp_path / "epoch-2.npz")]}
+    arguments = training_arguments(tmp_path, settings=small)
+    pairs = arguments["training"]["training_inputs"]
+    arguments["training"]["training_inputs"] = [path for pair in pairs for path in pair]
     train_voxelmorph.main(**arguments)
     assert files.read_json(tmp_path / "training.json")["samples"] == 6
     history = pd.read_csv(tmp_path / "history.tsv", sep="\t")
@@ -592,15 +623,15 @@ def poisoned(samples, epoch, step, steps_per_epoch):
     return samples
 
 
-def test_a_loss_that_is_no_number_names_epoch_and_step_and_leaves_the_last_good_weights(tmp_path):
+def test_a_loss_that_is_no_number_names_epoch_and_step_and_leaves_the_last_good_parameters(tmp_path):
     broken = poisoned(small_samples(), epoch=3, step=2, steps_per_epoch=2)
     two_steps = SIMPLE | {"steps_per_epoch": 2}
-    kept, rescue = {2: tmp_path / "epoch-2.npz"}, tmp_path / "rescue.npz"
-    said = r"λ = 2 broke down at epoch 3, step 2: loss nan .*epoch 2 are in .*rescue\.npz"
+    kept, rescue = {2: tmp_path / "epoch-2.npz"}, tmp_path / "last-good-parameters.npz"
+    said = r"λ = 2 broke down at epoch 3, step 2: loss nan .*epoch 2 are in .*last-good-parameters\.npz"
     with pytest.raises(UserError, match=said):
-        training.train(broken, small_samples(), 2.0, two_steps, 1, kept, rescue)
+        training.train(broken, small_samples(), [2.0], two_steps, 1, kept, tmp_path)
     network = RegistrationNetwork((16, 16), two_steps)
-    load_weights(network, rescue)
+    load_parameters(network, rescue)
     for name, array in arrays_of(tmp_path / "epoch-2.npz").items():
         np.testing.assert_array_equal(arrays_of(rescue)[name], array)
 
@@ -608,20 +639,20 @@ def test_a_loss_that_is_no_number_names_epoch_and_step_and_leaves_the_last_good_
 def test_a_learning_rate_that_explodes_is_named(tmp_path):
     too_fast = SIMPLE | {"learning_rate": 1e30}
     with pytest.raises(UserError, match=r"broke down at epoch \d, step 1: loss .*Lower voxelmorph\.learning_rate"):
-        training.train(small_samples(), small_samples(), 1.0, too_fast, 1, {}, tmp_path / "rescue.npz")
-    assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / "rescue.npz").values())
+        training.train(small_samples(), small_samples(), [1.0], too_fast, 1, {}, tmp_path)
+    assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / training.RESCUE).values())
 
 
-def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_weights(tmp_path, monkeypatch):
-    """√0 is a number, its derivative is none: the loss looks well while the weights are lost."""
+def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_network(tmp_path, monkeypatch):
+    """√0 is a number, its derivative is none: the loss looks well while the parameters are lost."""
 
     def rootless(settings):
         return lambda fixed, moved: tf.reduce_mean((fixed - moved) ** 2) + tf.sqrt(0.0 * tf.reduce_sum(moved))
 
-    monkeypatch.setattr(training, "similarity", rootless)
+    monkeypatch.setattr(objective, "similarity", rootless)
     with pytest.raises(UserError, match=r"epoch 1, step 1: loss 0\.\d+ .*size of the gradient nan.*of epoch 0 are in"):
-        training.train(small_samples(), small_samples(), 1.0, SIMPLE, 1, {}, tmp_path / "rescue.npz")
-    assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / "rescue.npz").values())
+        training.train(small_samples(), small_samples(), [1.0], SIMPLE, 1, {}, tmp_path)
+    assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / training.RESCUE).values())
 
 
 # ---- memory
@@ -629,19 +660,17 @@ def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_weights(tmp_
 
 def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "left_mb", lambda: (5.0, "the machine has free"))
-    monkeypatch.setattr(training.Samples, "draw", None)  # nothing is drawn
+    monkeypatch.setattr(Samples, "draw", None)  # nothing is drawn
     said = (
         r"a step with batches of 400 × 16 × 16 voxels \d+ MB\), and the machine has free 5 MB\. Lower voxelmorph\.batch"
     )
     with pytest.raises(UserError, match=said):
-        training.train(
-            small_samples(), small_samples(), 1.0, SIMPLE | {"batch_size": 400}, 1, {}, tmp_path / "rescue.npz"
-        )
+        training.train(small_samples(), small_samples(), [1.0], SIMPLE | {"batch_size": 400}, 1, {}, tmp_path)
 
 
 def test_the_memory_of_a_step_grows_with_batch_voxels_and_features():
     def of(shape, batch_size, **changes):
-        return training.Trainer(shape, SIMPLE | changes, 1.0).memory_mb(batch_size)
+        return trainer_of(shape, **changes).memory_mb(batch_size)
 
     base = of((16, 16), 1)
     assert of((16, 16), 8) == pytest.approx(8 * base)
@@ -652,7 +681,7 @@ def test_the_memory_of_a_step_grows_with_batch_voxels_and_features():
 def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(tmp_path, monkeypatch):
     arguments = training_arguments(tmp_path)
     monkeypatch.setattr(memory, "left_mb", lambda: (0.1, "its HTCondor slot leaves it"))
-    monkeypatch.setattr(train_voxelmorph, "read", None)
+    monkeypatch.setattr(task, "read", None)
     # 6 of 32 × 32 × 6 and 2 of 37 × 33 × 5 voxels; 8 of 37 × 33 × 6.
     with pytest.raises(
         UserError, match=r"8 images 0 MB, the same padded for the network 0 MB\), and its HTCondor slot"
@@ -661,9 +690,9 @@ def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(tmp
 
 
 def test_validation_images_of_another_size_are_an_error(stub, tmp_path):
-    other = training.Samples(2, 8, pairs=[(labelled(1, (9, 8, 5)), labelled(2, (9, 8, 5)))])
+    other = Samples(2, 8, pairs=[(labelled(1, (9, 8, 5)), labelled(2, (9, 8, 5)))])
     with pytest.raises(ValueError, match=r"validation images of \(16, 8\) for a network of \(16, 16\)"):
-        training.train(small_samples(), other, 1.0, SIMPLE, 1, {}, tmp_path / "rescue.npz")
+        training.train(small_samples(), other, [1.0], SIMPLE, 1, {}, tmp_path)
 
 
 # ---- registering
@@ -671,7 +700,7 @@ def test_validation_images_of_another_size_are_an_error(stub, tmp_path):
 
 def with_constant_field(network, voxels):
     """Let a network answer every pair with one displacement: its last layer is all bias."""
-    kernel, bias = network.weights[-2:]
+    kernel, bias = network.parameters[-2:]
     kernel.assign(np.zeros(kernel.shape, np.float32))
     bias.assign(np.array(voxels, np.float32))
     return network
@@ -679,7 +708,7 @@ def with_constant_field(network, voxels):
 
 @pytest.mark.parametrize(("dimensions", "voxels"), [(2, [1.5, -2.0]), (3, [1.5, -2.0, 0.5])])
 def test_the_registrar_gives_voxels_of_the_arrays_themselves(dimensions, voxels):
-    registrar = training.Registrar((13, 10, 7), SETTINGS | {"dimensions": dimensions})
+    registrar = Registrar((13, 10, 7), SETTINGS | {"dimensions": dimensions})
     with_constant_field(registrar.network, voxels)
     images = [np.random.default_rng(seed).random((13, 10, 7), dtype=np.float32) for seed in (1, 2)]
     displacement = registrar(*images)
@@ -689,7 +718,7 @@ def test_the_registrar_gives_voxels_of_the_arrays_themselves(dimensions, voxels)
 
 @pytest.mark.filterwarnings("ignore:Dense transform shape")
 def test_a_downsampled_field_is_scaled_to_voxels_of_the_images():
-    registrar = training.Registrar((13, 10, 7), SETTINGS | {"field_downsampling": 2})
+    registrar = Registrar((13, 10, 7), SETTINGS | {"field_downsampling": 2})
     with_constant_field(registrar.network, [1.5, -2.0])
     image = np.random.default_rng(1).random((13, 10, 7), dtype=np.float32)
     np.testing.assert_allclose(registrar(image, image)[6, 5, 3], [3, -4, 0], atol=1e-6)
@@ -699,9 +728,9 @@ def test_a_downsampled_field_is_scaled_to_voxels_of_the_images():
 def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
     """Slice by slice and padded by hand, the network gives the same: no batch mixes slices up."""
     shape = (13, 10, 7)
-    registrar = training.Registrar(shape, SETTINGS | {"dimensions": dimensions})
+    registrar = Registrar(shape, SETTINGS | {"dimensions": dimensions})
     rng = np.random.default_rng(4)
-    for variable in registrar.network.weights:
+    for variable in registrar.network.parameters:
         variable.assign(rng.normal(0, 0.2, variable.shape))
     fixed, moving = (rng.random(shape, dtype=np.float32) for _ in range(2))
     displacement = registrar(fixed, moving, slices_at_once=3)
@@ -729,18 +758,20 @@ def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
         np.testing.assert_array_equal(displacement[:, :, k, 2], 0)
 
 
-def test_one_registrar_takes_the_weights_of_any_training(tmp_path):
-    registrar = training.Registrar((16, 16, 3), SETTINGS)
+def test_one_registrar_takes_the_parameters_of_any_training(tmp_path):
+    registrar = Registrar((16, 16, 3), SETTINGS)
     image = np.random.default_rng(1).random((16, 16, 3), dtype=np.float32)
     for voxels in ([1.0, 2.0], [-3.0, 0.5]):
-        save_weights(with_constant_field(RegistrationNetwork((32, 8), SETTINGS), voxels), tmp_path / "weights.npz")
-        load_weights(registrar.network, tmp_path / "weights.npz")
+        save_parameters(
+            with_constant_field(RegistrationNetwork((32, 8), SETTINGS), voxels), tmp_path / "parameters.npz"
+        )
+        load_parameters(registrar.network, tmp_path / "parameters.npz")
         np.testing.assert_allclose(registrar(image, image)[8, 8, 1, :2], voxels, atol=1e-6)
 
 
 def test_the_checksum_is_that_of_sha256sum(tmp_path):
     (tmp_path / "file").write_bytes(b"abc")
-    assert training.checksum(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
+    assert checksum(tmp_path / "file").startswith("ba7816bf8f01cfea414140de5dae2223")
 
 
 def test_images_without_anything_to_see_are_left_out_and_named(tmp_path, caplog):
@@ -751,7 +782,7 @@ def test_images_without_anything_to_see_are_left_out_and_named(tmp_path, caplog)
     geometry.write_image(empty, tmp_path / "fixed-1.nii.gz")
     train_voxelmorph.main(**arguments)
     report = json.loads((tmp_path / "training.json").read_text())
-    assert report["left_out"] == [list(arguments["training_inputs"][1])]
+    assert report["left_out"] == [list(arguments["training"]["training_inputs"][1])]
     assert "left out" in caplog.text and "fixed-1.nii.gz" in caplog.text
     geometry.write_image(empty, tmp_path / "moving-validation.nii.gz")
     with pytest.raises(UserError, match="nothing is left to train on, or to watch the training with"):

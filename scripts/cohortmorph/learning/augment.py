@@ -3,6 +3,8 @@
 TensorFlow functions; images have shape (batch, *shape, 1) and values in [0, 1], label maps (batch, *shape, structures).
 """
 
+from collections.abc import Iterator
+
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.learning.networks import tf, upsample, warp
 
@@ -18,7 +20,9 @@ NOISE_SD = 0.02
 BIAS_SD = 0.1  # of the factor at three control points along each axis
 
 
-def augment(image, labels, seed, deformation, intensity):
+def augment(
+    image: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor, deformation: float, intensity: float
+) -> tuple[tf.Tensor, tf.Tensor | None]:
     """Return one random variant of each image, and its label maps bent alike.
 
     Parameters
@@ -45,7 +49,7 @@ def augment(image, labels, seed, deformation, intensity):
     return image, labels
 
 
-def _random_displacement(shape, seeds):
+def _random_displacement(shape: tf.TensorShape, seeds: Iterator[tf.Tensor]) -> tf.Tensor:
     """Return affine and smooth displacements in voxels, shape (batch, *shape, dimensions), at strength 1."""
     batch, size = shape[0], shape[1:-1].as_list()
     dimensions = len(size)
@@ -58,7 +62,7 @@ def _random_displacement(shape, seeds):
     return tf.einsum("...j,bij->b...i", position, matrix) + shift + upsample(bend, size)
 
 
-def _random_intensity(image, strength, seeds):
+def _random_intensity(image: tf.Tensor, strength: float, seeds: Iterator[tf.Tensor]) -> tf.Tensor:
     """Return images with another gamma, contrast, brightness, noise and bias field."""
     batch, size = image.shape[0], image.shape[1:-1].as_list()
     one_each = [batch, *[1] * (len(size) + 1)]

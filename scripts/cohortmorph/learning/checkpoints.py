@@ -10,16 +10,18 @@ import json
 import logging
 import time
 import zipfile
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from cohortmorph.run.files import publishing
+from cohortmorph.run.files import StrPath, publishing
 
 log = logging.getLogger("cohortmorph")
 
 
-def fingerprint(facts, files):
+def fingerprint(facts: Any, files: Iterable[StrPath]) -> str:
     """Return a sha256 (hexadecimal) of `facts` (anything that JSON can write) and of the contents of `files`."""
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for path in files:
@@ -41,12 +43,12 @@ class Checkpoint:
         The least time between two writings of the file; where writing is slow, 50 times what it takes.
     """
 
-    def __init__(self, path, fingerprint, every_seconds=10):
+    def __init__(self, path: StrPath, fingerprint: str, every_seconds: float = 10) -> None:
         self.path, self.fingerprint, self.every_seconds = Path(path), fingerprint, every_seconds
         self.written = time.monotonic()
         self.first_epoch = 1
 
-    def restore(self, variables, kept_paths):
+    def restore(self, variables: Sequence[Any], kept_paths: Mapping[int, StrPath]) -> list[list[float]]:
         """Put the saved state back, if there is one of this very training.
 
         Parameters
@@ -75,7 +77,13 @@ class Checkpoint:
         log.info("Going on after epoch %d, from %s", len(rows), self.path)
         return rows
 
-    def save(self, variables, rows, kept_paths, last=False):
+    def save(
+        self,
+        variables: Sequence[Any],
+        rows: Sequence[Sequence[float]],
+        kept_paths: Mapping[int, StrPath],
+        last: bool = False,
+    ) -> None:
         """Write the state after the epoch of the last row, unless the file is too young."""
         if not last and time.monotonic() - self.written < self.every_seconds:
             return
@@ -89,7 +97,7 @@ class Checkpoint:
         self.written = time.monotonic()
         self.every_seconds = max(self.every_seconds, 50 * (self.written - started))
 
-    def _read(self):
+    def _read(self) -> dict[str, np.ndarray] | None:
         """Return the arrays of the file, or None where there is none that fits."""
         if not self.path.exists():
             return None

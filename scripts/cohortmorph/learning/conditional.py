@@ -2,18 +2,28 @@
 
 A small network turns λ into a scale and a shift for each feature map of the U-Net (FiLM: Perez et al., AAAI 2018; for
 registration, with instance normalization, Mok & Chung, MICCAI 2021). HyperMorph (Hoopes et al., IPMI 2021) lets the
-small network write all of the U-Net's weights instead, which takes a hundred times as many parameters.
+small network write all of the U-Net's parameters instead, which takes a hundred times as many.
 
 Scale and shift come between a convolution and its activation, without normalization. So at a fixed λ they are nothing
 but other kernels and biases: the network becomes a plain one, which is stored, applied and measured as any other.
 """
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 # TensorFlow comes from `networks`, which prepares its import.
-from cohortmorph.learning.networks import RegistrationNetwork, tf
+from cohortmorph.learning.networks import (
+    RegistrationNetwork,
+    assign,
+    load_parameters,
+    save_parameters,
+    size_multiple,
+    tf,
+)
+from cohortmorph.run.files import StrPath
 
 HIDDEN = 32  # features of the two hidden layers between λ and the scales and shifts
 # Training also draws λ beyond the range, by this fraction of it on a logarithmic scale, half at either end: at an end
@@ -37,7 +47,7 @@ class ConditionalNetwork(RegistrationNetwork):
         (moving, fixed, λ), λ of shape (batch,) → the field that is penalized, as of a plain network.
     """
 
-    def __init__(self, shape, settings, weights):
+    def __init__(self, shape: Sequence[int], settings: Mapping[str, Any], weights: Sequence[float]) -> None:
         super().__init__(shape, settings)
         self.lowest, self.highest = float(min(weights)), float(max(weights))
         plain = self.model
@@ -61,16 +71,28 @@ class ConditionalNetwork(RegistrationNetwork):
                 part = slice(starts[layer.name], starts[layer.name] + layer.filters)
                 output = modulate(output, scales[:, part], shifts[:, part])
             tensors[id(layer.get_output_at(0))] = output
-        self.model = tf.keras.Model([*plain.inputs, weight], tensors[id(plain.output)])
+        self.model: Any = tf.keras.Model([*plain.inputs, weight], tensors[id(plain.output)])
         self._plain = plain
 
-    def position(self, weight):
+    def inputs(self, moving: tf.Tensor, fixed: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
+        """Return what the model wants to see of the images and of their λ: all."""
+        return [moving, fixed, weights]
+
+    def draw_weights(self, rng: np.random.Generator, weights: Sequence[float], number: int) -> tf.Tensor:
+        """Return λ of `number` training samples, each its own: see :func:`draw_weights`."""
+        return tf.constant(draw_weights(rng, weights, number))
+
+    def weights_of(self, weight: float, number: int) -> tf.Tensor:
+        """Return one λ for `number` samples, as :meth:`inputs` and the loss take it."""
+        return tf.fill([number], tf.constant(weight, tf.float32))
+
+    def position(self, weight: tf.Tensor) -> tf.Tensor:
         """Return where λ stands in the range, on a logarithmic scale from −1 to 1, shape (batch, 1)."""
         middle = (np.log(self.lowest) + np.log(self.highest)) / 2
         half = (np.log(self.highest) - np.log(self.lowest)) / 2
         return (tf.math.log(weight[:, None]) - middle) / half
 
-    def hand_over(self, weight, network):
+    def hand_over(self, weight: float, network: RegistrationNetwork) -> None:
         """Make a plain `network` of the same architecture what this one is at λ = `weight`.
 
         Raises
@@ -87,11 +109,40 @@ class ConditionalNetwork(RegistrationNetwork):
             scale, shift = (values[start : start + layer.filters] for values in (scales, shifts))
             arrays += [kernel * (1 + scale), bias * (1 + scale) + shift]
             start += layer.filters
-        for variable, array in zip(network.weights, arrays, strict=True):
-            variable.assign(array)
+        assign(network.parameters, arrays)
 
 
-def modulate(features, scale, shift):
+def network_for(shape: Sequence[int], settings: Mapping[str, Any], weights: Sequence[float]) -> RegistrationNetwork:
+    """Return a new network that learns these λ: a plain one for one λ, for several one that is told which."""
+    return ConditionalNetwork(shape, settings, weights) if len(weights) > 1 else RegistrationNetwork(shape, settings)
+
+
+def write_plain_networks(
+    settings: Mapping[str, Any], weights: Sequence[str], conditional: Sequence[StrPath], plain: Sequence[StrPath]
+) -> None:
+    """Take a plain network from a conditional one at each λ, and for each epoch.
+
+    Parameters
+    ----------
+    settings : dict
+        Of the architecture, and ``dimensions``.
+    weights : sequence of str
+        λ, as it was trained with.
+    conditional : sequence of path
+        Parameters of the conditional network, an epoch each.
+    plain : sequence of path
+        Where those of the plain networks go: all epochs of the first λ, then of the next.
+    """
+    shape = [size_multiple(settings["encoder"])] * settings["dimensions"]  # any: the parameters do not depend on it
+    network = ConditionalNetwork(shape, settings, list(map(float, weights)))
+    taken = RegistrationNetwork(shape, settings)
+    for (weight, source), path in zip(itertools.product(weights, conditional), plain, strict=True):
+        load_parameters(network, source)
+        network.hand_over(float(weight), taken)
+        save_parameters(taken, path)
+
+
+def modulate(features: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:
     """Return ``features · (1 + scale) + shift``, each feature map of each sample by its own numbers.
 
     Parameters
@@ -103,7 +154,7 @@ def modulate(features, scale, shift):
     return features * tf.reshape(1 + scale, one_a_map) + tf.reshape(shift, one_a_map)
 
 
-def draw_weights(rng, weights, number):
+def draw_weights(rng: np.random.Generator, weights: Sequence[float], number: int) -> np.ndarray:
     """Draw λ for each of `number` samples, evenly on a logarithmic scale, somewhat beyond the range of `weights`.
 
     A batch spreads over all of it, in random order: each step then learns from small and from great λ.
@@ -118,7 +169,7 @@ def draw_weights(rng, weights, number):
     return np.exp(lowest + (highest - lowest) * places).astype(np.float32)
 
 
-def weights_to_try(weights):
+def weights_to_try(weights: Sequence[str]) -> list[str]:
     """Return λ (strings, ascending) from the least to the greatest of `weights`, at most 10 % apart, with these and 1.
 
     All of them are tried: no assumption that there is one best λ, and ten per cent is less than what pairs tell apart.

@@ -12,7 +12,9 @@ M is the moving image on its own grid, sampled once for each step; images are ne
 """
 
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -20,11 +22,13 @@ import yaml
 
 from cohortmorph import UserError
 from cohortmorph.registration.pair import Cost, peak_memory_mb
+from cohortmorph.run.files import StrPath
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
-LEVEL = {"spacing_mm": (int, float), "grid_mm": (int, float), "iterations": int, "step_mm": (int, float)}
-KEYS = {
+NUMBER = (int, float)
+LEVEL: dict[str, Any] = {"spacing_mm": NUMBER, "grid_mm": NUMBER, "iterations": int, "step_mm": NUMBER}
+KEYS: dict[str, Any] = {
     "dimensions": int,
     "similarity": dict,
     "weight": (int, float),
@@ -70,12 +74,11 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
     started, cpu_started = time.monotonic(), time.process_time()
     # Loaded where it is needed: the workflow reads this module's settings without TensorFlow.
     from cohortmorph.learning.losses import SIMILARITIES
-    from cohortmorph.learning.networks import tf
-    from cohortmorph.learning.training import start_tensorflow
+    from cohortmorph.learning.networks import start_tensorflow, tf
 
-    name, *unknown = [settings["similarity"].get("name"), *settings["similarity"].keys() - {"name"}]
+    name, unknown = settings["similarity"].get("name"), settings["similarity"].keys() - {"name"}
     known = SIMILARITIES.get(name, (None, []))[1]
-    if name not in SIMILARITIES or set(unknown) - set(known):
+    if name not in SIMILARITIES or unknown - set(known):
         names = "; ".join(f"{each} with {', '.join(of) or 'nothing'}" for each, (_, of) in SIMILARITIES.items())
         raise UserError(
             f"{path}: similarity: found {settings['similarity']}; expected a name with its own keys: {names}."
@@ -94,7 +97,7 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
     return displacement.as_transform(to_image(total, grid)), cost, how
 
 
-def read_settings(path):
+def read_settings(path: StrPath) -> dict[str, Any]:
     """Read a parameter file of the instance optimization.
 
     Returns
@@ -122,7 +125,7 @@ def read_settings(path):
         )
     settings = DEFAULTS | settings
     wrong = _wrong(settings, KEYS, "")
-    levels = settings.get("levels")
+    levels: Any = settings.get("levels")
     for number, level in enumerate(levels if isinstance(levels, list) else [], 1):
         where = f"level {number}, "
         wrong += _wrong(level, LEVEL, where) if isinstance(level, dict) else [f"{where}found {level!r}"]
@@ -147,7 +150,7 @@ def read_settings(path):
     return settings
 
 
-def _wrong(found, expected, where):
+def _wrong(found: Mapping[str, Any], expected: Mapping[str, Any], where: str) -> list[str]:
     """Return what is wrong with the keys and kinds of a mapping."""
     wrong = [f"{where}unknown key {key}" for key in found if key not in expected]
     wrong += [f"{where}{key} is missing" for key in expected if key not in found]
@@ -158,7 +161,7 @@ def _wrong(found, expected, where):
     ]
 
 
-def affine_part(points_mm, displacement_mm):
+def affine_part(points_mm: np.ndarray, displacement_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return (matrix, offset) of the affine displacement ``x @ matrix + offset`` nearest to some (least squares).
 
     Parameters
@@ -181,7 +184,7 @@ def affine_part(points_mm, displacement_mm):
     return solved[:3], solved[3] - middle @ solved[:3]
 
 
-def bspline_matrix(positions_mm, length_mm, spacing_mm):
+def bspline_matrix(positions_mm: np.ndarray, length_mm: float, spacing_mm: float) -> np.ndarray:
     """Return the cubic B-splines of evenly spaced control points at some positions, shape (positions, control points).
 
     Parameters
@@ -198,23 +201,23 @@ def bspline_matrix(positions_mm, length_mm, spacing_mm):
     return np.where(distance < 1, near, far)
 
 
-def coarser(image, spacing_mm):
+def coarser(image: sitk.Image, spacing_mm: Sequence[float]) -> sitk.Image:
     """Smooth an image and sample it at `spacing_mm` (three numbers; nowhere below its own), inside its own grid."""
     grid = Grid.of(image)
     own_mm, size = np.array(grid.spacing_mm), np.array(grid.size)
-    spacing_mm = np.where(size > 1, np.maximum(spacing_mm, own_mm), own_mm)
-    new_size = np.floor((size - 1) * own_mm / spacing_mm + 1e-6).astype(int) + 1
+    new_mm = np.where(size > 1, np.maximum(spacing_mm, own_mm), own_mm)
+    new_size = np.floor((size - 1) * own_mm / new_mm + 1e-6).astype(int) + 1
     if np.array_equal(new_size, size):
         return image
     # What lies between the samples is averaged: without that, edges turn into steps that depend on their position.
-    variances_mm2 = np.maximum(0.25 * (spacing_mm**2 - own_mm**2), 1e-6 * own_mm**2)
+    variances_mm2 = np.maximum(0.25 * (new_mm**2 - own_mm**2), 1e-6 * own_mm**2)
     smooth = sitk.DiscreteGaussian(image, variances_mm2.tolist(), 32, 0.01, True)
-    origin_mm = grid.centre_mm - grid.axes @ (spacing_mm * (new_size - 1) / 2)
-    new = Grid(tuple(map(int, new_size)), tuple(map(float, spacing_mm)), tuple(map(float, origin_mm)), grid.direction)
+    origin_mm = grid.centre_mm - grid.axes @ (new_mm * (new_size - 1) / 2)
+    new = Grid(tuple(map(int, new_size)), tuple(map(float, new_mm)), tuple(map(float, origin_mm)), grid.direction)
     return _sampled(smooth, new)
 
 
-def _sampled(image, grid):
+def _sampled(image: sitk.Image, grid: Grid) -> sitk.Image:
     """Sample an image (or field) linearly on a grid that lies inside its own."""
     return sitk.Resample(
         image, grid.size, sitk.Transform(), sitk.sitkLinear, grid.origin_mm, grid.spacing_mm, grid.direction
@@ -242,7 +245,7 @@ class _Level:
         points_mm, total_mm = self.grid.points_mm(), to_array(_sampled(total, self.grid))
         self.start_indices = self.moving_grid.to_indices(points_mm + total_mm)
         # What the moving image does not show says nothing about likeness.
-        self.counts = to_array(_sampled(mask, self.grid)) * self.moving_grid.contains(points_mm + total_mm)
+        self.importance = to_array(_sampled(mask, self.grid)) * self.moving_grid.contains(points_mm + total_mm)
         matrix, offset_mm = affine
         bent_mm = total_mm - (points_mm @ matrix + offset_mm)
         self.start_mm = (total_mm @ self.grid.axes)[..., : self.dimensions]
@@ -277,7 +280,9 @@ class _Level:
             tf.constant(values, tf.float32) for values in (self.start_indices, self.start_mm, self.start_bent_mm)
         )
         spacing_mm = np.array(self.grid.spacing_mm[: self.dimensions], np.float32)
-        fixed, counts = (batch(tf.constant(a[..., None], tf.float32)) for a in (to_array(self.fixed), self.counts))
+        fixed, importance = (
+            batch(tf.constant(values[..., None], tf.float32)) for values in (to_array(self.fixed), self.importance)
+        )
         moving = tf.constant(to_array(self.moving)[..., None], tf.float32)
         matrices, unlike = self.splines(self.grid), similarity(self.similarity)
 
@@ -287,7 +292,7 @@ class _Level:
                 tape.watch(points)
                 residual_mm = spread(points, matrices)
                 moved = batch(sample(moving, start_indices + tf.einsum("ijkd,dc->ijkc", residual_mm, to_indices)))
-                likeness = tf.reduce_mean(unlike(fixed, moved, counts))
+                likeness = tf.reduce_mean(unlike(fixed, moved, importance))
                 penalty = self._penalty(start_bent + residual_mm)
                 folding = tf.constant(0.0)
                 if self.folding_weight and min(self.grid.size[: self.dimensions]) > 1:  # one slice has no volume
@@ -303,7 +308,8 @@ class _Level:
             course.append([float(part) for part in parts])
             if not np.isfinite(course[-1]).all():
                 break
-            # Adam (Kingma and Ba, 2015); its step falls to a tenth, so that the last ones settle.
+            # Adam (Kingma and Ba, 2015), as the paper writes it: Keras' own puts its ε elsewhere and rounds in another
+            # order, and would change results. The step falls to a tenth, so that the last ones settle.
             first.assign(0.9 * first + 0.1 * gradient)
             second.assign(0.999 * second + 0.001 * gradient**2)
             step_mm = self.level["step_mm"] * (0.1 + 0.45 * (1 + np.cos(np.pi * number / iterations)))

@@ -1,11 +1,13 @@
 """The parts of the training loss, as TensorFlow functions; docs/losses.md has formulas, ranges and when to use which.
 
-L(F, M, φ) = L_sim(F, M∘φ) + λ · L_reg(u) (+ γ · L_labels + the weights of folding and of incompressible structures).
+L(F, M, φ) = L_sim(F, M∘φ) + λ · L_reg(u) (+ γ · L_labels + μ · L_folding + ν · L_incompressible).
 Images have shape (batch, *shape, 1) and values in [0, 1]; fields have shape (batch, *shape, dimensions), in voxels.
 Each function returns one number a sample, shape (batch,).
 """
 
 import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +22,9 @@ FLAT_PATCH = 1e-6
 LEAST_PROBABILITY = 1e-3
 
 
-def ncc_squared(fixed, moved, window=None, weights=None):
+def ncc_squared(
+    fixed: tf.Tensor, moved: tf.Tensor, window: int | None = None, importance: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return −NCC(F, M∘φ), the course's squared NCC (A. Ratke, 2021): blind to the sign of the contrast.
 
     ``NCC = (Σ(F−F̄)(M−M̄))² / (Σ(F−F̄)² Σ(M−M̄)²)``, in [0, 1].
@@ -31,26 +35,28 @@ def ncc_squared(fixed, moved, window=None, weights=None):
         Side of the window, in voxels, over which the means and sums run for each voxel (cut off at the border);
         without it they run over the whole image.
     """
-    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, weights)
-    return -_mean(covariance**2 / (fixed_variance * moved_variance + FLAT), weights)
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, importance)
+    return -_mean(covariance**2 / (fixed_variance * moved_variance + FLAT), importance)
 
 
-def ncc_voxelmorph(fixed, moved, window=None, weights=None):
+def ncc_voxelmorph(
+    fixed: tf.Tensor, moved: tf.Tensor, window: int | None = None, importance: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return the NCC loss of voxelmorph 0.2: a negative covariance is clipped to 0 before it is squared.
 
     Two differences: at the border windows are cut off instead of filled with zeros; windows that are flat in both
     images count as 0, while voxelmorph's epsilons make them 1 (a constant: the gradient is the same).
     """
-    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, weights)
-    return -_mean(tf.maximum(covariance, 0.0) ** 2 / (fixed_variance * moved_variance + FLAT), weights)
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, importance)
+    return -_mean(tf.maximum(covariance, 0.0) ** 2 / (fixed_variance * moved_variance + FLAT), importance)
 
 
-def mse(fixed, moved, weights=None):
+def mse(fixed: tf.Tensor, moved: tf.Tensor, importance: tf.Tensor | None = None) -> tf.Tensor:
     """Return the mean squared difference."""
-    return _mean((fixed - moved) ** 2, weights)
+    return _mean((fixed - moved) ** 2, importance)
 
 
-def nmi(fixed, moved, bins=32, weights=None):
+def nmi(fixed: tf.Tensor, moved: tf.Tensor, bins: int = 32, importance: tf.Tensor | None = None) -> tf.Tensor:
     """Return 1 − NMI with ``NMI = (H(F) + H(M∘φ)) / H(F, M∘φ)``: 0 for independent images, −1 for a sharp relation.
 
     Studholme, Hill & Hawkes 1999. The joint histogram is a Parzen estimate with cubic B-splines (Thévenaz & Unser
@@ -62,9 +68,9 @@ def nmi(fixed, moved, bins=32, weights=None):
     bins : int
         Number of bins along each side of the histogram. Time and memory grow with voxels · bins.
     """
-    shares = [_bin_weights(image, bins) for image in (fixed, moved)]
-    if weights is not None:
-        shares[0] *= tf.reshape(weights, [1, weights.shape[0], -1])
+    shares = [_bin_shares(image, bins) for image in (fixed, moved)]
+    if importance is not None:
+        shares[0] *= tf.reshape(importance, [1, importance.shape[0], -1])
     joint = tf.einsum("vbn,wbn->bvw", *shares)
     joint /= tf.reduce_sum(joint, axis=[1, 2], keepdims=True) + 1e-9
     fixed_entropy, moved_entropy = (_entropy(tf.reduce_sum(joint, axis=axis)) for axis in (2, 1))
@@ -72,7 +78,9 @@ def nmi(fixed, moved, bins=32, weights=None):
     return 1 - tf.math.divide_no_nan(fixed_entropy + moved_entropy, _entropy(tf.reshape(joint, [-1, bins**2])))
 
 
-def mind(fixed, moved, radius=1, dilation=2, weights=None):
+def mind(
+    fixed: tf.Tensor, moved: tf.Tensor, radius: int = 1, dilation: int = 2, importance: tf.Tensor | None = None
+) -> tf.Tensor:
     """Return the mean squared difference of the self-similarity contexts, MIND-SSC; in [0, 1], 0 for equal contexts.
 
     Heinrich et al., MICCAI 2013. Around each voxel, the patches at two neighbours (of six in 3-D, of four in 2-D) that
@@ -88,10 +96,10 @@ def mind(fixed, moved, radius=1, dilation=2, weights=None):
         Voxels from the middle to its neighbours.
     """
     difference = self_similarity(fixed, radius, dilation) - self_similarity(moved, radius, dilation)
-    return _mean(difference**2, weights)
+    return _mean(difference**2, importance)
 
 
-def self_similarity(image, radius, dilation):
+def self_similarity(image: tf.Tensor, radius: int, dilation: int) -> tf.Tensor:
     """Return the descriptor of :func:`mind`, shape (batch, *shape, 12 in 3-D or 4 in 2-D), in [0, 1]."""
     axes = range(1, len(image.shape) - 1)
     # Differences do not see the mean, but they lose digits to it.
@@ -106,8 +114,10 @@ def self_similarity(image, radius, dilation):
     return tf.exp(-(distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH))
 
 
+Similarity = Callable[..., tf.Tensor]  # (fixed, moved, importance=None) → a number a sample
+
 # The settings of the config that each one takes.
-SIMILARITIES = {
+SIMILARITIES: dict[str, tuple[Similarity, list[str]]] = {
     "ncc-squared": (ncc_squared, ["window"]),
     "ncc-voxelmorph": (ncc_voxelmorph, ["window"]),
     "mse": (mse, []),
@@ -116,17 +126,17 @@ SIMILARITIES = {
 }
 
 
-def similarity(settings):
-    """Return the function (fixed, moved, weights=None) → loss that ``{"name": ..., "window": ...}`` names.
+def similarity(settings: Mapping[str, Any]) -> Similarity:
+    """Return the function (fixed, moved, importance=None) → loss that ``{"name": ..., "window": ...}`` names.
 
-    It takes the settings that it knows. `weights`, (batch, *shape, 1), say how much each voxel counts: a mask, perhaps.
+    It takes the settings that it knows. `importance`, (batch, *shape, 1): how much each voxel counts; a mask, perhaps.
     """
     function, names = SIMILARITIES[settings["name"]]
     chosen = {name: settings[name] for name in names if name in settings}
-    return lambda fixed, moved, weights=None: function(fixed, moved, weights=weights, **chosen)
+    return lambda fixed, moved, importance=None: function(fixed, moved, importance=importance, **chosen)
 
 
-def gradient_penalty(field, convention, field_downsampling=1, name="l2"):
+def gradient_penalty(field: tf.Tensor, convention: str, field_downsampling: int = 1, name: str = "l2") -> tf.Tensor:
     """Return L_reg, from the field's forward differences, in voxels of the field.
 
     Parameters
@@ -149,7 +159,7 @@ def gradient_penalty(field, convention, field_downsampling=1, name="l2"):
     return field_downsampling * sum(_mean(term) for term in terms) / len(terms)
 
 
-def folding_penalty(displacement, convention="mean"):
+def folding_penalty(displacement: tf.Tensor, convention: str = "mean") -> tf.Tensor:
     """Return how much volume (in 2-D, area) x ↦ x + u(x) turns inside out: differentiable, and blind to no folding.
 
     In 3-D it is the non-diffeomorphic volume of Liu et al. 2022 that is measured afterwards
@@ -189,7 +199,7 @@ def folding_penalty(displacement, convention="mean"):
     return _mean(inverted) if convention == "mean" else _sum(inverted)
 
 
-def incompressibility(displacement, inside, convention="mean"):
+def incompressibility(displacement: tf.Tensor, inside: tf.Tensor, convention: str = "mean") -> tf.Tensor:
     """Return |det J − 1| of x ↦ x + u(x) inside of structures that keep their volume (bone, prostate).
 
     Rohlfing et al. 2003 penalize |log det J|, which a folding would make infinite. A rigid motion costs nothing.
@@ -217,7 +227,7 @@ def incompressibility(displacement, inside, convention="mean"):
     return tf.reduce_sum(means, axis=-1) / tf.maximum(structures, 1.0)
 
 
-def dice_loss(fixed_labels, moved_labels):
+def dice_loss(fixed_labels: tf.Tensor, moved_labels: tf.Tensor) -> tf.Tensor:
     """Return 1 − Dice, the mean over structures of ``2 Σ F M / (Σ F + Σ M)``, for maps in [0, 1].
 
     A structure that neither map holds counts as overlapping. (Balakrishnan et al., IEEE TMI 2019, equation 7.)
@@ -232,7 +242,7 @@ def dice_loss(fixed_labels, moved_labels):
     return 1 - tf.reduce_mean((2 * both + 1e-3) / (total + 1e-3), axis=-1)
 
 
-def voxelwise_dice_loss(fixed_labels, moved_labels):
+def voxelwise_dice_loss(fixed_labels: tf.Tensor, moved_labels: tf.Tensor) -> tf.Tensor:
     """Return the Dice loss as the U-Net lecture prints it (T. Grenier), which divides at each voxel before it sums.
 
     ``1 − 1/(|C| N) Σ_c Σ_i 2 p(i, c) gt(i = c) / (p(i, c) + gt(i = c))``, over the N voxels and the |C| classes; class
@@ -245,7 +255,7 @@ def voxelwise_dice_loss(fixed_labels, moved_labels):
     return 1 - _mean(overlap)
 
 
-def cross_entropy(fixed_labels, moved_labels):
+def cross_entropy(fixed_labels: tf.Tensor, moved_labels: tf.Tensor) -> tf.Tensor:
     """Return the categorical cross-entropy of the U-Net lecture, ``−1/(N |C|) Σ_c Σ_i gt(i = c) log p(i, c)``.
 
     Class 0 is what no structure holds. p is mixed with a thousandth of 1, so that a class that is lost costs a number.
@@ -255,52 +265,56 @@ def cross_entropy(fixed_labels, moved_labels):
     return -_mean(fixed_classes * tf.math.log(likely))
 
 
-LABEL_LOSSES = {"dice": dice_loss, "dice-voxelwise": voxelwise_dice_loss, "cross-entropy": cross_entropy}
+LABEL_LOSSES: dict[str, Callable[[tf.Tensor, tf.Tensor], tf.Tensor]] = {
+    "dice": dice_loss,
+    "dice-voxelwise": voxelwise_dice_loss,
+    "cross-entropy": cross_entropy,
+}
 
 
-def _with_background(labels):
+def _with_background(labels: tf.Tensor) -> tf.Tensor:
     """Put class 0, what is left of 1, before the structures."""
     return tf.concat([tf.maximum(1 - tf.reduce_sum(labels, axis=-1, keepdims=True), 0.0), labels], axis=-1)
 
 
-def _mean(values, weights=None):
-    """Return the mean of each sample; with `weights`, (batch, *shape, 1), the weighted one, 0 if none counts."""
+def _mean(values: tf.Tensor, importance: tf.Tensor | None = None) -> tf.Tensor:
+    """Return the mean of each sample; with `importance`, (batch, *shape, 1), as each voxel counts, 0 if none does."""
     axes = list(range(1, len(values.shape)))
-    if weights is None or all(size == 1 for size in values.shape[1:]):
+    if importance is None or all(size == 1 for size in values.shape[1:]):
         return tf.reduce_mean(values, axis=axes)
     channels = values.shape[-1]
-    return tf.reduce_sum(weights * values, axis=axes) / (channels * tf.reduce_sum(weights, axis=axes) + 1e-9)
+    return tf.reduce_sum(importance * values, axis=axes) / (channels * tf.reduce_sum(importance, axis=axes) + 1e-9)
 
 
-def _sum(values):
+def _sum(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=list(range(1, len(values.shape))))
 
 
-def _along(values, axis, part):
+def _along(values: tf.Tensor, axis: int, part: slice) -> tf.Tensor:
     """Return a slice along one axis."""
     return values[(*[slice(None)] * axis, part)]
 
 
-def _at(values, sides):
+def _at(values: tf.Tensor, sides: Mapping[int, int]) -> tf.Tensor:
     """Leave out the last (side 0) or the first (side 1) voxel along each axis of `sides`."""
     for axis, side in sides.items():
         values = _along(values, axis, slice(1, None) if side else slice(-1))
     return values
 
 
-def _difference(values, axis):
+def _difference(values: tf.Tensor, axis: int) -> tf.Tensor:
     """Return the forward difference, one shorter along `axis`."""
     return _at(values, {axis: 1}) - _at(values, {axis: 0})
 
 
-def _central_difference(values, axis):
+def _central_difference(values: tf.Tensor, axis: int) -> tf.Tensor:
     """Return the central difference, one-sided at the ends, as numpy.gradient does."""
     forward = _difference(values, axis)
     middle = (_at(forward, {axis: 1}) + _at(forward, {axis: 0})) / 2
     return tf.concat([_along(forward, axis, slice(1)), middle, _along(forward, axis, slice(-1, None))], axis)
 
 
-def _shifted(values, axis, step):
+def _shifted(values: tf.Tensor, axis: int, step: int) -> tf.Tensor:
     """Return values[x + step] along an axis; beyond the border the border's value holds."""
     length = values.shape[axis]
     step = max(-length, min(step, length))
@@ -309,7 +323,7 @@ def _shifted(values, axis, step):
     return tf.concat([_along(values, axis, slice(step, None))] + [_along(values, axis, slice(-1, None))] * step, axis)
 
 
-def _determinant(columns):
+def _determinant(columns: Sequence[tf.Tensor]) -> tf.Tensor:
     """Return the determinant of the matrices with these columns, each (..., dimensions)."""
     columns = [tf.unstack(column, axis=-1) for column in columns]
     if len(columns) == 2:
@@ -321,7 +335,7 @@ def _determinant(columns):
     return volume + i[2] * (j[0] * k[1] - j[1] * k[0])
 
 
-def _bin_weights(image, bins):
+def _bin_shares(image: tf.Tensor, bins: int) -> tf.Tensor:
     """Return each voxel's share in each bin, shape (bins, batch, voxels): a cubic B-spline around its value."""
     values = tf.clip_by_value(tf.reshape(image, [-1, int(np.prod(image.shape[1:]))]), 0.0, 1.0)
     # 0 and 1 lie one bin inside the ends: there too the shares add up to 1.
@@ -331,15 +345,17 @@ def _bin_weights(image, bins):
     return tf.where(distance < 1, near, far)
 
 
-def _entropy(probabilities):
+def _entropy(probabilities: tf.Tensor) -> tf.Tensor:
     return -tf.reduce_sum(probabilities * tf.math.log(tf.maximum(probabilities, 1e-12)), axis=-1)
 
 
-def _second_moments(fixed, moved, window, weights=None):
-    """Return covariance and variances in each window, (batch, *shape, 1), or in the image, (batch, 1...)."""
+def _second_moments(
+    fixed: tf.Tensor, moved: tf.Tensor, window: int | None, importance: tf.Tensor | None = None
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Return covariance, variance of F and of M, in each window, (batch, *shape, 1), or in the image, (batch, 1...)."""
 
-    def mean(values):
-        of_samples = _mean(values, None if window else weights)
+    def mean(values: tf.Tensor) -> tf.Tensor:
+        of_samples = _mean(values, None if window else importance)
         return tf.reshape(of_samples, [-1] + [1] * (len(fixed.shape) - 1))
 
     # Differences of large equal numbers lose digits: centring first keeps them small.
@@ -358,7 +374,7 @@ def _second_moments(fixed, moved, window, weights=None):
     )
 
 
-def _window_means(values, window):
+def _window_means(values: tf.Tensor, window: int) -> tf.Tensor:
     """Return the mean in the window around each voxel, axis by axis; at the border, of the voxels that there are."""
     bands = []
     for size in values.shape[1:-1]:

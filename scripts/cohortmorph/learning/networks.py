@@ -4,8 +4,12 @@ This is the one place that makes voxelmorph 0.2 and neurite 0.2 work with today'
 Importing it loads TensorFlow, which takes seconds: only training and registration do.
 """
 
+import hashlib
 import inspect
 import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # voxelmorph 0.2 is written for Keras 2
 os.environ["VXM_BACKEND"] = "tensorflow"
@@ -18,20 +22,30 @@ import numpy as np
 
 # Names that voxelmorph 0.2 and neurite 0.2 use, gone since Python 3.11 and numpy 2.
 if not hasattr(inspect, "getargspec"):
-    inspect.getargspec = lambda function: inspect.getfullargspec(function)[:4]
+    inspect.getargspec = lambda function: inspect.getfullargspec(function)[:4]  # type: ignore[attr-defined]
 if not hasattr(np, "Inf"):
-    np.Inf = np.inf  # noqa: NPY201
+    np.Inf = np.inf  # type: ignore[attr-defined] # noqa: NPY201
 
 import tensorflow as tf
 import voxelmorph as vxm
 
-from cohortmorph.run.files import publishing
+from cohortmorph.run.files import StrPath, publishing
 
 # Rows of a band matrix that share a product: more would multiply by more zeros, fewer would copy more.
 ROWS_AT_ONCE = 64
 
 
-def size_multiple(encoder):
+def start_tensorflow(seed: int, threads: int, with_gradients: bool = False) -> None:
+    """Fix threads and randomness, before TensorFlow's first operation: on a CPU, the same run gives the same bits."""
+    if with_gradients:  # TensorFlow cannot fuse convolutions whose gradient is wanted, tries, and tells it as an error
+        tf.config.optimizer.set_experimental_options({"remapping": False})
+    tf.config.threading.set_intra_op_parallelism_threads(threads)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    tf.keras.utils.set_random_seed(seed)
+    tf.config.experimental.enable_op_determinism()
+
+
+def size_multiple(encoder: Sequence[int]) -> int:
     """Return the number by which every side of the network's images must be divisible."""
     return 2 ** len(encoder)
 
@@ -55,7 +69,7 @@ class RegistrationNetwork:
         voxels, of shape (batch, *shape / field_downsampling, dimensions).
     """
 
-    def __init__(self, shape, settings):
+    def __init__(self, shape: Sequence[int], settings: Mapping[str, Any]) -> None:
         self.shape = tuple(shape)
         self.int_steps = settings["int_steps"]
         self.field_downsampling = settings["field_downsampling"]
@@ -72,20 +86,33 @@ class RegistrationNetwork:
         field = convolution(len(self.shape), 3, padding="same", kernel_initializer=almost_zero, name="flow")(
             unet.output
         )
-        self.model = tf.keras.Model(images, field)
+        self.model: Any = tf.keras.Model(images, field)
 
     @property
-    def weights(self):
-        """The network's variables, in the order in which :func:`save_weights` keeps them."""
+    def parameters(self) -> list[tf.Variable]:
+        """What is learned, in the order in which :func:`save_parameters` keeps it."""
         return self.model.trainable_variables
 
+    def inputs(self, moving: tf.Tensor, fixed: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
+        """Return what the model wants to see of the images and of their λ: nothing of λ, for which it is trained."""
+        return [moving, fixed]
+
+    def draw_weights(self, rng: np.random.Generator, weights: Sequence[float], number: int) -> tf.Tensor:
+        """Return λ of `number` training samples: the only one of `weights`, for all of them."""
+        (weight,) = weights
+        return self.weights_of(weight, number)
+
+    def weights_of(self, weight: float, number: int) -> tf.Tensor:
+        """Return one λ for `number` samples, as :meth:`inputs` and the loss take it."""
+        return tf.constant(weight, tf.float32)
+
     @property
-    def values(self):
+    def values(self) -> int:
         """How many numbers the layers put out for one sample; a training step keeps them all for its way back."""
         outputs = [tensor for layer in self.model.layers for tensor in tf.nest.flatten(layer.output)]
         return sum(int(np.prod(tensor.shape[1:])) for tensor in outputs)
 
-    def displacement(self, field):
+    def displacement(self, field: tf.Tensor) -> tf.Tensor:
         """Turn the model's output into the displacement in voxels of the images, shape (batch, *shape, dimensions)."""
         if self.int_steps > 0:
             field = field / 2**self.int_steps
@@ -96,7 +123,7 @@ class RegistrationNetwork:
         return field
 
 
-def warp(values, displacement, values_vary=False):
+def warp(values: tf.Tensor, displacement: tf.Tensor, values_vary: bool = False) -> tf.Tensor:
     """Sample `values` at x + displacement(x), linearly; beyond the border the border's value holds.
 
     Parameters
@@ -117,7 +144,7 @@ def warp(values, displacement, values_vary=False):
     return _sample(values, positions, at_once=values_vary)
 
 
-def sample(values, indices):
+def sample(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:
     """Sample one array at positions of any shape, linearly; beyond the border the border's value holds.
 
     Parameters
@@ -149,25 +176,25 @@ def _sample(values, positions, at_once=False):
         cell = tf.clip_by_value(tf.floor(position), 0.0, max(size - 2.0, 0.0))
         lower.append(tf.cast(cell, tf.int32))
         fraction.append(position - cell)
-    indices, weights = [], []
+    indices, shares = [], []
     for corner in np.ndindex(*[2] * len(shape)):
-        index, weight = 0, 1.0
+        index, share = 0, 1.0
         for axis, upper in enumerate(corner):
             index += tf.minimum(lower[axis] + upper, shape[axis] - 1) * strides[axis]
-            weight *= fraction[axis] if upper else 1.0 - fraction[axis]
+            share *= fraction[axis] if upper else 1.0 - fraction[axis]
         indices.append(tf.reshape(index, [-1, int(np.prod(points))]))
-        weights.append(tf.reshape(weight, [-1, int(np.prod(points)), 1]))
+        shares.append(tf.reshape(share, [-1, int(np.prod(points)), 1]))
     if at_once:
         gathered = tf.gather(flat, tf.stack(indices, axis=2), batch_dims=1)
-        sampled = tf.reduce_sum(tf.stack(weights, axis=2) * gathered, axis=2)
+        sampled = tf.reduce_sum(tf.stack(shares, axis=2) * gathered, axis=2)
     else:
         sampled = 0.0
-        for index, weight in zip(indices, weights, strict=True):
-            sampled += weight * tf.gather(flat, index, batch_dims=1)
+        for index, share in zip(indices, shares, strict=True):
+            sampled += share * tf.gather(flat, index, batch_dims=1)
     return tf.reshape(sampled, [-1, *points, values.shape[-1]])
 
 
-def upsample(field, shape):
+def upsample(field: tf.Tensor, shape: Sequence[int]) -> tf.Tensor:
     """Resize a field, linearly and axis by axis, to `shape`; the corners of both grids coincide, as in voxelmorph."""
     hats = []
     for coarse, size in zip(field.shape[1:-1], shape, strict=True):
@@ -176,7 +203,7 @@ def upsample(field, shape):
     return along_axes(hats, field)
 
 
-def along_axes(matrices, values):
+def along_axes(matrices: Sequence[np.ndarray], values: tf.Tensor) -> tf.Tensor:
     """Multiply all lines along each spatial axis by a matrix of that axis.
 
     Parameters
@@ -198,25 +225,36 @@ def along_axes(matrices, values):
     return tf.transpose(values, [0, *range(2, dimensions + 2), 1])
 
 
-def save_weights(network, path):
-    """Write the weights as plain arrays (.npz), in the order of the network's layers."""
-    arrays = {f"{number:03d}": variable.numpy() for number, variable in enumerate(network.weights)}
+def save_parameters(network: RegistrationNetwork, path: StrPath) -> None:
+    """Write a network's parameters as plain arrays (.npz), in the order of its layers."""
+    arrays = {f"{number:03d}": variable.numpy() for number, variable in enumerate(network.parameters)}
     with publishing(path) as partial:
         np.savez_compressed(partial, **arrays)
 
 
-def load_weights(network, path):
-    """Read weights that :func:`save_weights` wrote; a file for another architecture is a ValueError."""
-    with np.load(path, allow_pickle=False) as arrays:
-        weights = [arrays[name] for name in sorted(arrays.files)]
-    expected = [tuple(variable.shape) for variable in network.weights]
-    if [array.shape for array in weights] != expected:
-        raise ValueError(f"{path} holds weights of another network: {[array.shape for array in weights]} != {expected}")
-    for variable, array in zip(network.weights, weights, strict=True):
+def load_parameters(network: RegistrationNetwork, path: StrPath) -> None:
+    """Read parameters that :func:`save_parameters` wrote; a file for another architecture is a ValueError."""
+    with np.load(path, allow_pickle=False) as file:
+        arrays = [file[name] for name in sorted(file.files)]
+    found, expected = [array.shape for array in arrays], [tuple(each.shape) for each in network.parameters]
+    if found != expected:
+        raise ValueError(f"{path} holds parameters of another network: {found} != {expected}")
+    assign(network.parameters, arrays)
+
+
+def assign(variables: Sequence[tf.Variable], arrays: Sequence[np.ndarray]) -> None:
+    """Give each of the variables its array."""
+    for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
 
 
-def device():
+def checksum(path: StrPath) -> str:
+    """Return the sha256 of a file of parameters, as hexadecimal digits: which network it was."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def device() -> str:
     """Return the name of the device that TensorFlow uses: the GPU if there is one."""
     gpus = tf.config.list_physical_devices("GPU")
     for gpu in gpus:  # shared nodes: take memory as it is needed

@@ -1,0 +1,85 @@
+"""What a network is trained for: the loss of a batch and its parts, put together as the configuration says.
+
+docs/losses.md has the formulas; the functions themselves are those of :mod:`cohortmorph.learning.losses`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from cohortmorph.learning.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
+
+# TensorFlow comes from `networks`, which prepares its import.
+from cohortmorph.learning.networks import tf, warp
+
+
+class Parts(NamedTuple):
+    """The loss of a batch, and of what it is made: means over the samples, before their weights; 0 if that is 0.
+
+    Scalar tensors inside of a graph, numbers outside.
+    """
+
+    loss: Any
+    similarity: Any
+    penalty: Any
+    label_loss: Any
+    folding_penalty: Any
+    incompressibility: Any
+
+
+class Objective:
+    """L = similarity + λ · penalty + γ · label loss + μ · folding penalty + ν · incompressibility.
+
+    Parameters
+    ----------
+    settings : dict
+        The config's ``voxelmorph`` section.
+    label_numbers : sequence of number
+        Which structures the labels of a batch are, in their order.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], label_numbers: Sequence[float] = ()) -> None:
+        self.similarity = similarity(settings["similarity"])
+        self.regularization = settings["regularization"]
+        self.field_downsampling = settings["field_downsampling"]
+        self.label_loss, self.label_weight = LABEL_LOSSES[settings["label_loss"]], settings["label_weight"]
+        self.volume_weight = settings["incompressible"]["weight"]
+        kept = settings["incompressible"]["labels"] if self.volume_weight else []
+        self.incompressible = [list(label_numbers).index(number) for number in kept]
+
+    def parts(
+        self,
+        field: tf.Tensor,
+        displacement: tf.Tensor,
+        weights: tf.Tensor,
+        fixed: tf.Tensor,
+        moving: tf.Tensor,
+        fixed_labels: tf.Tensor | None = None,
+        moving_labels: tf.Tensor | None = None,
+    ) -> Parts:
+        """Return the loss and its parts.
+
+        Parameters
+        ----------
+        field : tensor
+            What the network put out, which is penalized.
+        displacement : tensor, shape (batch, *shape, dimensions)
+            In voxels.
+        weights : tensor, shape () or (batch,)
+            λ.
+        fixed, moving : tensor, shape (batch, *shape, 1)
+        fixed_labels, moving_labels : tensor, shape (batch, *shape, structures), optional
+        """
+        convention, folding_weight = self.regularization["convention"], self.regularization["folding_weight"]
+        likeness = tf.reduce_mean(self.similarity(fixed, warp(moving, displacement)))
+        penalty = gradient_penalty(field, convention, self.field_downsampling, self.regularization["name"])
+        overlap = folding = volume = tf.constant(0.0)
+        if fixed_labels is not None and self.label_weight:
+            overlap = tf.reduce_mean(self.label_loss(fixed_labels, warp(moving_labels, displacement)))
+        if folding_weight:
+            folding = tf.reduce_mean(folding_penalty(displacement, convention))
+        if fixed_labels is not None and self.volume_weight:
+            inside = tf.gather(fixed_labels, self.incompressible, axis=-1)
+            volume = tf.reduce_mean(incompressibility(displacement, inside, convention))
+        others = self.label_weight * overlap + folding_weight * folding + self.volume_weight * volume
+        loss = likeness + tf.reduce_mean(weights * penalty) + others
+        return Parts(loss, likeness, tf.reduce_mean(penalty), overlap, folding, volume)

@@ -1,0 +1,168 @@
+"""Networks applied to pairs: a pair as they see it, what they answer, and that in mm on the fixed image's own grid."""
+
+import logging
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+# TensorFlow comes from `networks`, which prepares its import.
+from cohortmorph.learning.networks import RegistrationNetwork, checksum, device, load_parameters, size_multiple, tf
+from cohortmorph.learning.samples import crop, pad
+from cohortmorph.registration.pair import peak_memory_mb
+from cohortmorph.run.files import StrPath, write_json
+from cohortmorph.spatial import displacement, geometry
+from cohortmorph.spatial.geometry import Grid
+
+log = logging.getLogger("cohortmorph")
+
+
+@dataclass(frozen=True)
+class View:
+    """A pair as networks see it, on the grid of its frame, and the way back to its own images.
+
+    Attributes
+    ----------
+    fixed, moving : array, shape network_grid.size
+        In [0, 1].
+    network_grid : Grid
+        Lies in the frame.
+    to_frame, to_moving : SimpleITK affine transform
+        Fixed world → frame, frame → moving world.
+    grid : Grid
+        Of the fixed image itself.
+    """
+
+    fixed: np.ndarray
+    moving: np.ndarray
+    network_grid: Grid
+    to_frame: sitk.Transform
+    to_moving: sitk.Transform
+    grid: Grid
+
+    @classmethod
+    def read(cls, files: Mapping[str, str]) -> "View":
+        """Read a pair's files.
+
+        Parameters
+        ----------
+        files : mapping
+            Paths: ``fixed`` (the image, for its grid), ``fixed_input`` and ``moving_input`` (see prepare_input.py),
+            ``frame_to_fixed`` and ``frame_to_moving`` (affine transforms). More may be in it.
+        """
+        fixed, moving = (geometry.read_image(files[name]) for name in ("fixed_input", "moving_input"))
+        return cls(
+            fixed=geometry.to_array(fixed),
+            moving=geometry.to_array(moving),
+            network_grid=Grid.of(fixed),
+            to_frame=geometry.read_affine(files["frame_to_fixed"]).GetInverse(),
+            to_moving=geometry.read_affine(files["frame_to_moving"]),
+            grid=geometry.read_grid(files["fixed"]),
+        )
+
+    @property
+    def empty(self) -> bool:
+        """Whether one of the images could not be prepared, and shows nothing (see prepare_input.py)."""
+        return not (np.ptp(self.fixed) and np.ptp(self.moving))
+
+
+class Registrar:
+    """Networks of one architecture applied to pairs: built once, then fed with the parameters of any λ and epoch.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Size of the images, (i, j, k).
+    settings : dict
+        ``dimensions``, and those of the network.
+    """
+
+    def __init__(self, shape: Sequence[int], settings: Mapping[str, Any]) -> None:
+        self.dimensions = settings["dimensions"]
+        multiple = size_multiple(settings["encoder"])
+        self.shape = tuple(int(-(-n // multiple) * multiple) for n in shape[: self.dimensions])
+        self.network = RegistrationNetwork(self.shape, settings)
+
+    def register(self, view: View) -> sitk.Image:
+        """Return the displacement of a pair, in mm (LPS) on the fixed image's grid: x ↦ frame ↦ network ↦ moving."""
+        voxels = self(view.fixed, view.moving)
+        return displacement.of_network(voxels, view.network_grid, view.to_frame, view.to_moving, view.grid)
+
+    def __call__(self, fixed: np.ndarray, moving: np.ndarray, slices_at_once: int = 16) -> np.ndarray:
+        """Return the displacement in voxels of the arrays' grid, shape (*fixed.shape, 3); in 2-D k's component is 0."""
+        if self.dimensions == 3:
+            field = self._run(pad(fixed, self.shape)[None], pad(moving, self.shape)[None])[0]
+            return crop(field, fixed.shape)
+        count = fixed.shape[2]
+        size = (*self.shape, count)
+        fixed_slices, moving_slices = (np.moveaxis(pad(array, size), 2, 0) for array in (fixed, moving))
+        # The last batch is filled up: every size of batch would be compiled anew.
+        filled = -(-count // slices_at_once) * slices_at_once
+        index = np.minimum(np.arange(filled), count - 1)
+        fields = [
+            self._run(fixed_slices[part], moving_slices[part]) for part in np.split(index, filled // slices_at_once)
+        ]
+        field = np.moveaxis(np.concatenate(fields)[:count], 0, 2)
+        field = np.concatenate([field, np.zeros((*field.shape[:-1], 1), np.float32)], axis=-1)
+        return crop(field, fixed.shape)
+
+    def _run(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+        return self._displacement(tf.constant(fixed[..., None]), tf.constant(moving[..., None])).numpy()
+
+    # One graph, in which TensorFlow fuses each convolution with what follows; compiled by XLA it would be slower.
+    @tf.function
+    def _displacement(self, fixed, moving):
+        return self.network.displacement(self.network.model([moving, fixed], training=False))
+
+
+def write_displacements(
+    view: View, networks: Sequence[StrPath], settings: Mapping[str, Any], threads: int, outputs: Sequence[StrPath]
+) -> None:
+    """Register a pair with each of some networks; registration.json, beside each displacement, says how it was done.
+
+    Parameters
+    ----------
+    view : View
+    networks : list of path
+        Parameters (.npz), all of one architecture.
+    settings : dict
+        Of the architecture.
+    threads : int
+    outputs : list of path
+        Of the displacements, in the order of `networks`.
+    """
+    used, registrar = device(), Registrar(view.network_grid.size, settings)
+    registrar(view.fixed, view.moving)  # the first call compiles; it is nobody's run time
+    # A third of the time goes into compressing a field; meanwhile the next network can run.
+    with ThreadPoolExecutor(1) as writer:
+        clock = writer.submit(lambda: time.pthread_getcpuclockid(threading.get_ident())).result()
+        written = None
+        for path, output in zip(networks, outputs, strict=True):
+            load_parameters(registrar.network, path)
+            started, cpu_started = time.monotonic(), _cpu_time_without(clock)
+            field = registrar.register(view)
+            seconds, cpu_seconds = time.monotonic() - started, _cpu_time_without(clock) - cpu_started
+            how = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": peak_memory_mb()}
+            how |= {"threads": threads, "device": used, "sha256": checksum(path)}
+            if written:
+                written.result()
+            written = writer.submit(_write, field, how, output)
+        if written:
+            written.result()
+    log.info("%d networks on %s", len(networks), used)
+
+
+def _cpu_time_without(clock: int) -> float:
+    """Return the CPU seconds of this process but for the thread of `clock`."""
+    return time.process_time() - time.clock_gettime(clock)
+
+
+def _write(field: sitk.Image, how: Mapping[str, Any], output: StrPath) -> None:
+    displacement.write(field, output)
+    write_json(how, Path(output).parent / "registration.json")

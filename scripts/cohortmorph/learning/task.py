@@ -1,0 +1,205 @@
+"""A training as a rule asks for it: which images, which λ, settings and seed; and all that it leaves behind."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cohortmorph import UserError
+from cohortmorph.learning import (
+    augment,
+    checkpoints,
+    conditional,
+    losses,
+    networks,
+    objective,
+    samples,
+    trainer,
+    training,
+)
+from cohortmorph.learning.samples import Entry, Samples, largest_shape
+from cohortmorph.run import memory
+from cohortmorph.run.files import StrPath, write_json, write_table
+from cohortmorph.spatial import geometry
+
+log = logging.getLogger("cohortmorph")
+
+# The code that decides a training's result: a checkpoint of another is not used.
+CODE = (
+    sys.modules[__name__],
+    augment,
+    checkpoints,
+    conditional,
+    losses,
+    networks,
+    objective,
+    samples,
+    trainer,
+    training,
+)
+
+# A path, or those of a pair (fixed, moving).
+Input = str | Sequence[str]
+
+
+class Material(NamedTuple):
+    """What a training draws from, what it is watched with, and the inputs that show nothing."""
+
+    drawn: Samples
+    watched: Samples
+    left_out: list[Input]
+
+
+@dataclass(frozen=True)
+class Training:
+    """A training: all that decides its result, and the threads that it may use.
+
+    Attributes
+    ----------
+    weight : str, or list of str
+        λ as the user typed it; of several, one conditional network learns all.
+    training_inputs : list
+        Paths of images of which any two make a pair, or (fixed, moving) paths.
+    training_labels : list
+        Their label maps in the same form, or empty: then labels play no part.
+    validation_inputs : list
+        (fixed, moving) paths.
+    settings : dict
+        The config's ``voxelmorph`` section.
+    seed, threads : int
+    """
+
+    weight: str | list[str]
+    training_inputs: list[Input]
+    training_labels: list[Input]
+    validation_inputs: list[Input]
+    settings: dict[str, Any]
+    seed: int
+    threads: int
+
+    @property
+    def weights(self) -> list[str]:
+        """λ, one or more."""
+        return [self.weight] if isinstance(self.weight, str) else list(self.weight)
+
+    @property
+    def fingerprint(self) -> str:
+        """Of everything that decides the result: settings, code and the contents of the images."""
+        inputs = [self.training_inputs, self.training_labels, self.validation_inputs]
+        files = [path for entries in inputs for entry in entries for path in np.atleast_1d(entry)]
+        code = [Path(str(module.__file__)) for module in CODE]
+        return checkpoints.fingerprint([self.weight, self.settings, self.seed, *inputs], [*code, *files])
+
+    def run(self, kept: Sequence[StrPath], history: StrPath, report: StrPath) -> None:
+        """Train, or go on where an earlier job was cut short.
+
+        Parameters
+        ----------
+        kept : list of path
+            Where the network's parameters go after each of the settings' ``kept_epochs``.
+        history : path
+            A table, an epoch a row (see :data:`cohortmorph.learning.training.HISTORY`). Beside it stand
+            checkpoint.npz, the history so far and, after a breakdown, the last good parameters.
+        report : path
+            How it was done, as JSON.
+        """
+        networks.start_tensorflow(self.seed, self.threads, with_gradients=True)
+        device = networks.device()
+        check_memory([*self.training_inputs, *self.training_labels, *self.validation_inputs])
+        material = self.material()
+        log.info(
+            "λ = %s on %s with %d threads: %d %s to draw from, %d validation samples, images of %s",
+            *(", ".join(self.weights), device, self.threads, len(material.drawn)),
+            *("images" if material.drawn.any_two else "samples", len(material.watched), material.drawn.shape),
+        )
+        paths = dict(zip(self.settings["kept_epochs"], kept, strict=True))
+        folder = Path(history).parent
+        checkpoint = checkpoints.Checkpoint(folder / "checkpoint.npz", self.fingerprint)
+        weights = list(map(float, self.weights))
+        table = training.train(
+            material.drawn, material.watched, weights, self.settings, self.seed, paths, folder, checkpoint
+        )
+        write_table(table, history)
+        facts = {
+            "weight": self.weight,
+            "settings": self.settings,
+            "seed": self.seed,
+            "device": device,
+            "threads": self.threads,
+            "shape": material.drawn.shape,
+            "samples": len(material.drawn),
+            "left_out": material.left_out,
+            "validation_samples": len(material.watched),
+            "label_numbers": material.drawn.label_numbers.tolist(),
+            "seconds": float(table["seconds"].sum()),
+            "resumed_after_epoch": checkpoint.first_epoch - 1,
+            "sha256": {str(epoch): networks.checksum(path) for epoch, path in paths.items()},
+        }
+        write_json(facts, report)
+
+    def material(self) -> Material:
+        """Read the images, but for those that show nothing, and pad them to one size.
+
+        Raises
+        ------
+        UserError
+            Nothing is left.
+        """
+        any_two = isinstance(self.training_inputs[0], str)
+        learned, left_out = without_empty(self.training_inputs, read(self.training_inputs))
+        validated, unwatched = without_empty(self.validation_inputs, read(self.validation_inputs))
+        labels = [path for n, path in enumerate(self.training_labels) if self.training_inputs[n] not in left_out]
+        for entry in left_out + unwatched:
+            log.error("left out, as an image has no values (see results/logs/prepare_input): %s", entry)
+        if not learned or not validated:
+            raise UserError(
+                "nothing is left to train on, or to watch the training with: every pair of the split failed."
+            )
+        shape, multiple = largest_shape(learned + validated), networks.size_multiple(self.settings["encoder"])
+        dimensions = self.settings["dimensions"]
+        drawn = Samples(
+            dimensions,
+            multiple,
+            **{"images" if any_two else "pairs": learned},
+            at_least=shape,
+            labels=read(labels) or None,
+            flips=self.settings["flips"],
+        )
+        watched = Samples(dimensions, multiple, pairs=validated, at_least=shape)
+        return Material(drawn, watched, left_out + unwatched)
+
+
+def check_memory(inputs: Sequence[Input]) -> None:
+    """Refuse images that do not fit into memory: as they are read, and padded to the largest, once each and stacked."""
+    sizes = np.array(
+        [geometry.read_grid(str(path)).size for entry in inputs for path in np.atleast_1d(entry)], dtype=float
+    )
+    values_mb = 4 / 2**20
+    memory.check(
+        {
+            f"{len(sizes)} images": values_mb * sizes.prod(axis=1).sum(),
+            "the same padded for the network": 2 * values_mb * len(sizes) * sizes.max(axis=0).prod(),
+        },
+        "Raise voxelmorph.spacing_mm, use fewer train or validation images, or let the job ask for more memory "
+        "(--set-resources train_voxelmorph:htcondor_request_mem_mb=...).",
+    )
+
+
+def without_empty(inputs: Sequence[Input], arrays: Sequence[Entry]) -> tuple[list[Entry], list[Input]]:
+    """Return the arrays that show something, and the inputs of those that do not (see prepare_input.py)."""
+    good = [all(np.ptp(array) > 0 for array in (entry if isinstance(entry, tuple) else [entry])) for entry in arrays]
+    kept = [array for array, is_good in zip(arrays, good, strict=True) if is_good]
+    return kept, [entry for entry, is_good in zip(inputs, good, strict=True) if not is_good]
+
+
+def read(inputs: Sequence[Input]) -> list[Entry]:
+    """Read paths, or pairs of paths, as arrays."""
+
+    def values(path: str) -> np.ndarray:
+        return geometry.to_array(geometry.read_image(path))
+
+    return [values(entry) if isinstance(entry, str) else (values(entry[0]), values(entry[1])) for entry in inputs]
