@@ -34,7 +34,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from cohortmorph.learning import training
 from cohortmorph.learning.losses import ncc_voxelmorph
 from cohortmorph.learning.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
-from cohortmorph.registration.pair import peak_memory_mb
+from cohortmorph.registration.process import peak_memory_mb
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.labels import dice
 

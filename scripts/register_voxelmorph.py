@@ -15,7 +15,8 @@ import numpy as np
 from cohortmorph import UserError
 from cohortmorph.learning import training
 from cohortmorph.learning.networks import device, load_weights
-from cohortmorph.registration import pair as registration
+from cohortmorph.registration.process import peak_memory_mb
+from cohortmorph.registration.record import record
 from cohortmorph.run import logs
 from cohortmorph.run.files import write_json
 from cohortmorph.spatial import displacement, geometry
@@ -41,7 +42,7 @@ def main(
     fixed_values, moving_values = geometry.to_array(fixed_image), geometry.to_array(geometry.read_image(moving_input))
     if not (np.ptp(fixed_values) and np.ptp(moving_values)):
         for output in displacements:
-            registration.record(pair, Path(output).parent.name, grid, output, _refuse)
+            record(pair, Path(output).parent.name, grid, output, _refuse)
         return
     training.start_tensorflow(seed, threads)
     used = device()
@@ -59,7 +60,7 @@ def main(
             voxels = registrar(fixed_values, moving_values)
             sampled = displacement.of_network(voxels, network_grid, to_frame, to_moving, grid)
             seconds, cpu_seconds = time.monotonic() - started, _cpu_time_without(clock) - cpu_started
-            how = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": registration.peak_memory_mb()}
+            how = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": peak_memory_mb()}
             how |= {"threads": threads, "device": used, "sha256": training.checksum(path)}
             if written:
                 written.result()

@@ -6,7 +6,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import register_pair
 import yaml
+from snakemake.api import SnakemakeApi
+from snakemake.settings.types import OutputSettings, ResourceSettings
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
@@ -45,28 +48,38 @@ def pins(path):
     return found["="], found["=="]
 
 
-def scripts_and_environments():
-    """Return {script: environment} of all rules."""
-    used = {}
-    for file in (ROOT / "rules").glob("*.smk"):
-        environment = None
-        for line in map(str.strip, file.read_text().splitlines()):
-            if line.startswith('"../envs/'):
-                environment = ROOT / "envs" / Path(line.strip('"')).name
-            if line.startswith('"../scripts/'):
-                used[ROOT / "scripts" / Path(line.strip('"')).name] = environment
-    return used
+@pytest.fixture(scope="module")
+def rules():
+    """Return the rules that have a script, as Snakemake knows them."""
+    with SnakemakeApi(OutputSettings(quiet=set())) as api:
+        workflow = api.workflow(ResourceSettings(cores=1), snakefile=ROOT / "Snakefile", workdir=ROOT)
+        workflow.list_rules()
+        return [rule for rule in workflow._workflow_store.rules if rule.script]
 
 
-def third_party(script):
-    """Return the third-party modules that a script and the library modules that it imports name, at any depth."""
-    found, waiting, seen = set(), [script], set()
+def environment_of(rule):
+    return (ROOT / "rules" / rule.conda_env).resolve()
+
+
+def modules_of(rule):
+    """Return the files that a rule runs: its script, and where that serves several tools, the module of its tool."""
+    script = (ROOT / "rules" / rule.script).resolve()
+    return (
+        [script, Path(register_pair.tool_of(rule.params.tool).__file__)] if script.stem == "register_pair" else [script]
+    )
+
+
+def third_party(files):
+    """Return the third-party modules that these files and the library modules that they import name, at any depth."""
+    found, waiting, seen = set(), list(files), set()
     while waiting:
         path = waiting.pop()
-        if path in seen or not path.exists():
+        if path in seen or not path.is_file():
             continue
         seen.add(path)
-        for node in ast.walk(ast.parse(path.read_text())):
+        tree = ast.parse(path.read_text())
+        # Of the tools that this one may load, a rule loads one.
+        for node in tree.body if path.stem == "register_pair" else ast.walk(tree):
             if isinstance(node, ast.Import):
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom):
@@ -74,19 +87,18 @@ def third_party(script):
             else:
                 continue
             for name in names:
-                top, *rest = name.split(".")
-                if top == "cohortmorph":
-                    waiting.append(ROOT / "scripts" / "cohortmorph" / f"{(rest or ['__init__'])[0]}.py")
-                elif (ROOT / "scripts" / f"{top}.py").exists():
-                    waiting.append(ROOT / "scripts" / f"{top}.py")
+                top = name.partition(".")[0]
+                if top == "cohortmorph" or (ROOT / "scripts" / f"{top}.py").exists():
+                    module = ROOT / "scripts" / name.replace(".", "/")
+                    waiting += [module.with_suffix(".py"), module / "__init__.py"]
                 elif top not in sys.stdlib_module_names:
                     found.add(top)
     return found
 
 
-def test_every_environment_is_some_rule_s():
+def test_every_environment_is_some_rule_s(rules):
     assert len(ENVIRONMENTS) == 6
-    assert set(scripts_and_environments().values()) == set(ENVIRONMENTS)
+    assert set(map(environment_of, rules)) == set(ENVIRONMENTS)
 
 
 @pytest.mark.parametrize("path", ENVIRONMENTS, ids=lambda path: path.stem)
@@ -109,10 +121,15 @@ def test_channels_are_conda_forge_alone(path):
     assert yaml.safe_load(path.read_text())["channels"] == ["conda-forge", "nodefaults"]
 
 
-def test_each_rule_s_environment_has_what_its_script_imports():
-    rules = scripts_and_environments()
+def test_imports_are_followed_into_the_library():
+    assert {"SimpleITK", "numpy", "itk", "pandas"} <= third_party([ROOT / "scripts" / "prealign.py"])
+
+
+def test_each_rule_s_environment_has_what_its_script_imports(rules):
     assert len(rules) > 10
-    for script, environment in rules.items():
-        conda, pip = pins(environment)
-        lacking = {module for module in third_party(script) if PACKAGES.get(module, module) not in conda | pip}
-        assert not lacking, f"{environment.name} lacks what {script.name} imports: {sorted(lacking)}"
+    for rule in rules:
+        conda, pip = pins(environment_of(rule))
+        lacking = {
+            module for module in third_party(modules_of(rule)) if PACKAGES.get(module, module) not in conda | pip
+        }
+        assert not lacking, f"{environment_of(rule).name} lacks what {rule.name} imports: {sorted(lacking)}"
