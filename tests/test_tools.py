@@ -406,6 +406,15 @@ def test_where_nothing_is_installed_no_tool_is_found(monkeypatch):
         assert tools.find(tool) == "" and "was not found. Get it" in tools.HOW_TO_GET[tool]
 
 
+def test_a_tool_without_a_start_begins_where_the_scanners_have_put_the_images(run):
+    fixed, moving = pair_on("LPS", "LPS")
+    given, left_out = (
+        geometry.to_array(displacement.sample(run("demons", fixed, moving, start)[0], Grid.of(fixed)))
+        for start in (sitk.AffineTransform(3), None)
+    )
+    np.testing.assert_array_equal(given, left_out)
+
+
 def test_an_unknown_tool_is_never_found():
     with pytest.raises(ValueError, match="greedy is no tool; expected one of elastix"):
         tools.find("greedy")

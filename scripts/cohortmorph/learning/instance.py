@@ -44,7 +44,7 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     seed is fixed for TensorFlow, whose import and compilation count as cost. How the loss of each level went stands in
     the provenance.
     """
-    fixed, moving, fixed_mask, initial = problem.fixed, problem.moving, problem.mask, problem.initial
+    fixed, moving, fixed_mask, initial = problem.fixed, problem.moving, problem.mask, problem.start
     (path,) = parameters
     settings = read_settings(path)
     started, cpu_started = time.monotonic(), time.process_time()

@@ -25,7 +25,7 @@ class Aligned(NamedTuple):
         For the JSON file: cost, seed, threads, overlap …, or why it ``failed``; with why harmonizing had.
     """
 
-    transform: sitk.AffineTransform
+    transform: sitk.Transform
     how: dict[str, Any]
 
 
@@ -48,7 +48,7 @@ def align(files: PairFiles, parameters: StrPath, run: Run) -> Aligned:
         problem = replace(files.images, initial=initial)
         problem.check()
         found = elastix.register(problem, [parameters], run)
-        transform = geometry.affine(*geometry.matrix_and_offset(found.transform))
+        transform: sitk.Transform = geometry.affine(*geometry.matrix_and_offset(found.transform))
         overlap = _checked_overlap(problem, transform)
         logs.log.info(
             "%s: aligned in %.1f s; %.0f %% of the fixed image is covered",
@@ -66,7 +66,7 @@ def align(files: PairFiles, parameters: StrPath, run: Run) -> Aligned:
     return Aligned(transform, how)
 
 
-def _checked_overlap(problem: Problem, transform: sitk.AffineTransform) -> float:
+def _checked_overlap(problem: Problem, transform: sitk.Transform) -> float:
     """Return the overlap after the alignment; too little is a UserError."""
     overlap = problem.overlap(transform)
     if overlap < LEAST_OVERLAP:

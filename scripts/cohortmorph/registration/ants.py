@@ -56,7 +56,7 @@ def _run(folder: Path, found: str, options: list[str], problem: Problem, seed: i
     """Run antsRegistration in a folder; return "done"."""
     write_image(problem.fixed, folder / "fixed.nii")
     write_image(problem.moving, folder / "moving.nii")
-    write_transform(problem.initial, folder / "initial.tfm")
+    write_transform(problem.start, folder / "initial.tfm")
     names = {"FIXED": str(folder / "fixed.nii"), "MOVING": str(folder / "moving.nii")}
     for name, file in names.items():
         options = [option.replace(name, file) for option in options]

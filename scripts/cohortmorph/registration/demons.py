@@ -19,12 +19,18 @@ from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.displacement import as_transform
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
-VARIANTS = {
+VARIANTS: dict[str, Any] = {
     "demons": sitk.DemonsRegistrationFilter,
     "symmetric": sitk.FastSymmetricForcesDemonsRegistrationFilter,
     "diffeomorphic": sitk.DiffeomorphicDemonsRegistrationFilter,
 }
-KEYS = {"variant": str, "iterations": list, "shrink_factors": list, "smoothing_mm": (int, float), "match": bool}
+KEYS: dict[str, Any] = {
+    "variant": str,
+    "iterations": list,
+    "shrink_factors": list,
+    "smoothing_mm": (int, float),
+    "match": bool,
+}
 
 
 def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Registered:
@@ -39,7 +45,7 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     if values is None:
         raise UserError(f"SimpleITK's demons ended by themselves with {path} (exit code {code}).")
     field = to_image(values, Grid.of(problem.fixed))
-    transform = sitk.CompositeTransform([problem.initial, as_transform(field)])  # applies its last transform first
+    transform = sitk.CompositeTransform([problem.start, as_transform(field)])  # applies its last transform first
     return Registered(transform, cost, {"version": f"SimpleITK {sitk.Version.VersionString()}", "mask_used": False})
 
 
@@ -89,11 +95,11 @@ def _run(settings: dict[str, Any], problem: Problem, threads: int) -> np.ndarray
     grid = Grid.of(fixed)
     # In a frame of its own, without direction cosines, which not all of ITK's filters heed: u is turned back below.
     plain = Grid(grid.size, grid.spacing_mm, (0.0, 0.0, 0.0))
-    aligned = sitk.Resample(moving, fixed, problem.initial, sitk.sitkLinear, float(to_array(moving).min()))
+    aligned = sitk.Resample(moving, fixed, problem.start, sitk.sitkLinear, float(to_array(moving).min()))
     images = [to_image(to_array(image), plain) for image in (fixed, aligned)]
     if settings["match"]:
         images[1] = sitk.HistogramMatching(images[1], images[0], 256, 7, True)
-    field = None
+    field: Any = None
     for iterations, factor in zip(settings["iterations"], settings["shrink_factors"], strict=True):
         level = [_shrunk(image, factor) for image in images]
         if field is not None:

@@ -170,10 +170,13 @@ def untouched(images: Iterable[str], fixed: str) -> Harmonization:
         "ncc_squared_before": None,
         "ncc_squared_after": None,
     }
+    angles, starts, slices = (pd.DataFrame(columns=columns) for columns in (ANGLES, STARTS, SLICES))
     return Harmonization(
         dict.fromkeys(names, identity),
         None,
-        *(pd.DataFrame(columns=columns) for columns in (ANGLES, STARTS, SLICES)),
+        angles,
+        starts,
+        slices,
         {"fixed": fixed, "held": None, "slices": None, "images": dict.fromkeys(names, nothing)},
     )
 

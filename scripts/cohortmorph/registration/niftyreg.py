@@ -87,7 +87,7 @@ def _run(folder: Path, rows: list[list[str]], problem: Problem, threads: int) ->
     write_image(problem.moving, folder / "moving.nii")
     if problem.mask is not None:
         write_image(sitk.Cast(problem.mask, sitk.sitkUInt8), folder / "mask.nii")
-    write_affine(problem.initial, folder / "affine.txt")
+    write_affine(problem.start, folder / "affine.txt")
     # Threads that wait must not spin: two of them on a shared machine took six times as long.
     environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(threads)}
     for program, *options in rows:

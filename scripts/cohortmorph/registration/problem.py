@@ -31,13 +31,18 @@ class Problem:
     mask : SimpleITK image or None
         On the fixed image's grid: where it is not 0, the fixed image counts.
     initial : SimpleITK transform or None
-        Start, fixed world → moving world; None leaves it to the tool to bring the images' middles together.
+        Start, fixed world → moving world; None leaves it to a tool that can to bring the images' middles together.
     """
 
     fixed: sitk.Image
     moving: sitk.Image
     mask: sitk.Image | None = None
     initial: sitk.Transform | None = None
+
+    @property
+    def start(self) -> sitk.Transform:
+        """The start of a tool that needs one: `initial`, else the identity, the scanners' positions."""
+        return sitk.AffineTransform(3) if self.initial is None else self.initial
 
     def check(self) -> None:
         """Refuse what tools accept in silence: constant, tiny or not finite images, bad masks, starts without overlap.
@@ -120,7 +125,7 @@ class Tool(Protocol):
         Parameters
         ----------
         problem : Problem
-            Checked; its start is given, unless the tool says that it can do without.
+            Checked.
         parameters : sequence of path
             The method's parameter files in the tool's own format: one, but for elastix.
         run : Run

@@ -8,7 +8,6 @@ An image without contrast agrees with nothing: zero variance gives 0 in every fu
 """
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.ndimage import uniform_filter
 
 # Rounding alone leaves a constant image a standard deviation of this many times its largest value.
@@ -17,7 +16,7 @@ ROUNDING = 1e-12
 FLAT_WINDOW = 1e-6
 
 
-def ncc_signed(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> float:
+def ncc_signed(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Return Pearson's correlation of two images, in [-1, 1]; negative means inverted contrast.
 
     Parameters
@@ -42,12 +41,12 @@ def ncc_signed(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> flo
     return float(np.clip(_standardized(a.reshape(1, -1)) @ _standardized(b.reshape(1, -1)).T, -1, 1)[0, 0])
 
 
-def ncc_squared(a: ArrayLike, b: ArrayLike, mask: ArrayLike | None = None) -> float:
+def ncc_squared(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Return the course's NCC of two images, in [0, 1], blind to the sign of the contrast (see :func:`ncc_signed`)."""
     return ncc_signed(a, b, mask) ** 2
 
 
-def local_ncc_squared(a: ArrayLike, b: ArrayLike, window: int) -> np.ndarray:
+def local_ncc_squared(a: np.ndarray, b: np.ndarray, window: int) -> np.ndarray:
     """Return the map of the squared NCC in a window around each pixel.
 
     Parameters
@@ -80,7 +79,7 @@ def local_ncc_squared(a: ArrayLike, b: ArrayLike, window: int) -> np.ndarray:
     return np.minimum(squared, 1)
 
 
-def local_ncc_squared_matrix(a: ArrayLike, b: ArrayLike, window: int) -> tuple[np.ndarray, np.ndarray]:
+def local_ncc_squared_matrix(a: np.ndarray, b: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the local squared NCC of every slice of one stack with every slice of another.
 
     Each value is the mean over windows laid side by side, so that all pairs cost one matrix product a window.
@@ -110,7 +109,7 @@ def local_ncc_squared_matrix(a: ArrayLike, b: ArrayLike, window: int) -> tuple[n
     return np.divide(total, compared, out=np.full(total.shape, np.nan), where=compared > 0), compared
 
 
-def _same_shape(a: ArrayLike, b: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def _same_shape(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return both images as float64; different shapes are a ValueError."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
