@@ -27,12 +27,14 @@ OURS = """
 import json, sys, time
 sys.path.insert(0, sys.argv[1])
 from cohortmorph.registration import elastix
+from cohortmorph.registration.problem import Problem, Run
 from cohortmorph.spatial import geometry
 folder = sys.argv[2]
 fixed, moving = (geometry.read_image(f"{folder}/{role}.nii") for role in ("fixed", "moving"))
 started, affine, alone = time.monotonic(), None, {}
 for file in sys.argv[3:]:
-    transform, cost, _ = elastix.register(fixed, moving, [file], 1, 1, affine, log_folder=folder + "/ours")
+    problem = Problem(fixed, moving, initial=affine)
+    transform, cost, _ = elastix.register(problem, [file], Run(1, 1, folder + "/ours"))
     affine = affine or geometry.affine(*geometry.matrix_and_offset(transform))
     alone[file] = cost.seconds
 print(json.dumps(alone))

@@ -20,7 +20,8 @@ import SimpleITK as sitk
 sys.path[:0] = [str(Path(__file__).parents[1] / part) for part in ("scripts", "tests")]
 
 from cohortmorph.clinic import reader as dicom  # noqa: E402
-from cohortmorph.registration.harmonize import harmonize, rotation_matrix  # noqa: E402
+from cohortmorph.registration.harmonize import harmonize  # noqa: E402
+from cohortmorph.registration.rotation import rotation_matrix  # noqa: E402
 from cohortmorph.spatial.geometry import Grid, affine, to_array, to_image  # noqa: E402
 from cohortmorph.spatial.intensity import prepare  # noqa: E402
 from cohortmorph.spatial.ncc import local_ncc_squared  # noqa: E402

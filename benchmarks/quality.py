@@ -31,7 +31,8 @@ import register_affine  # noqa: E402
 
 from cohortmorph.evaluation import metrics, quality, statistics  # noqa: E402
 from cohortmorph.registration import elastix  # noqa: E402
-from cohortmorph.registration import pair as registration  # noqa: E402
+from cohortmorph.registration.pairwise import Attempt, PairFiles, register_pair  # noqa: E402
+from cohortmorph.registration.problem import Run  # noqa: E402
 from cohortmorph.report import page as report  # noqa: E402
 from cohortmorph.run.files import read_json  # noqa: E402
 from cohortmorph.spatial import geometry, landmarks  # noqa: E402
@@ -132,31 +133,24 @@ def plant(results, folder, subject, image, failure, config):
     landmarks.write_tsv(points, folder / "moving.tsv")
     fixed, of_fixed = results / f"images/{subject}/CT.nii.gz", results / f"phantom/{subject}/CT"
     intensities = [config["intensity"]["CT"], config["intensity"][image]]
-    files = [fixed, folder / "moving.nii.gz"]
-    transforms = [folder / "harmonized" / name for name in ("CT.tfm", "MR.tfm")]
-    tables = [folder / "harmonized" / name for name in ("angles.tsv", "starts.tsv", "slices.tsv", "harmonize.json")]
-    stacks = [path.with_suffix(".nii.gz") for path in transforms]
-    settings = config["harmonize"]
-    harmonize_subject.main(subject, ["CT", "MR"], files, intensities, settings, transforms, stacks, *tables)
+    files = {"CT": fixed, "MR": folder / "moving.nii.gz"}
+    transforms = [folder / "harmonized" / f"{name}.tfm" for name in files]
+    of_images = dict(zip(files, intensities, strict=True))
+    harmonize_subject.main(subject, files, of_images, config["harmonize"], folder / "harmonized")
     common = {"pair": folder.name, "fixed": fixed, "moving": folder / "moving.nii.gz", "fixed_mask": ""}
     common |= {"fixed_intensity": intensities[0], "moving_intensity": intensities[1]}
     tfm, how = folder / "affine.tfm", folder / "affine.json"
     parameters = str(ROOT / config["prealign"]["parameters"])
-    prealign.main(
-        **common, harmonized=transforms, parameters=parameters, seed=1, threads=1, affine=tfm,
-        affine_registration=how, elastix_log=folder / "log",
-    )  # fmt: skip
+    run, pair = Run(1, 1, folder / "log"), PairFiles(**common, affine=tfm, harmonized=transforms)
+    prealign.main(pair, parameters, run, affine=tfm, registration=how)
     if failure == "inverted affine":
         geometry.write_transform(
             geometry.affine(*geometry.matrix_and_offset(geometry.read_affine(tfm).GetInverse())), tfm
         )
     displacements = [folder / method / "displacement.nii.gz" for method in METHODS]
-    register_affine.main(METHODS[:3], fixed, tfm, how, transforms, displacements[:3])
+    register_affine.main(fixed, tfm, how, transforms, dict(zip(METHODS[:3], displacements[:3], strict=True)))
     chosen = str(ROOT / config["baselines"]["bspline-3r"]["parameters"])
-    registration.register_pair(
-        elastix.register, **common, methods=METHODS[3:], settings=[{"parameters": [chosen], "start": "affine"}],
-        affine=tfm, harmonized=transforms, seed=1, threads=1, displacements=displacements[3:], tool_log=folder / "log",
-    )  # fmt: skip
+    register_pair(elastix, pair, [Attempt(METHODS[3], [chosen], "affine", displacements[3])], run)
     measure_pair.main(
         **common, split="test", methods=METHODS, displacements=displacements, reverse_displacements=[],
         true_displacement="", affine=tfm, fixed_labels=f"{of_fixed}_labels.nii.gz",

@@ -35,7 +35,7 @@ from cohortmorph.learning.losses import ncc_voxelmorph
 from cohortmorph.learning.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
 from cohortmorph.learning.samples import Samples, pad
 from cohortmorph.learning.trainer import Trainer
-from cohortmorph.registration.pair import peak_memory_mb
+from cohortmorph.registration.process import peak_memory_mb
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.labels import dice
 

@@ -22,7 +22,6 @@ rule prealign:
         harmonized=of(plan.harmonizing_transforms),
         intensities=of(plan.intensities),
         seed=config["seed"],
-        elastix_log=results.tool_log("prealign/{pair}"),
     script:
         "../scripts/prealign.py"
 

@@ -35,7 +35,11 @@ if __name__ == "__main__":
         main(
             to_fixed=snakemake.input.get("to_fixed", ""),
             to_moving=snakemake.input.get("to_moving", ""),
-            registrations=list(snakemake.input)[2:],
+            registrations=[
+                snakemake.input[name]
+                for name in ("fixed_registration", "moving_registration")
+                if snakemake.input.get(name)
+            ],
             affine=snakemake.output.affine,
             registration=snakemake.output.registration,
         )

@@ -19,14 +19,12 @@ def main(
     affine: str,
     registration: str,
     intensity_settings: dict,
-    spacing_mm: float | list,
-    dimensions: int,
-    multiple: int,
+    view: dict,
     output: str,
 ):
-    """Write the network's view of `image`; sides are padded to a multiple of `multiple` (in 2-D: in the slice only)."""
+    """Write the network's view of `image`: `view` has the arguments of cohortmorph.spatial.geometry.network_grid."""
     prepared = intensity.prepare_or_blank(geometry.read_image(image), intensity_settings, name=image)
-    grid = geometry.network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
+    grid = geometry.network_grid(geometry.read_grid(frame), **view)
     transform = geometry.read_affine(affine)
     if why := read_json(registration).get("failed"):
         logs.log.error("%s: left blank, as its affine alignment failed: %s", image, why)
@@ -38,12 +36,14 @@ def main(
 
 
 if __name__ == "__main__":
+    view = dict(snakemake.params)
     with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
             image=snakemake.input.image,
             frame=snakemake.input.frame,
             affine=snakemake.input.affine,
             registration=snakemake.input.registration,
+            intensity_settings=view.pop("intensity_settings"),
+            view=view,
             output=snakemake.output[0],
-            **snakemake.params,
         )

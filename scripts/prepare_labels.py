@@ -10,11 +10,9 @@ from cohortmorph.run import logs
 from cohortmorph.spatial import geometry, labels
 
 
-def main(
-    label_map: str, frame: str, affine: str, spacing_mm: float | list, dimensions: int, multiple: int, output: str
-):
-    """Write the network's view of `label_map`."""
-    grid = geometry.network_grid(geometry.read_grid(frame), spacing_mm, dimensions, multiple)
+def main(label_map: str, frame: str, affine: str, view: dict, output: str):
+    """Write the network's view of `label_map`, as prepare_input.py that of an image."""
+    grid = geometry.network_grid(geometry.read_grid(frame), **view)
     transform = geometry.read_affine(affine)
     resampled = sitk.Resample(
         labels.read(label_map), grid.size, transform, sitk.sitkNearestNeighbor,
@@ -29,6 +27,6 @@ if __name__ == "__main__":
             label_map=snakemake.input.labels,
             frame=snakemake.input.frame,
             affine=snakemake.input.affine,
+            view=dict(snakemake.params),
             output=snakemake.output[0],
-            **snakemake.params,
         )

@@ -9,23 +9,23 @@ from pathlib import Path
 
 import SimpleITK as sitk
 
-from cohortmorph.registration.pair import harmonizing, harmonizing_failure
+from cohortmorph.registration import harmonized
 from cohortmorph.run import logs
 from cohortmorph.run.files import read_json, write_json
 from cohortmorph.spatial import displacement, geometry
 
 
-def main(methods: list, fixed: str, affine: str, registration: str, harmonized: list, displacements: list):
-    """Write one displacement for each of `methods`, in their order."""
+def main(fixed: str, affine: str, registration: str, harmonizing: list, displacements: dict):
+    """Write the displacement of each method (the keys); `harmonizing` are the transforms of harmonizing, or none."""
     transforms = {"initial": sitk.AffineTransform(3), "affine": geometry.read_affine(affine)}
-    if harmonized:
-        transforms["harmonized"] = harmonizing(harmonized)
+    if harmonizing:
+        transforms["harmonized"] = harmonized.fixed_to_moving(harmonizing)
     how_of = {"affine": read_json(registration)}
-    if why := harmonizing_failure(harmonized):
+    if why := harmonized.failure(harmonizing):
         how_of["harmonized"] = {"failed": why}
     no_time = {"seconds": 0.0, "cpu_seconds": 0.0, "threads": 1}
     grid = geometry.read_grid(fixed)
-    for method, path in zip(methods, displacements, strict=True):
+    for method, path in displacements.items():
         how = how_of.get(method, no_time)
         if "failed" in how:
             logs.log.error("%s had failed: %s", method, how["failed"])
@@ -38,10 +38,9 @@ def main(methods: list, fixed: str, affine: str, registration: str, harmonized: 
 if __name__ == "__main__":
     with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
-            methods=snakemake.params.methods,
             fixed=snakemake.input.fixed,
             affine=snakemake.input.affine,
             registration=snakemake.input.registration,
-            harmonized=list(snakemake.params.harmonized),
-            displacements=list(snakemake.output.displacements),
+            harmonizing=list(snakemake.params.harmonized),
+            displacements=dict(zip(snakemake.params.methods, snakemake.output.displacements, strict=True)),
         )

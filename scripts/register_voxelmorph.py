@@ -7,10 +7,9 @@ fixed image's own grid, x ↦ frame ↦ network ↦ moving composed) with its re
 
 from pathlib import Path
 
-from cohortmorph import UserError
 from cohortmorph.learning.networks import start_tensorflow
-from cohortmorph.learning.registrar import View, write_displacements
-from cohortmorph.registration import pair as registration
+from cohortmorph.learning.registrar import View, refuse_empty, write_displacements
+from cohortmorph.registration.record import record
 from cohortmorph.run import logs
 
 
@@ -19,15 +18,10 @@ def main(pair: str, files: dict, networks: list, settings: dict, seed: int, thre
     view = View.read(files)
     if view.empty:
         for output in displacements:
-            registration.record(pair, Path(output).parent.name, view.grid, output, refuse)
+            record(pair, Path(output).parent.name, view.grid, output, refuse_empty)
         return
     start_tensorflow(seed, threads)
     write_displacements(view, networks, settings, threads, displacements)
-
-
-def refuse():
-    """Fail: what the network would see is nothing."""
-    raise UserError("an image could not be prepared for the network; its log in results/logs/prepare_input says why.")
 
 
 if __name__ == "__main__":

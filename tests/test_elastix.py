@@ -13,7 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
 from cohortmorph.registration import elastix
-from cohortmorph.registration import pair as registration
+from cohortmorph.registration.pairwise import Attempt, PairFiles, register_pair
+from cohortmorph.registration.problem import Problem, Registered, Run
+from cohortmorph.registration.process import Cost
 from cohortmorph.run.files import read_json, write_json
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
@@ -115,6 +117,18 @@ def error_mm(transform, truth=TRUTH):
     return np.linalg.norm(moved - mapped(truth, points_mm), axis=1)
 
 
+def files_in(folder, **more):
+    """The pair of the images in a folder."""
+    return PairFiles(
+        pair="P01-T1_to_P01-CT",
+        fixed=str(folder / "fixed.nii.gz"),
+        moving=str(folder / "moving.nii.gz"),
+        fixed_intensity={"percentiles": [0, 100]},
+        moving_intensity={"percentiles": [0, 100]},
+        **more,
+    )
+
+
 def prealign_files(folder, fixed, moving, parameter_file, harmonized=(), mask=None):
     """Write the images and run the script; return the transform it wrote."""
     geometry.write_image(fixed, folder / "fixed.nii.gz")
@@ -122,19 +136,11 @@ def prealign_files(folder, fixed, moving, parameter_file, harmonized=(), mask=No
     if mask is not None:
         geometry.write_image(mask, folder / "mask.nii.gz")
     prealign.main(
-        pair="P01-T1_to_P01-CT",
-        fixed=str(folder / "fixed.nii.gz"),
-        moving=str(folder / "moving.nii.gz"),
-        fixed_mask=str(folder / "mask.nii.gz") if mask is not None else "",
-        harmonized=list(harmonized),
+        files_in(folder, fixed_mask=str(folder / "mask.nii.gz") if mask is not None else "", harmonized=harmonized),
         parameters=parameter_file,
-        fixed_intensity={"percentiles": [0, 100]},
-        moving_intensity={"percentiles": [0, 100]},
-        seed=3,
-        threads=1,
+        run=Run(seed=3, threads=1, log_folder=str(folder / "log")),
         affine=str(folder / "affine.tfm"),
-        affine_registration=str(folder / "affine.json"),
-        elastix_log=str(folder / "log"),
+        registration=str(folder / "affine.json"),
     )
     return geometry.read_affine(folder / "affine.tfm")
 
@@ -196,25 +202,14 @@ def test_the_b_spline_composes_the_affine_in_and_leaves_what_is_aligned(tmp_path
     whole = geometry.to_image(np.ones(FIXED.size, np.uint8), FIXED)
     geometry.write_image(whole, tmp_path / "mask.nii.gz")
     outputs = [str(tmp_path / method / "displacement.nii.gz") for method in ("one", "two")]
-    registration.register_pair(
-        elastix.register,
-        pair="P01-T1_to_P01-CT",
-        methods=["one", "two"],
-        fixed=str(tmp_path / "fixed.nii.gz"),
-        moving=str(tmp_path / "moving.nii.gz"),
-        fixed_mask=str(tmp_path / "mask.nii.gz"),
-        affine=str(tmp_path / "affine.tfm"),
-        harmonized=[],
-        settings=[
-            {"parameters": [parameters(BSPLINE, "one.txt")], "start": "affine"},
-            {"parameters": [parameters(AFFINE, "two.txt")], "start": "affine"},
+    register_pair(
+        elastix,
+        files_in(tmp_path, fixed_mask=str(tmp_path / "mask.nii.gz"), affine=str(tmp_path / "affine.tfm")),
+        [
+            Attempt("one", [parameters(BSPLINE, "one.txt")], "affine", outputs[0]),
+            Attempt("two", [parameters(AFFINE, "two.txt")], "affine", outputs[1]),
         ],
-        fixed_intensity={"percentiles": [0, 100]},
-        moving_intensity={"percentiles": [0, 100]},
-        seed=3,
-        threads=1,
-        displacements=outputs,
-        tool_log=str(tmp_path / "log"),
+        Run(seed=3, threads=1, log_folder=str(tmp_path / "log")),
     )
     for method, path in zip(("one", "two"), outputs, strict=True):
         field = displacement.read(path, FIXED)
@@ -240,10 +235,10 @@ def test_a_seed_and_a_thread_give_the_same_bits_and_another_seed_does_not(parame
     assert np.abs(results[0] - results[2]).max() > 1e-6
 
 
-def register(fixed, moving, *parameter_files, seed=3, **options):
+def register(fixed, moving, *parameter_files, seed=3, log_folder=None, **options):
     with tempfile.TemporaryDirectory() as folder:
-        options = {"log_folder": folder} | options
-        return elastix.register(fixed, moving, parameter_files, seed, 1, **options)[0]
+        problem, run = Problem(fixed, moving, **options), Run(seed, 1, log_folder or folder)
+        return elastix.register(problem, parameter_files, run).transform
 
 
 def test_the_mask_says_where_samples_are_taken(parameters):
@@ -257,7 +252,7 @@ def test_the_mask_says_where_samples_are_taken(parameters):
     def error(**options):
         return error_mm(register(fixed, MOVING_IMAGE, parameters(AFFINE), **options))[points].mean()
 
-    masked, everywhere = error(fixed_mask=mask), error()
+    masked, everywhere = error(mask=mask), error()
     print(f"{masked:.3f} mm in the mask, {everywhere:.3f} mm without it")
     assert masked < 0.5 * VOXEL_MM
     assert everywhere > 2 * masked
@@ -305,7 +300,7 @@ def test_an_elastix_that_dies_is_told_with_its_exit_code(parameters, monkeypatch
 
 def test_an_alignment_that_leaves_the_moving_image_is_refused(tmp_path, parameters, monkeypatch):
     away = geometry.affine(np.eye(3), [500.0, 0, 0])
-    monkeypatch.setattr(elastix, "register", lambda *arguments: (away, registration.Cost(1.0, 1.0, 1.0), {}))
+    monkeypatch.setattr(elastix, "register", lambda *arguments: Registered(away, Cost(1.0, 1.0, 1.0), {}))
     start = prealign_files(tmp_path, FIXED_IMAGE, MOVING_IMAGE, parameters(AFFINE))
     assert "only 0% of the fixed image lies inside" in read_json(tmp_path / "affine.json")["failed"]
     np.testing.assert_array_equal(geometry.matrix_and_offset(start)[1], np.zeros(3))
@@ -314,5 +309,5 @@ def test_an_alignment_that_leaves_the_moving_image_is_refused(tmp_path, paramete
 def test_the_overlap_is_the_share_of_fixed_voxels_inside_the_moving_image():
     fixed = noise((32, 16, 16))
     shift = geometry.affine(np.eye(3), [32.0, 0, 0])  # by half of its length
-    assert registration.overlap_fraction(sitk.AffineTransform(3), fixed, fixed) == 1
-    assert registration.overlap_fraction(shift, fixed, fixed) == pytest.approx(0.5)
+    assert Problem(fixed, fixed).overlap(sitk.AffineTransform(3)) == 1
+    assert Problem(fixed, fixed).overlap(shift) == pytest.approx(0.5)

@@ -295,12 +295,13 @@ def pair(tmp_path):
     turn, shift = rotation(np.array([0.98, 0, 0.05, 0.1])), np.array([12.0, -30, 400])
     return {
         "pair": "P01-T1_to_P01-CT",
-        "methods": ["points", "points-affine"],
-        "kinds": ["rigid", "affine"],
+        "methods": [
+            {"method": name, "model": model, "displacement": str(tmp_path / name / "displacement.nii.gz")}
+            for name, model in (("points", "rigid"), ("points-affine", "affine"))
+        ],
         "fixed": str(tmp_path / "fixed.nii.gz"),
         "fixed_fiducials": write_points(tmp_path / "f.tsv", POINTS),
         "moving_fiducials": write_points(tmp_path / "m.tsv", POINTS @ turn.T + shift),
-        "displacements": [str(tmp_path / name / "displacement.nii.gz") for name in ("points", "points-affine")],
     }, (turn, shift)
 
 
@@ -309,7 +310,7 @@ def test_the_displacement_of_each_method_is_the_truth_on_the_fixed_grid(pair):
     register_points.main(**arguments)
     grid = geometry.read_grid(arguments["fixed"])
     x = grid.points_mm()
-    for path in arguments["displacements"]:
+    for path in [method["displacement"] for method in arguments["methods"]]:
         u = geometry.to_array(displacement.read(path, grid))
         np.testing.assert_allclose(u, x @ turn.T + shift - x, atol=1e-3)
         how = json.loads((Path(path).parent / "registration.json").read_text())
@@ -361,7 +362,7 @@ def test_too_few_fiducials_for_the_affine_method_fail_it_alone(pair, tmp_path):
 
 def test_mirrored_fiducials_are_said_in_the_log(pair, tmp_path, caplog):
     arguments, _ = pair
-    arguments |= {"methods": ["points"], "kinds": ["rigid"], "displacements": arguments["displacements"][:1]}
+    arguments["methods"] = arguments["methods"][:1]
     register_points.main(**arguments)
     assert "mirrored" not in caplog.text
     arguments["moving_fiducials"] = write_points(tmp_path / "m.tsv", POINTS @ MIRROR)

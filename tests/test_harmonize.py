@@ -12,15 +12,10 @@ from scipy.ndimage import gaussian_filter, map_coordinates
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
-from cohortmorph.registration import harmonize as harmonize_module
-from cohortmorph.registration.harmonize import (
-    Stack,
-    harmonize,
-    harmonized_stack,
-    possible_starts,
-    rotation_matrix,
-    start_scores,
-)
+from cohortmorph.registration.harmonize import harmonize, harmonized_stack
+from cohortmorph.registration.rotation import rotation_matrix
+from cohortmorph.registration.stacks import Stack
+from cohortmorph.registration.starts import match_starts, possible_starts, start_scores
 from cohortmorph.run.files import read_json
 from cohortmorph.spatial.geometry import (
     Grid,
@@ -61,8 +56,8 @@ def smooth_warp(rng, points, peak_mm):
     centred = points - MIDDLE
     centres = rng.uniform(-1, 1, (12, 3)) * [70, 80, 25]
     directions = rng.normal(size=(12, 3)) * [1, 1, 0.25]
-    weights = np.exp(-((centred[..., None, :] - centres) ** 2).sum(-1) / (2 * 25**2))
-    vectors = weights @ directions
+    nearness = np.exp(-((centred[..., None, :] - centres) ** 2).sum(-1) / (2 * 25**2))
+    vectors = nearness @ directions
     vectors = vectors - vectors.mean(axis=(0, 1, 2))
     x, y = centred[..., 0], centred[..., 1]
     turn = (x * vectors[..., 1] - y * vectors[..., 0]).sum() / (x**2 + y**2).sum()
@@ -361,7 +356,7 @@ def test_start_scores_agree_with_a_direct_loop():
     assert np.isnan(scores).any() and np.isfinite(scores).sum() > 8
 
 
-def test_starts_agree_with_all_other_stacks(monkeypatch):
+def test_starts_agree_with_all_other_stacks():
     """The held stack alone prefers A's slice 2 a little; B, whose start is plain, tells that it is 1."""
     grids = {
         name: Grid((9, 9, n), (1.0, 1.0, d), (0, 0, 0)) for name, n, d in (("H", 4, 2.0), ("A", 8, 1.0), ("B", 9, 1.0))
@@ -373,13 +368,12 @@ def test_starts_agree_with_all_other_stacks(monkeypatch):
         held_b[h, 2 + 2 * h] = 1
     a_b[np.arange(8), np.arange(8) + 1] = 0.9
     matrices = {("H", "A"): held_a, ("H", "B"): held_b, ("A", "B"): a_b}
-    monkeypatch.setattr(harmonize_module, "_sampled", lambda stack, frame, rotation: stack.count)
-    monkeypatch.setattr(
-        harmonize_module, "_slice_matrix", lambda a, b, frame: matrices[{4: "H", 8: "A"}[a], {8: "A", 9: "B"}[b]]
-    )
+    matrices |= {(b, a): matrix.T for (a, b), matrix in matrices.items()}
     alone = start_scores(held_a, 2.0, 1.0, [1, 2])
     assert alone[0] < alone[1]
-    found = harmonize_module._matches(stacks, "A", "H", dict.fromkeys("HAB"))
+    without_b = match_starts({name: stacks[name] for name in "HA"}, "H", matrices)
+    assert without_b["A"].start == 2
+    found = match_starts(stacks, "H", matrices)
     assert {name: match.start for name, match in found.items()} == {"H": 0, "A": 1, "B": 2}
 
 
@@ -438,19 +432,13 @@ def write_subject(tmp_path, enabled):
     out = tmp_path / "out"
     harmonize_subject.main(
         subject="P07",
-        names=list(images),
-        images=[str(tmp_path / f"{name}.nii.gz") for name in images],
-        intensities=[{"window": [-50, 160]}, {"percentiles": [0.5, 99.5]}, {"percentiles": [0.5, 99.5]}],
+        images={name: str(tmp_path / f"{name}.nii.gz") for name in images},
+        intensities={name: {"percentiles": [0.5, 99.5]} for name in images} | {"CT": {"window": [-50, 160]}},
         settings={
             "enabled": enabled, "fixed": "CT", "plane": "axial",
             "range_degrees": 8, "step_degrees": 1, "centre": "image",
         },
-        transforms=[str(out / f"{name}.tfm") for name in images],
-        stacks=[str(out / f"{name}.nii.gz") for name in images],
-        angles=str(out / "angles.tsv"),
-        starts=str(out / "starts.tsv"),
-        slices=str(out / "slices.tsv"),
-        summary=str(out / "harmonize.json"),
+        output=str(out),
     )  # fmt: skip
     return images, truths, starts, angles, out
 
@@ -486,11 +474,8 @@ def test_script_leaves_everything_if_harmonizing_is_off(tmp_path):
 def test_script_names_the_subject_of_an_error_and_goes_on(tmp_path, caplog):
     images, *_ = subject(18)
     write_image(images["T1"], tmp_path / "T1.nii.gz")
-    made = [tmp_path / name for name in ("angles.tsv", "starts.tsv", "slices.tsv", "harmonize.json")]
-    harmonize_subject.main(
-        "P08", ["T1"], [tmp_path / "T1.nii.gz"], [{"window": [0, 1]}], {"enabled": True, "fixed": "CT"},
-        [tmp_path / "T1.tfm"], [tmp_path / "stack.nii.gz"], *made,
-    )  # fmt: skip
+    settings, out = {"enabled": True, "fixed": "CT"}, tmp_path / "out"
+    harmonize_subject.main("P08", {"T1": tmp_path / "T1.nii.gz"}, {"T1": {"window": [0, 1]}}, settings, out)
     assert "subject P08: harmonizing failed: The image 'CT'" in caplog.text
-    assert read_json(made[3])["failed"].startswith("The image 'CT'")
-    assert read_affine(tmp_path / "T1.tfm").TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
+    assert read_json(out / "harmonize.json")["failed"].startswith("The image 'CT'")
+    assert read_affine(out / "T1.tfm").TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)

@@ -5,6 +5,7 @@ import pytest
 import SimpleITK as sitk
 
 from cohortmorph.learning import instance
+from cohortmorph.registration.problem import Problem, Run
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
 
@@ -55,7 +56,8 @@ def refine(tmp_path, fixed, moving, initial=None, mask=None, **changed):
 
     (tmp_path / "instance.yaml").write_text(yaml.safe_dump(SETTINGS | changed))
     initial = initial or sitk.AffineTransform(3)
-    transform, cost, how = instance.register(fixed, moving, [tmp_path / "instance.yaml"], 1, 1, initial, mask)
+    problem, run = Problem(fixed, moving, mask, initial), Run(1, 1, tmp_path)
+    transform, cost, how = instance.register(problem, [tmp_path / "instance.yaml"], run)
     assert cost.cpu_seconds > 0 and how["mask_used"] == (mask is not None)
     return geometry.to_array(displacement.sample(transform, Grid.of(fixed))), how
 

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cohortmorph.spatial.ncc import local_ncc_squared, local_ncc_squared_matrix, ncc_signed, ncc_squared, template_scan
+from cohortmorph.spatial.ncc import local_ncc_squared, local_ncc_squared_matrix, ncc_signed, ncc_squared
 
 
 def direct_signed(a, b):
@@ -59,7 +59,6 @@ def test_gain_and_offset_change_nothing(seed, gain, offset):
     assert ncc_signed(gain * a + offset, b) == pytest.approx(np.sign(gain) * ncc_signed(a, b), abs=1e-9)
     assert ncc_squared(a, gain * a + offset) == pytest.approx(1, abs=1e-12)
     np.testing.assert_allclose(local_ncc_squared(gain * a + offset, b, 5), local_ncc_squared(a, b, 5), atol=1e-8)
-    np.testing.assert_allclose(template_scan(gain * a + offset, b[:4, :4]), template_scan(a, b[:4, :4]), atol=1e-8)
 
 
 def test_without_contrast_it_is_zero():
@@ -67,8 +66,6 @@ def test_without_contrast_it_is_zero():
     flat = np.full((6, 6), 0.1)
     assert ncc_squared(a, flat) == ncc_squared(flat, a) == ncc_squared(flat, flat) == 0
     assert not local_ncc_squared(a, flat, 3).any()
-    assert not template_scan(flat, a[:2, :2]).any()
-    assert not template_scan(a, flat[:2, :2]).any()
     assert not local_ncc_squared_matrix(flat[None], a[None], 3)[0].any()
 
 
@@ -114,40 +111,6 @@ def test_local_sees_what_the_global_misses():
 def test_a_window_without_a_middle_is_refused(window):
     with pytest.raises(ValueError, match="odd"):
         local_ncc_squared(np.eye(5), np.eye(5), window)
-
-
-def test_template_scan_agrees_with_a_direct_loop():
-    image, other = images(7, 13, 15)
-    template = other[3:8, 2:9]
-    expected = np.array(
-        [
-            [direct_signed(image[y : y + 5, x : x + 7].ravel(), template.ravel()) ** 2 for x in range(9)]
-            for y in range(9)
-        ]
-    )
-    scan = template_scan(image, template)
-    assert scan.shape == (9, 9)
-    np.testing.assert_allclose(scan, expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_planted_template_is_found_with_one(seed):
-    """Also with inverted contrast, and in an image with a flat region."""
-    rng = np.random.default_rng(seed)
-    image = rng.normal(100, 20, (40, 50))
-    image[:15, :15] = 7
-    y, x = rng.integers(12, 30), rng.integers(12, 40)
-    template = 3 - 0.2 * image[y : y + 9, x : x + 8]
-    scan = template_scan(image, template)
-    assert np.unravel_index(scan.argmax(), scan.shape) == (y, x)
-    assert scan.max() == pytest.approx(1, abs=1e-12)
-    assert np.partition(scan.ravel(), -2)[-2] < 0.9
-    assert scan[0, 0] == 0
-
-
-def test_template_larger_than_the_image_is_refused():
-    with pytest.raises(ValueError, match="does not fit"):
-        template_scan(np.eye(4), np.eye(5))
 
 
 @pytest.mark.parametrize("covered", [True, False])

@@ -228,15 +228,16 @@ def test_a_subject_that_could_not_be_harmonized_is_drawn_as_scanned(tmp_path):
     names = ["CT", "T1"]
     write_image(head(grid, grid.centre_mm), tmp_path / "CT.nii.gz")
     write_image(head(grid, grid.centre_mm) * 0 + 7, tmp_path / "T1.nii.gz")
-    made = [tmp_path / name for name in ("angles.tsv", "starts.tsv", "slices.tsv", "found.json")]
-    images, transforms = ([tmp_path / f"{name}{suffix}" for name in names] for suffix in (".nii.gz", ".tfm"))
+    made = [tmp_path / "out" / name for name in ("angles.tsv", "starts.tsv", "harmonize.json")]
+    images = [tmp_path / f"{name}.nii.gz" for name in names]
     percentiles = [{"percentiles": [0, 100]}] * 2
     settings = {"enabled": True, "fixed": "CT", "plane": "axial", "range_degrees": 5, "step_degrees": 1,
                 "refine_degrees": None, "centre": "image"}  # fmt: skip
-    stacks = [tmp_path / f"{name}_stack.nii.gz" for name in names]
-    harmonize_subject.main("P05", names, images, percentiles, settings, transforms, stacks, *made)
-    found = read_json(made[3])
+    transforms = [tmp_path / "out" / f"{name}.tfm" for name in names]
+    of_images, intensities = (dict(zip(names, values, strict=True)) for values in (images, percentiles))
+    harmonize_subject.main("P05", of_images, intensities, settings, tmp_path / "out")
+    found = read_json(made[2])
     assert found["failed"].startswith("T1: the intensities run from 7 to 7")
     assert read_affine(transforms[1]).TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
-    plot_harmonize.main("P05", names, images, percentiles, transforms, made[0], made[1], made[3], tmp_path / "P05.png")
+    plot_harmonize.main("P05", names, images, percentiles, transforms, *made, tmp_path / "P05.png")
     assert (tmp_path / "P05.png").stat().st_size > 10_000

@@ -108,7 +108,7 @@ def test_a_failed_alignment_fails_the_method_affine_alone(tmp_path):
     write_json({"failed": "no overlap"}, tmp_path / "affine.json")
     paths = [tmp_path / method / "displacement.nii.gz" for method in ("initial", "affine")]
     files = [str(tmp_path / name) for name in ("fixed.nii.gz", "affine.tfm", "affine.json")]
-    register_affine.main(["initial", "affine"], *files, [], [str(path) for path in paths])
+    register_affine.main(*files, [], dict(zip(("initial", "affine"), paths, strict=True)))
     assert displacement.read_unless_failed(paths[0]) is not None
     assert displacement.read_unless_failed(paths[1]) is None
     assert read_json(tmp_path / "affine/registration.json") == {"failed": "no overlap"}
@@ -131,12 +131,10 @@ def register_free(tmp_path, methods, harmonized):
     write_noise(tmp_path / "fixed.nii.gz", FIXED)
     geometry.write_transform(TO_MOVING, tmp_path / "affine.tfm")
     write_json({"seconds": 3.0, "threads": 1, "seed": 4}, tmp_path / "affine.json")
-    paths = [str(tmp_path / method / "displacement.nii.gz") for method in methods]
-    register_affine.main(
-        methods, str(tmp_path / "fixed.nii.gz"), str(tmp_path / "affine.tfm"), str(tmp_path / "affine.json"),
-        harmonized, paths,
-    )  # fmt: skip
-    return {method: displacement.read(path, FIXED) for method, path in zip(methods, paths, strict=True)}
+    paths = {method: str(tmp_path / method / "displacement.nii.gz") for method in methods}
+    files = [str(tmp_path / name) for name in ("fixed.nii.gz", "affine.tfm", "affine.json")]
+    register_affine.main(*files, harmonized, paths)
+    return {method: displacement.read(path, FIXED) for method, path in paths.items()}
 
 
 def test_initial_harmonized_and_affine_move_landmarks_as_their_transforms_do(tmp_path):
@@ -161,10 +159,8 @@ def test_initial_harmonized_and_affine_move_landmarks_as_their_transforms_do(tmp
         assert read_json(tmp_path / method / "registration.json")["seconds"] == 0
     write_json({"failed": "no slice matches"}, tmp_path / "harmonize.json")
     paths = [str(tmp_path / method / "displacement.nii.gz") for method in ("harmonized", "affine")]
-    register_affine.main(
-        ["harmonized", "affine"], str(tmp_path / "fixed.nii.gz"), str(tmp_path / "affine.tfm"),
-        str(tmp_path / "affine.json"), files, paths,
-    )  # fmt: skip
+    before = [str(tmp_path / name) for name in ("fixed.nii.gz", "affine.tfm", "affine.json")]
+    register_affine.main(*before, files, dict(zip(("harmonized", "affine"), paths, strict=True)))
     assert displacement.read_unless_failed(paths[0]) is None and displacement.read_unless_failed(paths[1]) is not None
     assert read_json(tmp_path / "harmonized/registration.json") == {"failed": "no slice matches"}
 
@@ -176,6 +172,11 @@ def test_without_harmonizing_there_are_two_free_methods(tmp_path):
 
 
 # ---- prepare_input
+
+
+def view(dimensions=3, multiple=16):
+    """How the network sees images of any spacing."""
+    return {"spacing_mm": None, "dimensions": dimensions, "multiple": multiple}
 
 
 def aligned(folder, **how):
@@ -198,9 +199,7 @@ def test_an_image_is_seen_through_its_affine_on_the_frame_s_grid(frame, tmp_path
         affine=str(tmp_path / "affine.tfm"),
         registration=aligned(tmp_path),
         intensity_settings={"window": [-100, 100]},
-        spacing_mm=None,
-        dimensions=2,
-        multiple=16,
+        view=view(dimensions=2),
         output=str(tmp_path / "input.nii.gz"),
     )
     seen = geometry.read_image(tmp_path / "input.nii.gz")
@@ -222,7 +221,7 @@ def test_where_the_image_does_not_reach_the_network_sees_zero(tmp_path):
     write_noise(tmp_path / "frame.nii.gz", GRIDS["LPS"])
     geometry.write_transform(sitk.AffineTransform(3), tmp_path / "affine.tfm")
     files = [str(tmp_path / name) for name in ("image.nii.gz", "frame.nii.gz", "affine.tfm")]
-    prepare_input(*files, aligned(tmp_path), {"window": [0, 100]}, None, 3, 16, str(tmp_path / "input.nii.gz"))
+    prepare_input(*files, aligned(tmp_path), {"window": [0, 100]}, view(), str(tmp_path / "input.nii.gz"))
     values = geometry.to_array(geometry.read_image(tmp_path / "input.nii.gz"))
     assert values.shape == (32, 32, 16)
     middle = crop(values, (8, 8, 8))
@@ -230,7 +229,7 @@ def test_where_the_image_does_not_reach_the_network_sees_zero(tmp_path):
     assert values.sum() == pytest.approx(middle.sum())
     # What could not be aligned is not seen at all.
     failed = aligned(tmp_path, failed="no overlap")
-    prepare_input(*files, failed, {"window": [0, 100]}, None, 3, 16, str(tmp_path / "input.nii.gz"))
+    prepare_input(*files, failed, {"window": [0, 100]}, view(), str(tmp_path / "input.nii.gz"))
     assert not geometry.to_array(geometry.read_image(tmp_path / "input.nii.gz")).any()
 
 
@@ -240,7 +239,9 @@ def test_an_image_that_cannot_be_prepared_is_seen_as_nothing_and_fails_its_regis
     write_noise(tmp_path / "frame.nii.gz", grid)
     geometry.write_transform(sitk.AffineTransform(3), tmp_path / "affine.tfm")
     files = [str(tmp_path / name) for name in ("image.nii.gz", "frame.nii.gz", "affine.tfm")]
-    prepare_input(*files, aligned(tmp_path), {"percentiles": [0, 100]}, None, 3, 4, str(tmp_path / "nothing.nii.gz"))
+    prepare_input(
+        *files, aligned(tmp_path), {"percentiles": [0, 100]}, view(multiple=4), str(tmp_path / "nothing.nii.gz")
+    )
     assert "gives all voxels one value" in caplog.text
     assert not geometry.to_array(geometry.read_image(tmp_path / "nothing.nii.gz")).any()
     output = tmp_path / "network-0" / "displacement.nii.gz"
@@ -276,8 +277,8 @@ def test_labels_are_seen_through_the_same_affine_on_the_same_grid_unmixed(frame,
         str(tmp_path / f"{name}")
         for name in ("image.nii.gz", "labels.nii.gz", "frame.nii.gz", "affine.tfm", "a.nii.gz", "b.nii.gz")
     ]
-    prepare_input(image, reference, affine, aligned(tmp_path), {"window": [-100, 100]}, None, 3, 16, seen)
-    prepare_labels(labels, reference, affine, None, 3, 16, seen_labels)
+    prepare_input(image, reference, affine, aligned(tmp_path), {"window": [-100, 100]}, view(), seen)
+    prepare_labels(labels, reference, affine, view(), seen_labels)
     assert geometry.read_grid(seen_labels).difference_from(geometry.read_grid(seen)) is None
     values = 200 * geometry.to_array(geometry.read_image(seen)) - 100
     numbers = geometry.to_array(geometry.read_image(seen_labels))

@@ -6,17 +6,20 @@ Each result is compared with what the tool itself makes of its transform: the mo
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from register_pair import tool_of
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
 from cohortmorph.learning import instance
-from cohortmorph.registration import ants as antsregistration
 from cohortmorph.registration import demons, elastix, niftyreg
-from cohortmorph.registration import pair as registration
+from cohortmorph.registration.pairwise import Attempt, PairFiles, register_pair
+from cohortmorph.registration.problem import Problem, Registered, Run
+from cohortmorph.registration.process import Cost
 from cohortmorph.run import tools
 from cohortmorph.run.files import read_json
 from cohortmorph.spatial import displacement, geometry
@@ -70,7 +73,7 @@ TOOLS = {
     "elastix": (elastix, ELASTIX),
     "niftyreg": (niftyreg, "reg_f3d -sx 16 -ln 2 -maxit 40"),
     "niftyreg-velocity": (niftyreg, "reg_f3d -vel -sx 16 -ln 1 -maxit 20"),
-    "ants": (antsregistration, ANTS),
+    "ants": (tool_of("ants"), ANTS),
     "demons": (demons, DEMONS),
     "instance": (instance, INSTANCE),
 }
@@ -118,6 +121,13 @@ def pair_on(fixed_name, moving_name):
     )
 
 
+def files_in(folder, **more):
+    """The pair of the images in a folder, and its affine transform."""
+    images = {role: str(folder / f"{role}.nii.gz") for role in ("fixed", "moving")}
+    intensities = {f"{role}_intensity": {"percentiles": [0, 100]} for role in images}
+    return PairFiles("P01-T1_to_P01-CT", **images, **intensities, affine=str(folder / "affine.tfm"), **more)
+
+
 @pytest.fixture
 def run(tmp_path, monkeypatch):
     """Register with a tool; its own files stay in tmp_path / "scratch"."""
@@ -127,14 +137,15 @@ def run(tmp_path, monkeypatch):
         (tmp_path / "scratch").mkdir(exist_ok=True)
         yield str(tmp_path / "scratch")
 
-    for module in (elastix, niftyreg, antsregistration):
+    for module in map(tool_of, ("elastix", "niftyreg", "ants")):
         monkeypatch.setattr(module, "scratch", kept)
 
     def register(name, fixed, moving, initial=START, mask=None, text=None, seed=3):
         module, parameters = TOOLS[name]
         (tmp_path / "parameters.txt").write_text(text or parameters)
-        registration.check(fixed, moving, mask, initial)
-        return module.register(fixed, moving, [tmp_path / "parameters.txt"], seed, 1, initial, mask, tmp_path)
+        problem = Problem(fixed, moving, mask, initial)
+        problem.check()
+        return module.register(problem, [tmp_path / "parameters.txt"], Run(seed, 1, tmp_path))
 
     return register
 
@@ -278,26 +289,24 @@ def test_each_method_starts_where_the_configuration_says(harmonized, tmp_path):
         geometry.write_image(image, tmp_path / f"{role}.nii.gz")
     started = {}
 
-    def register(fixed, moving, parameters, seed, threads, initial, fixed_mask, log_folder):
-        started[parameters[0]] = np.array(initial.TransformPoint((0.0, 0.0, 0.0)))
-        return initial, registration.Cost(1.0, 1.0, 1.0), {}
+    def register(problem, parameters, run):
+        started[parameters[0]] = np.array(problem.initial.TransformPoint((0.0, 0.0, 0.0)))
+        assert run == Run(1, 1, tmp_path / "log" / parameters[0])
+        return Registered(problem.initial, Cost(1.0, 1.0, 1.0), {})
 
-    registration.register_pair(
-        register,
-        pair="P01-T1_to_P01-CT",
-        methods=["shared", "alone"],
-        settings=[{"parameters": ["shared"], "start": "affine"}, {"parameters": ["alone"], "start": "own"}],
-        **{role: str(tmp_path / f"{role}.nii.gz") for role in ("fixed", "moving")},
-        fixed_mask="",
-        affine=str(tmp_path / "affine.tfm"),
+    bent = geometry.to_image(np.full((*GRIDS["LPS"][0], 3), [0, 0, 7.0], np.float32), grid_around("LPS"))
+    displacement.write(bent, tmp_path / "network" / "displacement.nii.gz")
+    files = files_in(
+        tmp_path,
         harmonized=[str(tmp_path / f"of_{role}.tfm") for role in ("fixed", "moving")] if harmonized else [],
-        fixed_intensity={"percentiles": [0, 100]},
-        moving_intensity={"percentiles": [0, 100]},
-        seed=1,
-        threads=1,
-        displacements=[str(tmp_path / method / "displacement.nii.gz") for method in ("shared", "alone")],
-        tool_log=str(tmp_path / "log"),
+        displacements={"network": tmp_path / "network" / "displacement.nii.gz"},
     )
+    starts = {"shared": "affine", "alone": "own", "refined": "network"}
+    attempts = [
+        Attempt(method, [method], start, tmp_path / method / "displacement.nii.gz") for method, start in starts.items()
+    ]
+    register_pair(SimpleNamespace(register=register), files, attempts, Run(1, 1, tmp_path / "log"))
+    np.testing.assert_allclose(started["refined"], [0, 0, 7], atol=1e-6)
     np.testing.assert_allclose(started["shared"], START.TransformPoint((0.0, 0.0, 0.0)), atol=1e-9)
     # x in the fixed image lies at x - 1 in the harmonized world, and that at + 5 mm in the moving one.
     np.testing.assert_allclose(started["alone"], [-1, 5, 0] if harmonized else [0, 0, 0], atol=1e-9)
@@ -344,23 +353,9 @@ def test_bad_input_is_recorded_as_a_failure_with_pair_and_cause(name, bad, tmp_p
     module, text = TOOLS[name]
     (tmp_path / "parameters.txt").write_text(text)
     output = tmp_path / "method" / "displacement.nii.gz"
-    registration.register_pair(
-        module.register,
-        pair="P01-T1_to_P01-CT",
-        methods=["method"],
-        settings=[{"parameters": [str(tmp_path / "parameters.txt")], "start": "affine"}],
-        fixed=str(tmp_path / "fixed.nii.gz"),
-        moving=str(tmp_path / "moving.nii.gz"),
-        fixed_mask=str(tmp_path / "mask.nii.gz") if mask is not None else "",
-        affine=str(tmp_path / "affine.tfm"),
-        harmonized=[],
-        fixed_intensity={"percentiles": [0, 100]},
-        moving_intensity={"percentiles": [0, 100]},
-        seed=1,
-        threads=1,
-        displacements=[str(output)],
-        tool_log=str(tmp_path / "log"),
-    )
+    files = files_in(tmp_path, fixed_mask=str(tmp_path / "mask.nii.gz") if mask is not None else "")
+    attempt = Attempt("method", [str(tmp_path / "parameters.txt")], "affine", str(output))
+    register_pair(module, files, [attempt], Run(1, 1, str(tmp_path / "log")))
     facts = read_json(output.parent / "registration.json")
     assert set(facts) == {"failed"} and words in facts["failed"], facts
     said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
@@ -401,16 +396,41 @@ def test_a_wrong_parameter_file_is_told_with_its_name(name, text, words, run):
         run(name, fixed, moving, text=text)
 
 
-@pytest.mark.parametrize(("tool", "name"), [("niftyreg", "niftyreg"), ("ants", "ants")])
-def test_a_missing_tool_is_told_with_three_ways_to_get_it(tool, name, run, monkeypatch):
+ALL = ("elastix", "niftyreg", "ants", "demons", "instance", "points")
+
+
+def test_where_nothing_is_installed_no_tool_is_found(monkeypatch):
     monkeypatch.setattr(tools.importlib.util, "find_spec", lambda package: None)
     monkeypatch.setenv("PATH", "")
-    assert tools.find(tool) == ""
+    for tool in ALL:
+        assert tools.find(tool) == "" and "was not found. Get it" in tools.HOW_TO_GET[tool]
+
+
+def test_a_tool_without_a_start_begins_where_the_scanners_have_put_the_images(run):
+    fixed, moving = pair_on("LPS", "LPS")
+    given, left_out = (
+        geometry.to_array(displacement.sample(run("demons", fixed, moving, start)[0], Grid.of(fixed)))
+        for start in (sitk.AffineTransform(3), None)
+    )
+    np.testing.assert_array_equal(given, left_out)
+
+
+def test_an_unknown_tool_is_never_found():
+    with pytest.raises(ValueError, match="greedy is no tool; expected one of elastix"):
+        tools.find("greedy")
+    with pytest.raises(ValueError, match="points is no tool that registers a pair by its images"):
+        tool_of("points")
+
+
+@pytest.mark.parametrize("name", ["niftyreg", "ants"])
+def test_a_missing_tool_is_told_with_three_ways_to_get_it(name, run, monkeypatch):
+    monkeypatch.setattr(tools.importlib.util, "find_spec", lambda package: None)
+    monkeypatch.setenv("PATH", "")
     fixed, moving = pair_on("LPS", "LPS")
     with pytest.raises(UserError, match=r"was not found\. Get it in one of three ways: .*uv sync.*conda.*, or"):
         run(name, fixed, moving)
 
 
 def test_the_tools_of_this_environment_are_found():
-    assert all(tools.find(tool) for tool in ("elastix", "niftyreg", "ants", "demons", "instance", "points"))
+    assert all(tools.find(tool) for tool in ALL)
     assert Path(tools.niftyreg_program("reg_aladin")).name == "reg_aladin"

@@ -28,10 +28,6 @@ class Layout:
         """Return the log of a job: its rule, and its wildcards below."""
         return f"{ROOT}/logs/{job}.log"
 
-    def tool_log(self, job: str) -> str:
-        """Return the folder of what a tool writes by itself."""
-        return f"{ROOT}/logs/{job}"
-
     def benchmark(self, job: str) -> str:
         """Return what a job cost."""
         return f"{ROOT}/benchmarks/{job}.tsv"

@@ -204,7 +204,7 @@ class Plan:
             **self._images(of),
             "fixed_mask": of.fixed.mask or None,
             "harmonized": self._harmonized(of),
-            "parameters": parameter_files(self.config["prealign"]),
+            "parameters": self.config["prealign"]["parameters"],
         }
 
     # Snakemake matches these against every file of every pair: a list of all pairs would make planning quadratic.
@@ -283,9 +283,9 @@ class Plan:
             if chosen["tool"] == tool
         ]
 
-    def models_of_points(self) -> dict[str, str]:
-        """Return the transform that each method fits to points: {method: rigid or affine}."""
-        return {method: self.baselines[method]["model"] for method in self.methods_of("points")}
+    def models_of_points(self) -> list[dict[str, str]]:
+        """Return the point-based methods: ``method`` and ``model``, the transform that it fits (rigid or affine)."""
+        return [{"method": method, "model": self.baselines[method]["model"]} for method in self.methods_of("points")]
 
     def to_register_points(self, pair: str) -> Files:
         """Return what the point-based methods read."""

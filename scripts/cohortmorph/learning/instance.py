@@ -21,7 +21,8 @@ import SimpleITK as sitk
 import yaml
 
 from cohortmorph import UserError
-from cohortmorph.registration.pair import Cost, peak_memory_mb
+from cohortmorph.registration.problem import Problem, Registered, Run
+from cohortmorph.registration.process import Cost, peak_memory_mb
 from cohortmorph.run.files import StrPath
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
@@ -38,37 +39,14 @@ KEYS: dict[str, Any] = {
 DEFAULTS = {"folding_weight": 0}
 
 
-def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None, log_folder=None):
-    """Refine the displacement `initial` of a pair.
+def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Registered:
+    """Refine a pair's start; see :class:`cohortmorph.registration.problem.Tool`.
 
-    Parameters
-    ----------
-    fixed, moving : SimpleITK image
-        3-D, prepared intensities.
-    parameters : list of path
-        One YAML file, see :func:`read_settings`.
-    seed : int
-        Fixed for TensorFlow, though nothing is drawn.
-    threads : int
-    initial : SimpleITK transform
-        Start, fixed world → moving world.
-    fixed_mask : SimpleITK image, optional
-        The similarity counts where it is not 0.
-    log_folder : path
-        Not used: how the loss of each level went stands in the provenance.
-
-    Returns
-    -------
-    transform : SimpleITK transform
-        Fixed world → moving world, `initial` composed in.
-    cost : cohortmorph.registration.pair.Cost
-        TensorFlow's import and compilation included.
-    provenance : dict
-
-    Raises
-    ------
-    UserError
+    The one parameter file is that of :func:`read_settings`. The similarity counts in the mask. Nothing is drawn; the
+    seed is fixed for TensorFlow, whose import and compilation count as cost. How the loss of each level went stands in
+    the provenance.
     """
+    fixed, moving, fixed_mask, initial = problem.fixed, problem.moving, problem.mask, problem.start
     (path,) = parameters
     settings = read_settings(path)
     started, cpu_started = time.monotonic(), time.process_time()
@@ -83,7 +61,7 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
         raise UserError(
             f"{path}: similarity: found {settings['similarity']}; expected a name with its own keys: {names}."
         )
-    start_tensorflow(seed, threads)
+    start_tensorflow(run.seed, run.threads)
     grid = Grid.of(fixed)
     total = to_array(displacement.sample(initial, grid)).astype(np.float64)
     affine, course = affine_part(grid.points_mm(), total), []
@@ -94,7 +72,7 @@ def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None,
             raise UserError(f"the loss stopped being a number at level {len(course)} of {path}: lower its step_mm.")
     cost = Cost(time.monotonic() - started, time.process_time() - cpu_started, peak_memory_mb())
     how = {"version": f"TensorFlow {tf.version.VERSION}", "mask_used": fixed_mask is not None, "levels": course}
-    return displacement.as_transform(to_image(total, grid)), cost, how
+    return Registered(displacement.as_transform(to_image(total, grid)), cost, how)
 
 
 def read_settings(path: StrPath) -> dict[str, Any]:

@@ -13,9 +13,11 @@ import numpy as np
 import SimpleITK as sitk
 
 # TensorFlow comes from `networks`, which prepares its import.
+from cohortmorph import UserError
 from cohortmorph.learning.networks import RegistrationNetwork, checksum, device, load_parameters, size_multiple, tf
 from cohortmorph.learning.samples import crop, pad
-from cohortmorph.registration.pair import peak_memory_mb
+from cohortmorph.registration.problem import Registered
+from cohortmorph.registration.process import peak_memory_mb
 from cohortmorph.run.files import StrPath, write_json
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
@@ -156,6 +158,11 @@ def write_displacements(
         if written:
             written.result()
     log.info("%d networks on %s", len(networks), used)
+
+
+def refuse_empty() -> Registered:
+    """Fail, as the attempt of a registration whose view is empty: what the network would see is nothing."""
+    raise UserError("an image could not be prepared for the network; its log in results/logs/prepare_input says why.")
 
 
 def _cpu_time_without(clock: int) -> float:

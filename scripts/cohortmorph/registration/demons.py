@@ -4,68 +4,66 @@ Demons compare intensities: images of one modality, with equal intensities for e
 Thirion, Med. Image Anal. 2:243 (1998); Vercauteren et al., NeuroImage 45:S61 (2009).
 """
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
 import yaml
 
 from cohortmorph import UserError
-from cohortmorph.registration.pair import in_child
+from cohortmorph.registration.problem import Problem, Registered, Run
+from cohortmorph.registration.process import in_child
+from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.displacement import as_transform
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
-VARIANTS = {
+VARIANTS: dict[str, Any] = {
     "demons": sitk.DemonsRegistrationFilter,
     "symmetric": sitk.FastSymmetricForcesDemonsRegistrationFilter,
     "diffeomorphic": sitk.DiffeomorphicDemonsRegistrationFilter,
 }
-KEYS = {"variant": str, "iterations": list, "shrink_factors": list, "smoothing_mm": (int, float), "match": bool}
+KEYS: dict[str, Any] = {
+    "variant": str,
+    "iterations": list,
+    "shrink_factors": list,
+    "smoothing_mm": (int, float),
+    "match": bool,
+}
 
 
-def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None, log_folder=None):
-    """Register a moving to a fixed image.
+def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Registered:
+    """Run SimpleITK's demons; see :class:`cohortmorph.registration.problem.Tool`.
 
-    Parameters
-    ----------
-    fixed, moving : SimpleITK image
-        3-D, prepared intensities.
-    parameters : list of path
-        One YAML file: variant, iterations and shrink_factors (a number a level), smoothing_mm (of the displacement,
-        standard deviation), match (whether the histogram of the moving image is fitted to the fixed one's).
-    seed : int
-        Not used: demons draw no random numbers.
-    threads : int
-    initial : SimpleITK transform
-        Affine start, fixed world → moving world.
-    fixed_mask : SimpleITK image, optional
-        Not used, and said so in the provenance: demons push at every voxel.
-    log_folder : path
-        Not used.
+    The one parameter file is that of :func:`read_settings`. No random numbers are drawn. Demons push at every voxel, so
+    that the mask is not used, which the provenance says.
+    """
+    (path,) = parameters
+    settings = read_settings(path)
+    values, cost, code = in_child(_run, settings, problem, run.threads)
+    if values is None:
+        raise UserError(f"SimpleITK's demons ended by themselves with {path} (exit code {code}).")
+    field = to_image(values, Grid.of(problem.fixed))
+    transform = sitk.CompositeTransform([problem.start, as_transform(field)])  # applies its last transform first
+    return Registered(transform, cost, {"version": f"SimpleITK {sitk.Version.VersionString()}", "mask_used": False})
+
+
+def read_settings(path: StrPath) -> dict[str, Any]:
+    """Read a parameter file of demons, a YAML file.
 
     Returns
     -------
-    transform : SimpleITK transform
-        Fixed world → moving world, `initial` composed in.
-    cost : cohortmorph.registration.pair.Cost
-    provenance : dict
+    dict
+        ``variant`` (of :data:`VARIANTS`), ``iterations`` and ``shrink_factors`` (a number a level), ``smoothing_mm``
+        (of the displacement, standard deviation), ``match`` (whether the histogram of the moving image is fitted to
+        the fixed one's).
 
     Raises
     ------
     UserError
+        With all that is wrong in it.
     """
-    (path,) = parameters
-    settings = read_settings(path)
-    values, cost, code = in_child(_run, settings, fixed, moving, threads, initial)
-    if values is None:
-        raise UserError(f"SimpleITK's demons ended by themselves with {path} (exit code {code}).")
-    field = to_image(values, Grid.of(fixed))
-    transform = sitk.CompositeTransform([initial, as_transform(field)])  # applies its last transform first
-    return transform, cost, {"version": f"SimpleITK {sitk.Version.VersionString()}", "mask_used": False}
-
-
-def read_settings(path):
-    """Read a parameter file of demons; UserError with all that is wrong in it."""
     try:
         settings = yaml.safe_load(Path(path).read_text())
     except yaml.YAMLError as error:
@@ -90,16 +88,18 @@ def read_settings(path):
     return settings
 
 
-def _run(settings, fixed, moving, threads, initial):
+def _run(settings: dict[str, Any], problem: Problem, threads: int) -> np.ndarray:
+    """Return the displacement that is left after the start, in mm, LPS, shape (*size, 3)."""
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+    fixed, moving = problem.fixed, problem.moving
     grid = Grid.of(fixed)
     # In a frame of its own, without direction cosines, which not all of ITK's filters heed: u is turned back below.
     plain = Grid(grid.size, grid.spacing_mm, (0.0, 0.0, 0.0))
-    aligned = sitk.Resample(moving, fixed, initial, sitk.sitkLinear, float(to_array(moving).min()))
+    aligned = sitk.Resample(moving, fixed, problem.start, sitk.sitkLinear, float(to_array(moving).min()))
     images = [to_image(to_array(image), plain) for image in (fixed, aligned)]
     if settings["match"]:
         images[1] = sitk.HistogramMatching(images[1], images[0], 256, 7, True)
-    field = None
+    field: Any = None
     for iterations, factor in zip(settings["iterations"], settings["shrink_factors"], strict=True):
         level = [_shrunk(image, factor) for image in images]
         if field is not None:
@@ -114,7 +114,7 @@ def _run(settings, fixed, moving, threads, initial):
     return (to_array(field) @ grid.axes.T).astype(np.float32)
 
 
-def _shrunk(image, factor):
+def _shrunk(image: sitk.Image, factor: int) -> sitk.Image:
     """Return the image smoothed and with voxels `factor` times as wide, where an axis stays at least 8 voxels long."""
     factors = [max(1, min(factor, n // 8)) for n in image.GetSize()]
     if max(factors) == 1:

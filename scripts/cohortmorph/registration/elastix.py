@@ -5,6 +5,7 @@ seconds that itk takes to load are paid once, by the parent.
 """
 
 import os
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,51 +13,27 @@ import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.registration.pair import in_child, scratch, words_of
+from cohortmorph.registration.problem import Problem, Registered, Run
+from cohortmorph.registration.process import in_child, scratch, words_of
+from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.geometry import matrix_and_offset
 
 # The default threader of the itk wheels (TBB) was seen many times slower than the pool; itk reads this at its import.
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_THREADER", "Pool")
 
 
-def register(fixed, moving, parameters, seed, threads, initial=None, fixed_mask=None, log_folder=None):
-    """Register a moving to a fixed image.
+def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Registered:
+    """Run elastix with parameter files, one after the other; see :class:`cohortmorph.registration.problem.Tool`.
 
-    Parameters
-    ----------
-    fixed, moving : SimpleITK image
-        3-D, prepared intensities; see :func:`cohortmorph.registration.pair.check`.
-    parameters : list of path
-        elastix parameter files, run one after the other.
-    seed, threads : int
-        Both change the last digits of the result, so both are part of a run's provenance.
-    initial : SimpleITK transform, optional
-        Affine start, fixed world → moving world. With it, elastix does not centre the images by itself.
-    fixed_mask : SimpleITK image, optional
-        Samples are taken where it is not zero; on the fixed image's grid.
-    log_folder : path
-        Where elastix.log is kept.
-
-    Returns
-    -------
-    transform : SimpleITK transform
-        Fixed world → moving world, with `initial` composed in.
-    cost : cohortmorph.registration.pair.Cost
-        Of the registration alone: itk is loaded by the parent.
-    provenance : dict
-        The version.
-
-    Raises
-    ------
-    UserError
-        If elastix gave up: its own words are quoted.
+    Without a start, it centres the images by itself as its parameter file says. Seed and threads both change the last
+    digits of the result. Samples are taken in the mask. The cost is that of the registration alone.
     """
     _load_itk()
-    Path(log_folder).mkdir(parents=True, exist_ok=True)
-    log = Path(log_folder) / "elastix.log"
+    log = Path(run.log_folder) / "elastix.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     with scratch() as folder:
         files = [Path(folder) / f"{number}.h5" for number in range(len(parameters))]
-        done, cost, code = in_child(_run, fixed, moving, parameters, seed, threads, initial, fixed_mask, log, files)
+        done, cost, code = in_child(_run, problem, parameters, run, log, files)
         if not done:
             said = words_of(log, ("ERROR", "Error", "Description", "too many", "Too many"))
             raise UserError(
@@ -65,9 +42,10 @@ def register(fixed, moving, parameters, seed, threads, initial=None, fixed_mask=
                 "fits images of this size."
             )
         # A point meets the start first, then one transform a parameter file; CompositeTransform applies its last first.
-        met = [*([initial] if initial is not None else []), *(sitk.ReadTransform(str(file)) for file in files)]
+        start = [] if problem.initial is None else [problem.initial]
+        met = [*start, *(sitk.ReadTransform(str(file)) for file in files)]
     transform = met[0] if len(met) == 1 else sitk.CompositeTransform(met[::-1])
-    return transform, cost, {"version": f"itk-elastix {version('itk-elastix')}"}
+    return Registered(transform, cost, {"version": f"itk-elastix {version('itk-elastix')}"})
 
 
 def _load_itk():
@@ -95,25 +73,25 @@ def _load_itk():
     )
 
 
-def _run(fixed, moving, parameter_files, seed, threads, initial, fixed_mask, log, results):
+def _run(problem: Problem, parameter_files: Sequence[StrPath], run: Run, log: Path, results: list[Path]) -> bool:
     itk, ParameterObject, ElastixRegistrationMethod, TransformFileWriter, HDF5TransformIO = _load_itk()
-    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(threads)
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(run.threads)
     parameters = ParameterObject.New()
     for file in parameter_files:
         parameters.AddParameterFile(str(file))
-    parameters.SetParameter("RandomSeed", str(seed))
+    parameters.SetParameter("RandomSeed", str(run.seed))
     parameters.SetParameter("WriteResultImage", "false")
     parameters.SetParameter("HowToCombineTransforms", "Compose")
     method = ElastixRegistrationMethod.New()
-    method.SetFixedImage(_to_itk(itk, fixed, np.float32))
-    method.SetMovingImage(_to_itk(itk, moving, np.float32))
-    if fixed_mask is not None:
-        method.SetFixedMask(_to_itk(itk, fixed_mask, np.uint8))
-    if initial is not None:
+    method.SetFixedImage(_to_itk(itk, problem.fixed, np.float32))
+    method.SetMovingImage(_to_itk(itk, problem.moving, np.float32))
+    if problem.mask is not None:
+        method.SetFixedMask(_to_itk(itk, problem.mask, np.uint8))
+    if problem.initial is not None:
         parameters.SetParameter("AutomaticTransformInitialization", "false")
-        method.SetInitialTransform(_affine_to_itk(itk, initial))
+        method.SetInitialTransform(_affine_to_itk(itk, problem.initial))
     method.SetParameterObject(parameters)
-    method.SetNumberOfThreads(threads)
+    method.SetNumberOfThreads(run.threads)
     method.SetOutputDirectory(str(log.parent))
     method.SetLogFileName(log.name)
     method.LogToFileOn()

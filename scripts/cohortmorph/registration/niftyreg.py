@@ -1,20 +1,24 @@
 """NiftyReg (reg_aladin, reg_f3d), fixed ← moving, as one SimpleITK transform, fixed world → moving world.
 
-The programs (see :mod:`cohortmorph.run.tools`) return 0 for nonsense, so inputs are
-checked before (:func:`cohortmorph.registration.pair.check`) and the output after. NiftyReg's world is RAS.
+The programs (see :mod:`cohortmorph.run.tools`) return 0 for nonsense, so inputs are checked before
+(:meth:`cohortmorph.registration.problem.Problem.check`) and the output after. NiftyReg's world is RAS.
 Modat et al., Comput. Methods Programs Biomed. 98:278 (2010); J. Med. Imaging 1:024003 (2014).
 """
 
 import os
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.registration.pair import in_child, read_options, scratch, words_of
+from cohortmorph.registration.options import read_options
+from cohortmorph.registration.problem import Problem, Registered, Run
+from cohortmorph.registration.process import in_child, scratch, words_of
+from cohortmorph.run.files import StrPath
 from cohortmorph.run.tools import HOW_TO_GET, niftyreg_program
 from cohortmorph.spatial.geometry import Grid, affine, matrix_and_offset, to_array, to_image, write_image
 
@@ -35,63 +39,35 @@ OPTIONS = {
 RESERVED = ("-ref", "-flo", "-aff", "-inaff", "-incpp", "-cpp", "-res", "-rmask", "-omp", "-voff", "-target", "-source")
 
 
-def register(fixed, moving, parameters, seed, threads, initial, fixed_mask=None, log_folder=None):
-    """Register a moving to a fixed image.
+def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Registered:
+    """Run NiftyReg's programs; see :class:`cohortmorph.registration.problem.Tool`.
 
-    Parameters
-    ----------
-    fixed, moving : SimpleITK image
-        3-D, prepared intensities.
-    parameters : list of path
-        One file: a line of options for each program, ``reg_aladin …`` (if any) and ``reg_f3d …``, run in this order.
-    seed : int
-        Not used: NiftyReg draws no random numbers.
-    threads : int
-    initial : SimpleITK transform
-        Affine start, fixed world → moving world.
-    fixed_mask : SimpleITK image, optional
-        On the fixed image's grid.
-    log_folder : path
-        Where niftyreg.log is kept.
-
-    Returns
-    -------
-    transform : SimpleITK transform
-        Fixed world → moving world, `initial` composed in.
-    cost : cohortmorph.registration.pair.Cost
-        Of the programs and of reading and writing their files.
-    provenance : dict
-        The programs' version.
-
-    Raises
-    ------
-    UserError
-        If NiftyReg is missing, a program fails, or its result is none.
+    The one parameter file has a line of options for each program, ``reg_aladin …`` (if any) and ``reg_f3d …``, run in
+    this order. No random numbers are drawn. The cost is that of the programs and of reading and writing their files.
     """
     (path,) = parameters
     rows = read_options(path, tuple(OPTIONS), RESERVED)
     _check_options(path, rows)
     if not niftyreg_program():
         raise UserError(f"{HOW_TO_GET['niftyreg']}.")
-    Path(log_folder).mkdir(parents=True, exist_ok=True)
-    log = Path(log_folder) / "niftyreg.log"
+    log = Path(run.log_folder) / "niftyreg.log"
+    log.parent.mkdir(parents=True, exist_ok=True)
     with scratch() as folder:
-        result, cost, code = in_child(
-            _run, Path(folder), rows, fixed, moving, threads, initial, fixed_mask, log=str(log)
-        )
+        result, cost, code = in_child(_run, Path(folder), rows, problem, run.threads, log=log)
         if result != "done":
             raise UserError(
                 f"NiftyReg gave up with {path}: {result or f'ended by itself (exit code {code})'}. "
                 f"It said: {words_of(log, ('ERROR', 'Error', 'error'))}."
             )
-        transform = _read(Path(folder), rows, fixed)
+        transform = _read(Path(folder), rows, problem.fixed)
     version = subprocess.run(
         [niftyreg_program(), "--version"], capture_output=True, text=True, check=False
     ).stdout.strip()
-    return transform, cost, {"version": f"NiftyReg {version}"}
+    return Registered(transform, cost, {"version": f"NiftyReg {version}"})
 
 
-def _check_options(path, rows):
+def _check_options(path: StrPath, rows: list[list[str]]) -> None:
+    """Refuse options that a program does not know, or whose value is missing or no number."""
     for program, *words in rows:
         waiting = list(words)
         while waiting:
@@ -105,17 +81,18 @@ def _check_options(path, rows):
                 raise UserError(f"{path}: {option} of {program} is followed by {found}; expected a number.")
 
 
-def _run(folder, rows, fixed, moving, threads, initial, fixed_mask):
-    write_image(fixed, folder / "fixed.nii")
-    write_image(moving, folder / "moving.nii")
-    if fixed_mask is not None:
-        write_image(sitk.Cast(fixed_mask, sitk.sitkUInt8), folder / "mask.nii")
-    write_affine(initial, folder / "affine.txt")
+def _run(folder: Path, rows: list[list[str]], problem: Problem, threads: int) -> str:
+    """Run the programs in a folder; return "done", or what went wrong."""
+    write_image(problem.fixed, folder / "fixed.nii")
+    write_image(problem.moving, folder / "moving.nii")
+    if problem.mask is not None:
+        write_image(sitk.Cast(problem.mask, sitk.sitkUInt8), folder / "mask.nii")
+    write_affine(problem.start, folder / "affine.txt")
     # Threads that wait must not spin: two of them on a shared machine took six times as long.
     environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(threads)}
     for program, *options in rows:
         command = [niftyreg_program(program), "-ref", "fixed.nii", "-flo", "moving.nii", "-omp", str(threads), *options]
-        command += ["-rmask", "mask.nii"] if fixed_mask is not None else []
+        command += ["-rmask", "mask.nii"] if problem.mask is not None else []
         if program == "reg_aladin":
             command += ["-inaff", "affine.txt", "-aff", "aligned.txt", "-res", "aligned.nii"]
         else:
@@ -134,7 +111,8 @@ def _run(folder, rows, fixed, moving, threads, initial, fixed_mask):
     return "done"
 
 
-def _read(folder, rows, fixed):
+def _read(folder: Path, rows: list[list[str]], fixed: sitk.Image) -> sitk.Transform:
+    """Read what the last program found."""
     if rows[-1][0] == "reg_aladin":
         return read_affine(folder / "affine.txt")
     field_ras = sitk.ReadImage(str(folder / "displacement.nii"))
@@ -144,7 +122,7 @@ def _read(folder, rows, fixed):
     return sitk.DisplacementFieldTransform(to_image(values.astype(np.float64), Grid.of(fixed)))
 
 
-def write_affine(transform, path):
+def write_affine(transform: sitk.Transform, path: StrPath) -> None:
     """Write an affine transform (LPS) as NiftyReg reads it: a 4 × 4 matrix, RAS, Affine · reference = floating."""
     matrix, offset = matrix_and_offset(transform)
     whole = np.eye(4)
@@ -152,7 +130,7 @@ def write_affine(transform, path):
     np.savetxt(path, whole, fmt="%.17g")
 
 
-def read_affine(path):
+def read_affine(path: StrPath) -> sitk.AffineTransform:
     """Read NiftyReg's affine matrix (RAS) as a transform in LPS."""
     whole = np.loadtxt(path)
     if whole.shape != (4, 4) or not np.isfinite(whole).all():

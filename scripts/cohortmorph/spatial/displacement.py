@@ -10,8 +10,10 @@ no plausible picture or number comes of it in any program. :func:`read` refuses 
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import ArrayLike
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.geometry import Grid, to_array, to_image, write_image
 
 FAILED_MM = 1e9
@@ -22,7 +24,7 @@ FADE_MM = 20.0
 CACHED_VOXELS = 2**14
 
 
-def sample(transform, grid):
+def sample(transform: sitk.Transform, grid: Grid) -> sitk.Image:
     """Sample a SimpleITK transform, fixed world → moving world, as a displacement on `grid` (vector float32)."""
     field = sitk.TransformToDisplacementField(
         transform, sitk.sitkVectorFloat64, grid.size, grid.origin_mm, grid.spacing_mm, grid.direction
@@ -30,13 +32,13 @@ def sample(transform, grid):
     return sitk.Cast(field, sitk.sitkVectorFloat32)
 
 
-def as_transform(field):
+def as_transform(field: sitk.Image) -> sitk.DisplacementFieldTransform:
     """Return the displacement as a SimpleITK transform; outside its grid it is the identity."""
     # DisplacementFieldTransform empties its argument, so it gets a copy.
     return sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
 
 
-def write(field, path):
+def write(field: sitk.Image, path: StrPath) -> None:
     """Write a displacement (see the module's contract); one that is not finite is a ValueError."""
     if field.GetNumberOfComponentsPerPixel() != 3 or field.GetDimension() != 3:
         raise ValueError(f"{path}: a displacement has three components on a 3-D grid")
@@ -45,17 +47,17 @@ def write(field, path):
     write_image(sitk.Cast(field, sitk.sitkVectorFloat32), path)
 
 
-def nowhere(grid):
+def nowhere(grid: Grid) -> sitk.Image:
     """Return what stands for the displacement of a registration that failed, on the fixed `grid`."""
     return to_image(np.full((*grid.size, 3), FAILED_MM, np.float32), grid)
 
 
-def write_failed(grid, path):
+def write_failed(grid: Grid, path: StrPath) -> None:
     """Write :func:`nowhere` to `path`."""
     write_image(nowhere(grid), path)
 
 
-def read(path, fixed_grid=None):
+def read(path: StrPath, fixed_grid: Grid | None = None) -> sitk.Image:
     """Read a displacement; one that breaks the contract, failed, or is not on `fixed_grid`, is a UserError."""
     field = read_unless_failed(path, fixed_grid)
     if field is None:
@@ -65,7 +67,7 @@ def read(path, fixed_grid=None):
     return field
 
 
-def read_unless_failed(path, fixed_grid=None):
+def read_unless_failed(path: StrPath, fixed_grid: Grid | None = None) -> sitk.Image | None:
     """Read a displacement, or return None if its registration failed (see :func:`write_failed`).
 
     Raises
@@ -87,19 +89,19 @@ def read_unless_failed(path, fixed_grid=None):
     return sitk.Cast(field, sitk.sitkVectorFloat32)
 
 
-def warp(moving, field, outside=0.0):
+def warp(moving: sitk.Image, field: sitk.Image, outside: float = 0.0) -> sitk.Image:
     """Resample the moving image, once and linearly, onto the field's grid; points outside of it get `outside`."""
     return sitk.Resample(moving, field, as_transform(field), sitk.sitkLinear, float(outside), moving.GetPixelID())
 
 
-def warp_labels(moving_labels, field):
+def warp_labels(moving_labels: sitk.Image, field: sitk.Image) -> sitk.Image:
     """Resample a label map onto the field's grid (nearest neighbour); outside is label 0."""
     return sitk.Resample(
         moving_labels, field, as_transform(field), sitk.sitkNearestNeighbor, 0, moving_labels.GetPixelID()
     )
 
 
-def move_points(points_lps_mm, field):
+def move_points(points_lps_mm: ArrayLike, field: sitk.Image) -> np.ndarray:
     """Move fixed points to their moving positions, x + u(x), with u interpolated linearly.
 
     Parameters
@@ -119,7 +121,7 @@ def move_points(points_lps_mm, field):
     return moved
 
 
-def from_voxels(displacement_voxels, grid):
+def from_voxels(displacement_voxels: np.ndarray, grid: Grid) -> sitk.Image:
     """Turn a displacement in voxels along i, j, k into an image of it in mm, LPS.
 
     Parameters
@@ -131,7 +133,13 @@ def from_voxels(displacement_voxels, grid):
     return to_image((displacement_voxels @ grid.steps_mm.T).astype(np.float32), grid)
 
 
-def of_network(displacement_voxels, network_grid, to_frame, to_moving, grid):
+def of_network(
+    displacement_voxels: np.ndarray,
+    network_grid: Grid,
+    to_frame: sitk.Transform,
+    to_moving: sitk.Transform,
+    grid: Grid,
+) -> sitk.Image:
     """Return what a network answered as a displacement on the fixed image's `grid`: x ↦ frame ↦ network ↦ moving.
 
     Parameters
@@ -148,7 +156,7 @@ def of_network(displacement_voxels, network_grid, to_frame, to_moving, grid):
     return sample(sitk.CompositeTransform([to_moving, as_transform(field), to_frame]), grid)
 
 
-def fading(field, points_mm):
+def fading(field: sitk.Image, points_mm: ArrayLike) -> sitk.Image:
     """Let a displacement go on beyond its grid, from the border's value to 0 within FADE_MM along each axis.
 
     Else it would end at the border, which tears and folds what lies there.
@@ -179,7 +187,7 @@ def fading(field, points_mm):
     return to_image(values, Grid(values.shape[:3], grid.spacing_mm, tuple(grid.to_world(-before)), grid.direction))
 
 
-def jacobian_determinant(field):
+def jacobian_determinant(field: sitk.Image) -> np.ndarray:
     """Return the determinant of the Jacobian of x ↦ x + u(x) by central differences, shape of the grid, [i, j, k].
 
     SimpleITK's own filter ignores direction cosines. Here the differences are taken along the voxel axes: with the
@@ -196,7 +204,7 @@ def jacobian_determinant(field):
     return volume_mm3 / np.float32(np.linalg.det(grid.steps_mm))
 
 
-def non_diffeomorphic_volume(field):
+def non_diffeomorphic_volume(field: sitk.Image) -> np.ndarray:
     """Return how much of each cube between eight voxel centres is turned inside out, as a fraction of the cube.
 
     Central differences miss a folding that alternates from voxel to voxel. Liu et al. 2022 (On Finite Difference
@@ -234,7 +242,7 @@ def non_diffeomorphic_volume(field):
     )
 
 
-def inverse_error_mm(field, reverse):
+def inverse_error_mm(field: sitk.Image, reverse: sitk.Image) -> np.ndarray:
     """Return ‖u(x) + v(x + u(x))‖ at each voxel x of the fixed image: how far from x the way back ends.
 
     Parameters
@@ -251,7 +259,7 @@ def inverse_error_mm(field, reverse):
     return np.linalg.norm(to_array(field) + to_array(back), axis=-1)
 
 
-def _inverted(displacement_mm, steps_mm):
+def _inverted(displacement_mm: np.ndarray, steps_mm: np.ndarray) -> np.ndarray:
     """Return :func:`non_diffeomorphic_volume` for an array of displacements, shape (3, i, j, k)."""
     volume_mm3 = np.linalg.det(steps_mm)
     # The axes of a mirrored grid are left-handed: there the volume of a cube as it was is negative.
@@ -285,7 +293,7 @@ def _inverted(displacement_mm, steps_mm):
     return inverted / np.float32(6 * 2 * abs(volume_mm3))
 
 
-def _triple(a, b, c):
+def _triple(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     """Return the signed volume spanned by three vectors, components first: a · (b × c)."""
     volume = a[0] * (b[1] * c[2] - b[2] * c[1])
     volume += a[1] * (b[2] * c[0] - b[0] * c[2])
@@ -293,6 +301,6 @@ def _triple(a, b, c):
     return volume
 
 
-def _difference(values, axis):
+def _difference(values: np.ndarray, axis: int) -> np.ndarray:
     """Return the central difference for one step along `axis`, one-sided at its ends; zero if it has one voxel."""
     return np.gradient(values, axis=axis) if values.shape[axis] > 1 else np.zeros_like(values)

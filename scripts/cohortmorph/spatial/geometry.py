@@ -4,13 +4,17 @@ Arrays are indexed ``[i, j, k]``, in the order of the image's own axes (SimpleIT
 A transform maps points of the fixed world to points of the moving world.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
+from numpy.typing import ArrayLike
 
 from cohortmorph import UserError
-from cohortmorph.run.files import publishing
+from cohortmorph.run.files import StrPath, publishing
+
+PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}  # the world axis (LPS) across each plane, about which it is rotated
 
 
 @dataclass(frozen=True)
@@ -27,62 +31,62 @@ class Grid:
         Direction cosines, row by row; the columns are the unit vectors (LPS) along i, j, k.
     """
 
-    size: tuple
-    spacing_mm: tuple
-    origin_mm: tuple
-    direction: tuple = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    size: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    origin_mm: tuple[float, ...]
+    direction: tuple[float, ...] = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
     @classmethod
-    def of(cls, image):
+    def of(cls, image: sitk.Image | sitk.ImageFileReader) -> "Grid":
         """Return the grid of a SimpleITK image (or image reader whose header was read)."""
         return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
 
     @property
-    def axes(self):
+    def axes(self) -> np.ndarray:
         """The direction cosines as an array, shape (3, 3); column n is the unit vector along axis n."""
         return np.array(self.direction, dtype=float).reshape(3, 3)
 
     @property
-    def steps_mm(self):
+    def steps_mm(self) -> np.ndarray:
         """The vectors (LPS, mm) from a voxel to its neighbours, as columns, shape (3, 3)."""
         return self.axes * np.array(self.spacing_mm)
 
     @property
-    def centre_mm(self):
+    def centre_mm(self) -> np.ndarray:
         """The middle of the grid, LPS, shape (3,)."""
         return self.to_world((np.array(self.size) - 1) / 2)
 
-    def to_world(self, indices):
+    def to_world(self, indices: ArrayLike) -> np.ndarray:
         """Map voxel indices, shape (..., 3), to points in LPS mm."""
         return np.asarray(indices, dtype=float) @ self.steps_mm.T + np.array(self.origin_mm)
 
-    def to_indices(self, points_lps_mm):
+    def to_indices(self, points_lps_mm: ArrayLike) -> np.ndarray:
         """Map points in LPS mm, shape (..., 3), to continuous voxel indices."""
         return (np.asarray(points_lps_mm, dtype=float) - np.array(self.origin_mm)) @ np.linalg.inv(self.steps_mm).T
 
-    def contains(self, points_lps_mm):
+    def contains(self, points_lps_mm: ArrayLike) -> np.ndarray:
         """Say for each point whether it lies between the first and the last voxel centre of every axis."""
         indices = self.to_indices(points_lps_mm)
         return np.all((indices >= -1e-6) & (indices <= np.array(self.size) - 1 + 1e-6), axis=-1)
 
-    def points_mm(self):
+    def points_mm(self) -> np.ndarray:
         """Return the world position of every voxel, LPS, shape (*size, 3)."""
         return self.to_world(np.stack(np.meshgrid(*map(np.arange, self.size), indexing="ij"), axis=-1))
 
-    def resized(self, size):
+    def resized(self, size: Sequence[int]) -> "Grid":
         """Return this grid with `size` voxels, padded or cropped evenly on both sides; positions stay as they are."""
         before = (np.array(size) - np.array(self.size)) // 2
         return Grid(tuple(int(n) for n in size), self.spacing_mm, tuple(self.to_world(-before)), self.direction)
 
-    def respaced(self, spacing_mm):
+    def respaced(self, spacing_mm: float | Sequence[float]) -> "Grid":
         """Return a grid of `spacing_mm` with the same orientation and middle, covering at least the same voxels."""
-        spacing_mm = np.broadcast_to(np.array(spacing_mm, dtype=float), 3)
+        steps_mm = np.broadcast_to(np.array(spacing_mm, dtype=float), 3)
         extent_mm = np.array(self.size) * np.array(self.spacing_mm)
-        size = np.ceil(extent_mm / spacing_mm - 1e-6).astype(int)
-        origin_mm = self.centre_mm - self.axes @ (spacing_mm * (size - 1) / 2)
-        return Grid(tuple(map(int, size)), tuple(map(float, spacing_mm)), tuple(map(float, origin_mm)), self.direction)
+        size = np.ceil(extent_mm / steps_mm - 1e-6).astype(int)
+        origin_mm = self.centre_mm - self.axes @ (steps_mm * (size - 1) / 2)
+        return Grid(tuple(map(int, size)), tuple(map(float, steps_mm)), tuple(map(float, origin_mm)), self.direction)
 
-    def difference_from(self, other):
+    def difference_from(self, other: "Grid") -> str | None:
         """Say in words how `other` differs from this grid; None if they agree within a hundredth of a voxel."""
         if self.size != other.size:
             return f"size {other.size} voxels instead of {self.size}"
@@ -93,7 +97,7 @@ class Grid:
         return None
 
 
-def read_image(path, pixel_type=sitk.sitkFloat32):
+def read_image(path: StrPath, pixel_type: int = sitk.sitkFloat32) -> sitk.Image:
     """Read a 3-D image with SimpleITK; a file that cannot be read or is not 3-D is a UserError."""
     try:
         image = sitk.ReadImage(str(path), pixel_type)
@@ -107,7 +111,7 @@ def read_image(path, pixel_type=sitk.sitkFloat32):
     return image
 
 
-def read_grid(path):
+def read_grid(path: StrPath) -> Grid:
     """Read the grid of the 3-D image at `path` without its voxels."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
@@ -115,24 +119,24 @@ def read_grid(path):
     return Grid.of(reader)
 
 
-def write_image(image, path):
+def write_image(image: sitk.Image, path: StrPath) -> None:
     """Write a SimpleITK image; the file is complete or absent."""
     with publishing(path) as partial:
         sitk.WriteImage(image, str(partial), useCompression=True)
 
 
-def to_array(image):
+def to_array(image: sitk.Image) -> np.ndarray:
     """Return an image's values as an array indexed [i, j, k] (and components last)."""
     # A copy: SimpleITK's view does not keep its image alive, and that of a passing image would show freed memory.
     array = sitk.GetArrayFromImage(image)
     return np.moveaxis(array, [0, 1, 2], [2, 1, 0])
 
 
-def to_image(array, grid):
+def to_image(array: ArrayLike, grid: Grid) -> sitk.Image:
     """Make an image of an array indexed [i, j, k] (and, for vectors, components last) on `grid`."""
-    array = np.asarray(array)
+    values = np.asarray(array)
     image = sitk.GetImageFromArray(
-        np.ascontiguousarray(np.moveaxis(array, [0, 1, 2], [2, 1, 0])), isVector=array.ndim == 4
+        np.ascontiguousarray(np.moveaxis(values, [0, 1, 2], [2, 1, 0])), isVector=values.ndim == 4
     )
     image.SetSpacing(grid.spacing_mm)
     image.SetOrigin(grid.origin_mm)
@@ -140,7 +144,7 @@ def to_image(array, grid):
     return image
 
 
-def affine(matrix, offset_mm):
+def affine(matrix: ArrayLike, offset_mm: ArrayLike) -> sitk.AffineTransform:
     """Return the transform y = matrix · x + offset."""
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(np.asarray(matrix, dtype=float).ravel().tolist())
@@ -148,7 +152,7 @@ def affine(matrix, offset_mm):
     return transform
 
 
-def matrix_and_offset(transform):
+def matrix_and_offset(transform: sitk.Transform) -> tuple[np.ndarray, np.ndarray]:
     """Return (matrix, offset in mm) of any SimpleITK transform that is affine; anything else is a ValueError."""
     offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.array([np.array(transform.TransformPoint(tuple(unit))) - offset for unit in np.eye(3)]).T
@@ -158,7 +162,7 @@ def matrix_and_offset(transform):
     return matrix, offset
 
 
-def chain(*transforms):
+def chain(*transforms: sitk.Transform) -> sitk.AffineTransform:
     """Compose affine transforms in the order in which a point meets them: ``chain(a, b)(x) = b(a(x))``."""
     matrix, offset = np.eye(3), np.zeros(3)
     for transform in transforms:
@@ -167,18 +171,18 @@ def chain(*transforms):
     return affine(matrix, offset)
 
 
-def read_affine(path):
+def read_affine(path: StrPath) -> sitk.AffineTransform:
     """Read an affine ITK transform file (.tfm)."""
     return affine(*matrix_and_offset(sitk.ReadTransform(str(path))))
 
 
-def write_transform(transform, path):
+def write_transform(transform: sitk.Transform, path: StrPath) -> None:
     """Write an ITK transform file; the file is complete or absent."""
     with publishing(path) as partial:
         sitk.WriteTransform(transform, str(partial))
 
 
-def network_grid(frame, spacing_mm, dimensions, multiple):
+def network_grid(frame: Grid, spacing_mm: float | Sequence[float] | None, dimensions: int, multiple: int) -> Grid:
     """Return the frame's grid at `spacing_mm` (None: as it is), with sides that the network can halve."""
     grid = frame if spacing_mm is None else frame.respaced(spacing_mm)
     size = [-(-n // multiple) * multiple for n in grid.size]

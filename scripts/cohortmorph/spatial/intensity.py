@@ -1,5 +1,8 @@
 """Intensities of one modality made comparable before every method: clipped and scaled to [0, 1]."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -7,7 +10,7 @@ from cohortmorph import UserError
 from cohortmorph.run.logs import log
 
 
-def limits(array, settings, name="image"):
+def limits(array: np.ndarray, settings: Mapping[str, Any], name: str = "image") -> tuple[float, float]:
     """Return the intensities (low, high), in the image's own units, that become 0 and 1.
 
     Parameters
@@ -50,7 +53,7 @@ def limits(array, settings, name="image"):
     return low, high
 
 
-def prepare(image, settings, name="image"):
+def prepare(image: sitk.Image, settings: Mapping[str, Any], name: str = "image") -> sitk.Image:
     """Clip an image to its :func:`limits` and scale it to [0, 1].
 
     Parameters
@@ -74,7 +77,7 @@ def prepare(image, settings, name="image"):
     return prepared
 
 
-def prepare_or_blank(image, settings, name="image"):
+def prepare_or_blank(image: sitk.Image, settings: Mapping[str, Any], name: str = "image") -> sitk.Image:
     """As :func:`prepare`, but an image that it refuses becomes 0 everywhere, and the log says why.
 
     For the steps around a registration: one image that nobody can register does not end the evaluation of the others.

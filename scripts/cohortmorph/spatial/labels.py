@@ -5,10 +5,11 @@ import pandas as pd
 import SimpleITK as sitk
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.geometry import Grid, read_image, to_array, to_image
 
 
-def read(path, grid=None):
+def read(path: StrPath, grid: Grid | None = None) -> sitk.Image:
     """Read a label map.
 
     Parameters

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph import UserError
-from cohortmorph.run.files import read_json, write_table
+from cohortmorph.run.files import StrPath, read_json, write_table
 from cohortmorph.run.logs import log
+from cohortmorph.spatial.geometry import Grid
 
 COORDINATES = ["x_mm", "y_mm", "z_mm"]
 # Factors to LPS.
@@ -23,7 +24,7 @@ SLICER_FRAMES = {"0": "RAS", "1": "LPS", "2": "IJK", "RAS": "RAS", "LPS": "LPS",
 SHOWN = 5
 
 
-def read(path):
+def read(path: StrPath) -> pd.DataFrame:
     """Read landmarks.
 
     Formats, by suffix: elastix/transformix ``.txt`` whose first line is ``point`` (LPS); ``.csv`` and ``.tsv`` with the
@@ -60,7 +61,7 @@ def read(path):
     return table
 
 
-def read_pair(fixed_path, moving_path):
+def read_pair(fixed_path: StrPath, moving_path: StrPath) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Read the landmarks of two images and match them: by id if both files have ids, else row by row.
 
     Returns
@@ -93,12 +94,12 @@ def read_pair(fixed_path, moving_path):
     return fixed.assign(landmark=ids.astype(str)), moving.assign(landmark=ids.astype(str))
 
 
-def points_lps_mm(table):
+def points_lps_mm(table: pd.DataFrame) -> np.ndarray:
     """Return the positions of a table of :func:`read` as an array, shape (n, 3), LPS mm."""
     return table[COORDINATES].to_numpy(dtype=float)
 
 
-def rounding_voxels(points_lps_mm, grid):
+def rounding_voxels(points_lps_mm: np.ndarray, grid: Grid) -> np.ndarray:
     """Return the steps, in voxels along i, j, k, that positions were rounded to: 1, 0.5 or 0.
 
     Viewers put a landmark in the middle of a voxel, or on a slice. A few positions lie there by chance; ten do not.
@@ -111,7 +112,9 @@ def rounding_voxels(points_lps_mm, grid):
     return steps
 
 
-def tre_of_rounding_mm(fixed_lps_mm, moving_lps_mm, fixed_grid, moving_grid, draws=20000):
+def tre_of_rounding_mm(
+    fixed_lps_mm: np.ndarray, moving_lps_mm: np.ndarray, fixed_grid: Grid, moving_grid: Grid, draws: int = 20000
+) -> float:
     """Return the mean TRE that a perfect registration would show, as both landmarks are rounded to voxels; 0 if not.
 
     Positions before rounding are drawn evenly within the steps of :func:`rounding_voxels`; scaling between the images
@@ -124,7 +127,7 @@ def tre_of_rounding_mm(fixed_lps_mm, moving_lps_mm, fixed_grid, moving_grid, dra
     return float(np.linalg.norm(error_mm, axis=1).mean())
 
 
-def write_tsv(table, path):
+def write_tsv(table: pd.DataFrame, path: StrPath) -> None:
     """Write landmarks as TSV: landmark, x_lps_mm, y_lps_mm, z_lps_mm (what :func:`read` reads)."""
     write_table(table.rename(columns={name: name.replace("_mm", "_lps_mm") for name in COORDINATES}), path)
 

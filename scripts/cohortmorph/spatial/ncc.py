@@ -9,7 +9,6 @@ An image without contrast agrees with nothing: zero variance gives 0 in every fu
 
 import numpy as np
 from scipy.ndimage import uniform_filter
-from scipy.signal import correlate
 
 # Rounding alone leaves a constant image a standard deviation of this many times its largest value.
 ROUNDING = 1e-12
@@ -17,7 +16,7 @@ ROUNDING = 1e-12
 FLAT_WINDOW = 1e-6
 
 
-def ncc_signed(a, b, mask=None):
+def ncc_signed(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Return Pearson's correlation of two images, in [-1, 1]; negative means inverted contrast.
 
     Parameters
@@ -42,12 +41,12 @@ def ncc_signed(a, b, mask=None):
     return float(np.clip(_standardized(a.reshape(1, -1)) @ _standardized(b.reshape(1, -1)).T, -1, 1)[0, 0])
 
 
-def ncc_squared(a, b, mask=None):
+def ncc_squared(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) -> float:
     """Return the course's NCC of two images, in [0, 1], blind to the sign of the contrast (see :func:`ncc_signed`)."""
     return ncc_signed(a, b, mask) ** 2
 
 
-def local_ncc_squared(a, b, window):
+def local_ncc_squared(a: np.ndarray, b: np.ndarray, window: int) -> np.ndarray:
     """Return the map of the squared NCC in a window around each pixel.
 
     Parameters
@@ -80,7 +79,7 @@ def local_ncc_squared(a, b, window):
     return np.minimum(squared, 1)
 
 
-def local_ncc_squared_matrix(a, b, window):
+def local_ncc_squared_matrix(a: np.ndarray, b: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the local squared NCC of every slice of one stack with every slice of another.
 
     Each value is the mean over windows laid side by side, so that all pairs cost one matrix product a window.
@@ -110,34 +109,7 @@ def local_ncc_squared_matrix(a, b, window):
     return np.divide(total, compared, out=np.full(total.shape, np.nan), where=compared > 0), compared
 
 
-def template_scan(image, template):
-    """Return the squared NCC of a template with the image under it, at every position where it fits.
-
-    Numerators come from one FFT, the sums under the template from integral images.
-
-    Parameters
-    ----------
-    image : array, shape (rows, columns)
-    template : array, shape (r, c), not larger than the image
-
-    Returns
-    -------
-    array, shape (rows - r + 1, columns - c + 1)
-        Entry (y, x) compares the template with ``image[y:y + r, x:x + c]``.
-    """
-    image, template = np.asarray(image, dtype=float), np.asarray(template, dtype=float)
-    if image.ndim != template.ndim or np.any(np.array(template.shape) > image.shape):
-        raise ValueError(f"a template of shape {template.shape} does not fit into an image of shape {image.shape}")
-    # Away from zero mean and unit size, the differences of large sums below would lose digits.
-    image = _standardized(image.reshape(1, -1)).reshape(image.shape) * np.sqrt(image.size)
-    template = _standardized(template.reshape(1, -1)).reshape(template.shape)
-    numerator = correlate(image, template, mode="valid", method="fft") ** 2
-    variation = _box_sums(image**2, template.shape) - _box_sums(image, template.shape) ** 2 / template.size
-    has_contrast = variation > FLAT_WINDOW * template.size
-    return np.minimum(np.divide(numerator, variation, out=np.zeros(variation.shape), where=has_contrast), 1)
-
-
-def _same_shape(a, b):
+def _same_shape(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return both images as float64; different shapes are a ValueError."""
     a, b = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if a.shape != b.shape:
@@ -145,7 +117,7 @@ def _same_shape(a, b):
     return a, b
 
 
-def _standardized(rows):
+def _standardized(rows: np.ndarray) -> np.ndarray:
     """Return each row with zero mean and Euclidean norm one; constant rows become zero."""
     centred = rows - rows.mean(axis=1, keepdims=True)
     norm = np.linalg.norm(centred, axis=1, keepdims=True)
@@ -153,7 +125,7 @@ def _standardized(rows):
     return np.divide(centred, norm, out=np.zeros(rows.shape), where=norm > rounding)
 
 
-def _standardized_windows(stack, window):
+def _standardized_windows(stack: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
     """Cut slices into windows side by side and standardize each.
 
     Returns
@@ -175,11 +147,3 @@ def _standardized_windows(stack, window):
     variation = (centred**2).sum(axis=2, keepdims=True)
     has_contrast = variation > FLAT_WINDOW * window**2 * variance
     return np.divide(centred, np.sqrt(variation), out=np.zeros(values.shape), where=has_contrast), covered
-
-
-def _box_sums(values, shape):
-    """Return the sums over every box of `shape` inside the array, by cumulated sums along each axis."""
-    for axis, length in enumerate(shape):
-        sums = np.concatenate([np.zeros_like(values.take([0], axis)), np.cumsum(values, axis=axis)], axis=axis)
-        values = sums.take(range(length, sums.shape[axis]), axis) - sums.take(range(sums.shape[axis] - length), axis)
-    return values

@@ -1,0 +1,154 @@
+"""What a classical tool gets and gives: a problem, how to run, and a transform, fixed world → moving world (mm, LPS).
+
+A tool is a module of this house with a function ``register``, see :class:`Tool`.
+"""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import SimpleITK as sitk
+
+from cohortmorph import UserError
+from cohortmorph.registration.process import Cost
+from cohortmorph.run.files import StrPath
+from cohortmorph.spatial.geometry import Grid
+
+LEAST_OVERLAP = 0.1
+LEAST_VOXELS = 8  # along each axis
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Two images to be registered, and where to start.
+
+    Attributes
+    ----------
+    fixed, moving : SimpleITK image
+        3-D, prepared intensities (see :mod:`cohortmorph.spatial.intensity`), each on its own grid.
+    mask : SimpleITK image or None
+        On the fixed image's grid: where it is not 0, the fixed image counts.
+    initial : SimpleITK transform or None
+        Start, fixed world → moving world; None leaves it to a tool that can to bring the images' middles together.
+    """
+
+    fixed: sitk.Image
+    moving: sitk.Image
+    mask: sitk.Image | None = None
+    initial: sitk.Transform | None = None
+
+    @property
+    def start(self) -> sitk.Transform:
+        """The start of a tool that needs one: `initial`, else the identity, the scanners' positions."""
+        return sitk.AffineTransform(3) if self.initial is None else self.initial
+
+    def check(self) -> None:
+        """Refuse what tools accept in silence: constant, tiny or not finite images, bad masks, starts without overlap.
+
+        Raises
+        ------
+        UserError
+            Also if less than 10 % of the fixed image comes to lie in the moving one at the start.
+        """
+        for name, image in (("fixed", self.fixed), ("moving", self.moving)):
+            _check_image(name, image)
+        if self.mask is not None:
+            difference = Grid.of(self.fixed).difference_from(Grid.of(self.mask))
+            if difference:
+                raise UserError(f"the fixed image's mask is not on the image's grid: {difference}.")
+            if not sitk.GetArrayViewFromImage(self.mask).any():
+                raise UserError("the fixed image's mask is empty: give a mask with voxels, or none.")
+        overlap = 1.0 if self.initial is None else self.overlap(self.initial)
+        if overlap < LEAST_OVERLAP:
+            raise UserError(
+                f"at the start only {overlap:.0%} of the fixed image lies inside the moving image. Look at both "
+                "images: do they show the same region? Look at the affine alignment that the method starts from."
+            )
+
+    def overlap(self, fixed_to_moving: sitk.Transform) -> float:
+        """Return the share of fixed voxels (of about 16 along each axis) that lie in the moving image, in [0, 1]."""
+        grid = Grid.of(self.fixed)
+        steps = tuple(max(1, n // 16) for n in grid.size)
+        points = grid.points_mm()[:: steps[0], :: steps[1], :: steps[2]].reshape(-1, 3)
+        moved = np.array([fixed_to_moving.TransformPoint(tuple(point)) for point in points])
+        return float(Grid.of(self.moving).contains(moved).mean())
+
+
+@dataclass(frozen=True)
+class Run:
+    """How a tool is to run.
+
+    Attributes
+    ----------
+    seed : int
+        Of whatever the tool draws.
+    threads : int
+    log_folder : path
+        For what the tool itself writes; made by the tool that writes.
+    """
+
+    seed: int
+    threads: int
+    log_folder: StrPath
+
+    @classmethod
+    def of(cls, job: Any) -> "Run":
+        """Return how a rule's job (``snakemake`` in its script) runs: beside its log is a folder of the same name."""
+        return cls(job.params.seed, job.threads, os.fspath(job.log[0]).removesuffix(".log"))
+
+
+class Registered(NamedTuple):
+    """What a registration gave.
+
+    Attributes
+    ----------
+    transform : SimpleITK transform
+        Fixed world → moving world, the start composed in.
+    cost : Cost
+    provenance : dict
+        Further entries of registration.json, the tool's version first.
+    """
+
+    transform: sitk.Transform
+    cost: Cost
+    provenance: dict[str, Any]
+
+
+class Tool(Protocol):
+    """A registration tool: a module with this function."""
+
+    def register(self, problem: Problem, parameters: Sequence[StrPath], run: Run) -> Registered:
+        """Register the moving to the fixed image.
+
+        Parameters
+        ----------
+        problem : Problem
+            Checked.
+        parameters : sequence of path
+            The method's parameter files in the tool's own format: one, but for elastix.
+        run : Run
+
+        Returns
+        -------
+        Registered
+            The same bits for the same problem, parameters, seed and threads.
+
+        Raises
+        ------
+        UserError
+            If the tool is missing, its parameters are wrong, or it gave up: in its own words, with the file's name.
+        """
+
+
+def _check_image(name: str, image: sitk.Image) -> None:
+    """Refuse an image that nothing can register."""
+    if image.GetDimension() != 3:
+        raise UserError(f"the {name} image has {image.GetDimension()} dimensions; expected 3.")
+    values = sitk.GetArrayViewFromImage(image)
+    if min(image.GetSize()) < LEAST_VOXELS:
+        size = " × ".join(map(str, image.GetSize()))
+        raise UserError(f"the {name} image has {size} voxels; at least {LEAST_VOXELS} along each axis are needed.")
+    if not np.isfinite(values).all() or values.min() == values.max():
+        raise UserError(f"the {name} image is constant or not finite: there is nothing to register.")
