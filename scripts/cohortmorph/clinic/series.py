@@ -32,7 +32,7 @@ REASONS = {
 }
 # Words of a series description that are shown; anything else may be a name, and is shown as "…".
 WORDS = frozenset(Path(__file__).with_name("imaging_words.txt").read_text().split())
-COLUMNS = (
+LISTED = (
     *("number", "uid", "modality", "kind", "description", "sequence", "orientation", "slices", "volumes", "rows"),
     *("columns", "pixel_mm", "thickness_mm", "distance_mm", "tilt_degrees", "echo_time_ms", "repetition_time_ms"),
     "note",
@@ -56,9 +56,9 @@ class Candidate:
         return all(slice_.position_mm and slice_.cosines and slice_.spacing_mm for slice_ in self.slices)
 
     def row(self):
-        """Return what the listing says of it, by COLUMNS: numbers, codes and known words only."""
+        """Return what the listing says of it, by LISTED: numbers, codes and known words only."""
         series = self.series
-        row = dict.fromkeys(COLUMNS) | {
+        row = dict.fromkeys(LISTED) | {
             "number": series.number,
             "uid": f"…{series.uid[-UID_DIGITS:]}",
             "modality": series.modality,
@@ -131,8 +131,8 @@ def _alike(cosines, others):
 
 
 def listing(found):
-    """Return the table of candidates, a DataFrame with COLUMNS."""
-    return pd.DataFrame([one.row() for one in found], columns=COLUMNS)
+    """Return the table of candidates, a DataFrame with LISTED."""
+    return pd.DataFrame([one.row() for one in found], columns=LISTED)
 
 
 def known_words(text):
@@ -257,10 +257,10 @@ def _conditions(choice, name):
     conditions, volume = [], None
     for part in choice.split(";"):
         match = re.fullmatch(r"\s*([a-z_]+)\s*([=~<>])\s*(.+?)\s*", part)
-        if not match or match[1] not in (*COLUMNS, "volume"):
+        if not match or match[1] not in (*LISTED, "volume"):
             raise UserError(
                 f"{name}: {part.strip()!r} in the column `series` is no condition; expected a number, a UID, or a "
-                f"column with =, ~, < or >, such as `orientation=axial`. Columns: volume, {', '.join(COLUMNS)}."
+                f"column with =, ~, < or >, such as `orientation=axial`. Columns: volume, {', '.join(LISTED)}."
             )
         if match[1] == "volume":
             if not re.fullmatch(r"[1-9]\d*", match[3]):

@@ -3,17 +3,19 @@
 import logging
 import platform
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
 
 log = logging.getLogger("cohortmorph")
 
 
 @contextmanager
-def job(path, packages=()):
+def job(path: StrPath, packages: Sequence[str] = ()) -> Iterator[logging.Logger]:
     """Log to `path` and to stderr while the block runs.
 
     A :class:`~cohortmorph.UserError` ends the process with its message alone; any other error leaves its traceback
