@@ -34,7 +34,7 @@ def main(labels: str, source: str, image: str, output: str, name: str, numbers: 
     """
     frames = set()
     if Path(source).is_dir():
-        chosen, _ = choose(source, name, series, allow)
+        chosen = choose(source, name, series, allow).candidate
         frames = {slice_.series.frame_of_reference for slice_ in chosen.slices} - {""}
     found = read_labels(labels, geometry.read_grid(image), numbers, name, tuple(frames))
     geometry.write_image(found, output)

@@ -132,7 +132,7 @@ def frame_of_reference_of(source, name, series, allow):
     """Return the FrameOfReferenceUID of a DICOM series, or "" (and a warning) where the source has none."""
     found = ""
     if source and Path(source).is_dir():
-        found = dicom.choose(source, name, series, allow)[0].series.frame_of_reference
+        found = dicom.choose(source, name, series, allow).candidate.series.frame_of_reference
     if not UID(found).is_valid:
         found = ""
         logs.log.warning("%s: no frame of reference is known; the DICOM series get a new one", name)

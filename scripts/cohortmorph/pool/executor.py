@@ -46,16 +46,7 @@ class Executor:
     """
 
     def __init__(self, workflow: Any) -> None:
-        found = version(PLUGIN)
-        self.plugin = getattr(workflow.scheduler, "_executor", None)
-        lacking = [member for member in MEMBERS if not hasattr(self.plugin, member)]
-        if found != TESTED or lacking:
-            what = f", whose executor has no {', '.join(lacking)}" if lacking else ""
-            raise UserError(
-                f"found {PLUGIN} {found} with Snakemake {version('snakemake')}{what}; expected version {TESTED} of the "
-                "plugin, the only one with which the changes that are made to it here were tested. Install it: "
-                f"`pip install {PLUGIN}=={TESTED}`, or all that is locked by `uv sync`."
-            )
+        self.plugin = tested_executor(workflow)
         self.plugin.run_job = patiently(self.plugin.run_job, withdraw)
         self.plugin.report_job_error = telling(self.plugin.report_job_error)
 
@@ -96,6 +87,20 @@ class Executor:
 
         plugin._add_file_if_transferable, plugin._get_files_for_transfer = add_other, get_files_of_workflow
         plugin._prepare_config_files_for_transfer = get_config_files
+
+
+def tested_executor(workflow: Any) -> Any:
+    """Return the plugin's executor, or say which version of the plugin to install."""
+    found, executor = version(PLUGIN), getattr(workflow.scheduler, "_executor", None)
+    lacking = [member for member in MEMBERS if not hasattr(executor, member)]
+    if found != TESTED or lacking:
+        what = f", whose executor has no {', '.join(lacking)}" if lacking else ""
+        raise UserError(
+            f"found {PLUGIN} {found} with Snakemake {version('snakemake')}{what}; expected version {TESTED} of the "
+            "plugin, the only one with which the changes that are made to it here were tested. Install it: "
+            f"`pip install {PLUGIN}=={TESTED}`, or all that is locked by `uv sync`."
+        )
+    return executor
 
 
 def patiently(

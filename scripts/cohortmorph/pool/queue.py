@@ -190,7 +190,7 @@ class Watch(threading.Thread):
         jobs = own_jobs(schedd, self.folder, attributes)
         for job in jobs:
             if job["JobStatus"] == HELD:
-                cure = CURES.get(job.get("HoldReasonCode"), "")
+                cure = CURES.get(job.get("HoldReasonCode") or 0, "")
                 self.tell(
                     ("held", job["ClusterId"]),
                     f"HTCondor held {job_name(job)}, cluster {job['ClusterId']}, which asked for {asked(job)}: "

@@ -150,7 +150,7 @@ class Placement:
         """Map points of the image's world to points of the CT's world, by fixed-point iteration of x = p − w(x)."""
         warped = (points_lps_mm - self.shift_mm - self.centre_mm) @ self.rotation + self.centre_mm
         points = warped
-        for _ in range(100):
+        for _ in range(1000):  # few, but for the largest deformations
             before, points = points, warped - self.warp(points)
             if np.abs(points - before).max() < accuracy_mm:
                 return points
@@ -320,7 +320,8 @@ def landmarks(drawn: Phantom, labels: np.ndarray, number: int = LANDMARKS) -> di
     edges = np.sqrt(sum(ndimage.gaussian_gradient_magnitude(part, 1) ** 2 for part in smooth))[labels > 0]
     usable = seen_in_every_image(drawn, candidates)
     candidates = candidates[usable][np.argsort(-edges[usable], kind="stable")]
-    chosen, distance_mm = [], 40.0
+    chosen: list[np.ndarray] = []
+    distance_mm = 40.0
     while len(chosen) < number:  # the widest spread that still has room for all
         chosen, rest = [], candidates
         while len(rest) and len(chosen) < number:
