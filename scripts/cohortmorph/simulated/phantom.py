@@ -54,6 +54,7 @@ SKULL_MM, SCALP_MM, AIR_MM = 2.0, 7.0, 12.0  # distances from the brain at which
 LABELS = {"CSF": 1, "GM": 2, "WM": 3}
 LANDMARKS = 40
 FIDUCIALS = 8
+BLOCK = 2**20  # points at which a field is computed at a time, for the memory's sake
 FIDUCIAL_NOISE_MM = 0.5  # sd along each axis of a fiducial's localization, in each image
 
 
@@ -114,7 +115,10 @@ class Bumps:
 
     def __call__(self, points_lps_mm: np.ndarray) -> np.ndarray:
         """Return the vectors (mm) at points, both of shape (..., 3)."""
-        return (self.heights(points_lps_mm.reshape(-1, 3)) @ self.amplitudes_mm).reshape(points_lps_mm.shape)
+        points = points_lps_mm.reshape(-1, 3)
+        starts = range(0, max(len(points), 1), BLOCK)
+        vectors = [self.heights(points[start : start + BLOCK]) @ self.amplitudes_mm for start in starts]
+        return np.concatenate(vectors).reshape(points_lps_mm.shape)
 
     def numbers(self) -> dict[str, Any]:
         """Return the field's numbers for a JSON file."""
