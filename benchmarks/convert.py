@@ -21,7 +21,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from cohortmorph.clinic import reader as dicom
-from cohortmorph.simulated import phantom
+from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial import geometry
 
 OURS = """
@@ -84,7 +84,7 @@ def main():
             grid = geometry.Grid((512, 512, chosen.phantom), (0.8, 0.8, 1.0), (0.0, 0.0, 0.0))
             rng = np.random.default_rng(0)
             values = (np.indices(grid.size).sum(axis=0) % 700 + rng.integers(0, 30, grid.size)).astype(np.int16)
-            phantom.write_series(values, grid, phantom.PROTOCOLS["CT"], out / "made", ["made", "CT"], rng)
+            write_scan(values, grid, PROTOCOLS["CT"], out / "made", ["made", "CT"], rng)
             folders.append(out / "made")
         for folder in folders:
             compare(folder, out)

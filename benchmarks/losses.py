@@ -29,7 +29,7 @@ from cohortmorph.clinic import reader as dicom
 from cohortmorph.evaluation import metrics
 from cohortmorph.learning.losses import folding_penalty, gradient_penalty, similarity
 from cohortmorph.learning.networks import start_tensorflow, tf, upsample, warp
-from cohortmorph.simulated.synthetic import Kind, random_displacement
+from cohortmorph.simulated.synthetic import Field, random_displacement
 from cohortmorph.spatial import displacement, labels
 from cohortmorph.spatial.geometry import Grid, network_grid, read_image, to_array, to_image
 from cohortmorph.spatial.intensity import prepare
@@ -141,7 +141,7 @@ class Planted:
 
 def planted(arguments):
     """Print a table: for each loss the λ chosen, the error that is left, and the time of a registration."""
-    kind = Kind(arguments.sigma_mm, 100, arguments.largest_mm)
+    kind = Field(arguments.sigma_mm, 100, arguments.largest_mm)
     spacing_mm = arguments.spacing_mm if len(arguments.spacing_mm) > 1 else arguments.spacing_mm[0]
     pairs = Planted(arguments.t1, arguments.t2, arguments.dimensions, spacing_mm, kind, arguments.slices)
     tuning, tests = pairs.make(TUNING_SEED), [pairs.make(seed) for seed in TEST_SEEDS]

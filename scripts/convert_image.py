@@ -14,7 +14,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.clinic import reader as dicom
+from cohortmorph.clinic.privacy import without_identity
+from cohortmorph.clinic.reader import describe_geometry, read_series
 from cohortmorph.cohort import sources
 from cohortmorph.run import files, logs
 from cohortmorph.spatial import geometry
@@ -38,7 +39,7 @@ def main(
     """
     source, name = str(source), str(source) if name is None else name
     if Path(source).is_dir():
-        converted, description = dicom.read_series(source, name, series, **(settings or {}))
+        converted, description = read_series(source, name, series, **(settings or {}))
     elif Path(source).is_file():
         converted, description = read_file(source, name)
     else:
@@ -49,7 +50,7 @@ def main(
     logs.log.info("%s × %s × %s voxels of %.4g × %.4g × %.4g mm", *converted.GetSize(), *converted.GetSpacing())
 
 
-def read_file(source, name):
+def read_file(source: str, name: str) -> tuple[sitk.Image, dict]:
     """Read an image file; as int16 where that is exact. Its free texts (NIfTI's descrip) are left behind."""
     try:
         read = geometry.read_image(source)
@@ -61,10 +62,10 @@ def read_file(source, name):
         refuse_infinite(np.asanyarray(nibabel.load(source).dataobj), name)
     refuse_infinite(array, name)
     exact = np.all(np.abs(array) < 2**15) and np.all(array == array.astype(np.int16))
-    return geometry.to_image(array.astype(np.int16) if exact else array, grid), dicom.describe_geometry(grid)
+    return geometry.to_image(array.astype(np.int16) if exact else array, grid), describe_geometry(grid)
 
 
-def refuse_infinite(values, name):
+def refuse_infinite(values: np.ndarray, name: str) -> None:
     """Refuse values that are not finite."""
     infinite = np.count_nonzero(~np.isfinite(values))
     if infinite:
@@ -74,7 +75,7 @@ def refuse_infinite(values, name):
         )
 
 
-def refuse_empty(image, name):
+def refuse_empty(image: sitk.Image, name: str) -> None:
     """Refuse an image that no method could register: the tools would return the identity without a word."""
     values = sitk.GetArrayViewFromImage(image)
     if min(image.GetSize()) < 2:
@@ -86,7 +87,7 @@ def refuse_empty(image, name):
 if __name__ == "__main__":
     subject, image = snakemake.wildcards.subject, snakemake.wildcards.image
     name = f"subject {subject}, image {image}"
-    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):
+    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), without_identity(name):
         main(
             sources.path_of(snakemake.input.table, snakemake.params.data_folder, subject, image),
             snakemake.output.image,

@@ -7,8 +7,9 @@ Out: the label map (int32, 0 where there is no structure), with the numbers that
 
 from pathlib import Path
 
-from cohortmorph.clinic import reader as dicom
-from cohortmorph.clinic import structures as segmentation
+from cohortmorph.clinic.privacy import without_identity
+from cohortmorph.clinic.reader import choose
+from cohortmorph.clinic.structures import read_labels
 from cohortmorph.cohort import sources
 from cohortmorph.run import logs
 from cohortmorph.spatial import geometry
@@ -33,9 +34,9 @@ def main(labels: str, source: str, image: str, output: str, name: str, numbers: 
     """
     frames = set()
     if Path(source).is_dir():
-        chosen, _ = dicom.choose(source, name, series, allow)
+        chosen = choose(source, name, series, allow).candidate
         frames = {slice_.series.frame_of_reference for slice_ in chosen.slices} - {""}
-    found = segmentation.read_labels(labels, geometry.read_grid(image), numbers, name, tuple(frames))
+    found = read_labels(labels, geometry.read_grid(image), numbers, name, tuple(frames))
     geometry.write_image(found, output)
 
 
@@ -43,7 +44,7 @@ if __name__ == "__main__":
     subject, image = snakemake.wildcards.subject, snakemake.wildcards.image
     name = f"subject {subject}, image {image}"
     table, folder = snakemake.input.table, snakemake.params.data_folder
-    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):
+    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), without_identity(name):
         main(
             labels=sources.path_of(table, folder, subject, image, "labels"),
             source=sources.path_of(table, folder, subject, image),

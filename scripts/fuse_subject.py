@@ -13,6 +13,7 @@ from pydicom.uid import UID
 
 from cohortmorph.clinic import export as dicom_export
 from cohortmorph.clinic import reader as dicom
+from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.cohort import configuration, sources
 from cohortmorph.figures import fusion, pictures
 from cohortmorph.figures import style as figures
@@ -131,7 +132,7 @@ def frame_of_reference_of(source, name, series, allow):
     """Return the FrameOfReferenceUID of a DICOM series, or "" (and a warning) where the source has none."""
     found = ""
     if source and Path(source).is_dir():
-        found = dicom.choose(source, name, series, allow)[0].series.frame_of_reference
+        found = dicom.choose(source, name, series, allow).candidate.series.frame_of_reference
     if not UID(found).is_valid:
         found = ""
         logs.log.warning("%s: no frame of reference is known; the DICOM series get a new one", name)
@@ -143,7 +144,7 @@ if __name__ == "__main__":
     given = dict(snakemake.params)
     folder, series, options = (given.pop(key) for key in ("data_folder", "series", "dicom"))
     name = f"subject {subject}, image {fixed_name}"
-    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):
+    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), without_identity(name):
         frame = ""
         if given["settings"]["dicom"] == "linked":
             path = sources.path_of(snakemake.input.table, folder, subject, fixed_name)

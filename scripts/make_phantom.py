@@ -13,9 +13,7 @@ from cohortmorph.run import logs
 from cohortmorph.simulated import phantom
 
 
-def main(
-    subject: str, folder: Path, seed: int = 1, spacing_mm: float = 2.0, slab_mm: int = 64, deformation_mm: float = 6.0
-):
+def main(subject: str, folder: Path, seed: int, spacing_mm: float, slab_mm: int, deformation_mm: float):
     """Write the phantom subject into `folder`; the same arguments give the same bytes."""
     phantom.write_subject(subject, folder, seed, spacing_mm, slab_mm, deformation_mm)
     logs.log.info("The phantom subject %s has CT, T1 and T2, deformed by up to %g mm.", subject, deformation_mm)

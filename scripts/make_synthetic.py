@@ -9,7 +9,7 @@ from pathlib import Path
 from cohortmorph import UserError
 from cohortmorph.run import logs
 from cohortmorph.simulated import synthetic
-from cohortmorph.simulated.phantom import random_numbers
+from cohortmorph.simulated.chance import random_numbers
 from cohortmorph.spatial import displacement, geometry, labels, landmarks
 
 

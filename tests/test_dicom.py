@@ -15,9 +15,9 @@ from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
-from cohortmorph.clinic import reader as dicom
-from cohortmorph.clinic import slices as dicom_slices
-from cohortmorph.simulated import phantom
+from cohortmorph.clinic.reader import read_series
+from cohortmorph.clinic.slices import ACQUISITION
+from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
 OBLIQUE = Rotation.from_euler("zyx", [20, -15, 35], degrees=True).as_matrix()
@@ -47,7 +47,7 @@ def series(tmp_path):
 
 
 def write(values, grid, folder, image="T1", name="series"):
-    phantom.write_series(values, grid, phantom.PROTOCOLS[image], folder, [name, image], np.random.default_rng(0))
+    write_scan(values, grid, PROTOCOLS[image], folder, [name, image], np.random.default_rng(0))
 
 
 def edit(folder, change):
@@ -68,7 +68,7 @@ def move(slice_, vector_mm):
 def refusal(folder, *words, **options):
     """Assert that `folder` is refused with all of `words`."""
     with pytest.raises(UserError) as error:
-        dicom.read_series(folder, **options)
+        read_series(folder, **options)
     assert str(folder) in str(error.value)
     for word in words:
         assert word in str(error.value)
@@ -85,7 +85,7 @@ def test_every_voxel_lands_at_its_world_point(tmp_path, direction, spacing_mm):
     grid = grid_of(direction, spacing_mm)
     values = values_of(grid)
     write(values, grid, tmp_path / "series")
-    image, _ = dicom.read_series(tmp_path / "series")
+    image, _ = read_series(tmp_path / "series")
     indices = Grid.of(image).to_indices(grid.points_mm())
     np.testing.assert_allclose(indices, np.rint(indices), atol=1e-5)
     np.testing.assert_array_equal(to_array(image)[tuple(np.moveaxis(np.rint(indices).astype(int), -1, 0))], values)
@@ -93,7 +93,7 @@ def test_every_voxel_lands_at_its_world_point(tmp_path, direction, spacing_mm):
 
 def test_a_pixel_lies_where_the_standard_says(series):
     """The equation of DICOM PS3.3 C.7.6.2.1.1, with nothing of our own."""
-    image, _ = dicom.read_series(series)
+    image, _ = read_series(series)
     for path in series.iterdir():
         slice_ = pydicom.dcmread(path)
         row, column = 4, 2
@@ -110,7 +110,7 @@ def test_a_pixel_lies_where_the_standard_says(series):
 def test_simpleitk_agrees_on_an_even_series(tmp_path, direction):
     grid = grid_of(direction)
     write(values_of(grid), grid, tmp_path / "series")
-    ours, _ = dicom.read_series(tmp_path / "series")
+    ours, _ = read_series(tmp_path / "series")
     theirs = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
     assert Grid.of(ours).difference_from(Grid.of(theirs)) is None
     np.testing.assert_array_equal(to_array(ours), to_array(theirs))
@@ -120,20 +120,20 @@ def test_ct_is_read_in_hounsfield_units(tmp_path):
     grid = grid_of()
     values = values_of(grid) - 1000
     write(values, grid, tmp_path / "series", image="CT")
-    image, sidecar = dicom.read_series(tmp_path / "series")
+    image, sidecar = read_series(tmp_path / "series")
     assert image.GetPixelID() == sitk.sitkInt16
     np.testing.assert_array_equal(to_array(image), values)
     assert (sidecar["modality"], sidecar["rescale_intercept"], sidecar["tube_voltage_kv"]) == ("CT", -1024, 120)
 
 
 def test_every_slice_is_rescaled_by_its_own_numbers(series):
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
 
     def change(slice_, n):
         slice_.RescaleSlope, slice_.RescaleIntercept = 0.5 + n, -3.0
 
     edit(series, change)
-    image, sidecar = dicom.read_series(series)
+    image, sidecar = read_series(series)
     assert image.GetPixelID() == sitk.sitkFloat32
     np.testing.assert_allclose(to_array(image), before * (0.5 + np.arange(5)) - 3, rtol=1e-6)
     assert "rescale_slope" not in sidecar and sidecar["rescale_intercept"] == -3
@@ -141,7 +141,7 @@ def test_every_slice_is_rescaled_by_its_own_numbers(series):
 
 @pytest.mark.parametrize(("bits", "signed"), [(12, 0), (16, 0), (16, 1)])
 def test_monochrome1_is_inverted_within_its_bits(series, bits, signed):
-    before = to_array(dicom.read_series(series)[0]).astype(float)
+    before = to_array(read_series(series)[0]).astype(float)
 
     def change(slice_, _):
         slice_.PhotometricInterpretation = "MONOCHROME1"
@@ -150,15 +150,15 @@ def test_monochrome1_is_inverted_within_its_bits(series, bits, signed):
 
     edit(series, change)
     lowest, highest = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1)
-    np.testing.assert_allclose(to_array(dicom.read_series(series)[0]), 2 * (lowest + highest - before) + 10)
+    np.testing.assert_allclose(to_array(read_series(series)[0]), 2 * (lowest + highest - before) + 10)
 
 
 def test_monochrome1_does_not_change_hounsfield_units(tmp_path):
     grid = grid_of()
     write(values_of(grid) - 1000, grid, tmp_path / "series", image="CT")
-    before = to_array(dicom.read_series(tmp_path / "series")[0])
+    before = to_array(read_series(tmp_path / "series")[0])
     edit(tmp_path / "series", lambda slice_, _: setattr(slice_, "PhotometricInterpretation", "MONOCHROME1"))
-    np.testing.assert_array_equal(to_array(dicom.read_series(tmp_path / "series")[0]), before)
+    np.testing.assert_array_equal(to_array(read_series(tmp_path / "series")[0]), before)
 
 
 def test_the_second_decoder_rescales_as_the_first(series, monkeypatch):
@@ -166,13 +166,13 @@ def test_the_second_decoder_rescales_as_the_first(series, monkeypatch):
         slice_.RescaleSlope, slice_.RescaleIntercept = 2.5, -7
 
     edit(series, change)
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
 
     def no_decoder(*_):
         raise NotImplementedError
 
     monkeypatch.setattr(pydicom.Dataset, "pixel_array", property(no_decoder))
-    np.testing.assert_allclose(to_array(dicom.read_series(series)[0]), before, rtol=1e-6)
+    np.testing.assert_allclose(to_array(read_series(series)[0]), before, rtol=1e-6)
 
 
 def test_an_orientation_spelled_in_two_ways_is_one(series):
@@ -180,7 +180,7 @@ def test_an_orientation_spelled_in_two_ways_is_one(series):
         slice_.ImageOrientationPatient = [f"{number:.{6 + n % 2}f}" for number in slice_.ImageOrientationPatient]
 
     edit(series, change)
-    assert dicom.read_series(series)[0].GetSize() == (7, 6, 5)
+    assert read_series(series)[0].GetSize() == (7, 6, 5)
 
 
 def test_what_is_not_an_image_is_left_out_and_never_named(series, caplog):
@@ -193,7 +193,7 @@ def test_what_is_not_an_image_is_left_out_and_never_named(series, caplog):
     del report.Rows, report.PixelData
     report.save_as(series / "report.dcm")
     with caplog.at_level(logging.INFO, logger="cohortmorph"):
-        assert dicom.read_series(series)[0].GetSize() == (7, 6, 5)
+        assert read_series(series)[0].GetSize() == (7, 6, 5)
     assert "3 of 8 files" in caplog.text and "Doe" not in caplog.text
 
 
@@ -202,7 +202,7 @@ def test_slice_thickness_and_spacing_attributes_are_not_the_distance(series):
         slice_.SliceThickness, slice_.SpacingBetweenSlices = 9, 9
 
     edit(series, change)
-    image, sidecar = dicom.read_series(series)
+    image, sidecar = read_series(series)
     assert image.GetSpacing()[2] == pytest.approx(3.3, abs=1e-6)
     assert sidecar["slice_thickness_mm"] == 9 and sidecar["slice_distance_mm"] == pytest.approx(3.3, abs=1e-6)
 
@@ -218,9 +218,9 @@ def test_a_missing_slice_is_refused_with_its_place(series):
 
 
 def test_a_missing_slice_is_interpolated_if_asked_for(series, caplog):
-    before = to_array(dicom.read_series(series)[0]).astype(float)
+    before = to_array(read_series(series)[0]).astype(float)
     without_slice(series, 2)
-    image, sidecar = dicom.read_series(series, uneven="resample")
+    image, sidecar = read_series(series, uneven="resample")
     assert image.GetSize() == (7, 6, 5)
     after = to_array(image)
     np.testing.assert_array_equal(after[..., [0, 1, 3, 4]], before[..., [0, 1, 3, 4]])
@@ -263,7 +263,7 @@ def test_resampled_values_lie_where_the_slices_were(tmp_path, direction, along_i
         slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit, slice_.PixelRepresentation = 32, 32, 31, 1
         slice_.PixelData, slice_.RescaleSlope, slice_.RescaleIntercept = stored.tobytes(), 0.01, 0
         slice_.save_as(path)
-    image, sidecar = dicom.read_series(tmp_path / "series", uneven="resample")
+    image, sidecar = read_series(tmp_path / "series", uneven="resample")
     found, points = to_array(image), Grid.of(image).points_mm()
     assert np.abs(Grid.of(image).axes @ Grid.of(image).axes.T - np.eye(3)).max() < 1e-9
     assert sidecar["resampled"]["tilt_degrees"] == pytest.approx(
@@ -278,7 +278,7 @@ def test_tilt_keeps_every_pixel_and_fills_with_air(tmp_path):
     grid = grid_of()
     write(values_of(grid) - 1000, grid, tmp_path / "series", image="CT")
     edit(tmp_path / "series", lambda slice_, n: move(slice_, n * 2.0 * OBLIQUE[:, 1]))
-    image, sidecar = dicom.read_series(tmp_path / "series")
+    image, sidecar = read_series(tmp_path / "series")
     before, after = values_of(grid) - 1000, to_array(image)
     assert image.GetSize() == (7, 10, 5) and sidecar["resampled"]["outside"] == -1000
     for k in range(5):  # by whole pixels, so nothing is interpolated
@@ -298,17 +298,17 @@ def test_tilt_and_uneven_distances_are_told_at_once(series):
 
 def test_a_tilt_in_the_header_that_the_positions_deny_is_told(series, caplog):
     edit(series, lambda slice_, _: setattr(slice_, "GantryDetectorTilt", 12))
-    assert dicom.read_series(series)[1]["resampled"] is None
+    assert read_series(series)[1]["resampled"] is None
     assert "tilt of 12.0°" in caplog.text and "slices 0.0°" in caplog.text
 
 
 def test_copies_of_a_slice_are_dropped(series, caplog):
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
     for n, path in enumerate(sorted(series.iterdir())[:2]):
         copy = pydicom.dcmread(path)
         copy.SOPInstanceUID, copy.InstanceNumber = generate_uid(), 90 + n
         copy.save_as(series / f"copy{n}.dcm")
-    np.testing.assert_array_equal(to_array(dicom.read_series(series)[0]), before)
+    np.testing.assert_array_equal(to_array(read_series(series)[0]), before)
     assert "2 of 7 slices are copies" in caplog.text
 
 
@@ -326,12 +326,12 @@ def add_echo(folder):
 
 
 def test_of_two_volumes_one_is_chosen(series):
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
     add_echo(series)
     refusal(series, "2 volumes", "volume=1 to volume=2")
     refusal(series, "2 volumes", choice="volume=3")
     for volume, echo_time_ms in ((1, 10), (2, 80)):
-        image, sidecar = dicom.read_series(series, choice=f"volume={volume}")
+        image, sidecar = read_series(series, choice=f"volume={volume}")
         np.testing.assert_array_equal(to_array(image), before + volume - 1)
         assert sidecar["echo_time_ms"] == echo_time_ms
 
@@ -357,7 +357,7 @@ def test_two_orientations_are_listed_and_chosen_from(series):
     edit(series, lambda slice_, _: setattr(slice_, "SeriesInstanceUID", "1.2.3"))
     edit(series, lambda slice_, n: change(slice_, n) if "oblique" in str(slice_.filename) else None)
     refusal(series, "2 of 2 candidates", "axial", "sagittal")
-    image, _ = dicom.read_series(series, choice="orientation=axial")
+    image, _ = read_series(series, choice="orientation=axial")
     np.testing.assert_array_equal(to_array(image), values_of(grid))
 
 
@@ -403,10 +403,10 @@ def test_what_is_no_stack_of_slices_is_refused_with_the_reason(series, keyword, 
     ],
 )
 def test_what_is_refused_can_be_allowed(series, keyword, value, kind):
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
     edit(series, lambda slice_, _: setattr(slice_, keyword, value))
     refusal(series, f"allow: [{kind}]")
-    np.testing.assert_array_equal(to_array(dicom.read_series(series, allow=[kind])[0]), before)
+    np.testing.assert_array_equal(to_array(read_series(series, allow=[kind])[0]), before)
 
 
 def test_slices_of_two_sizes_are_two_candidates(series):
@@ -437,13 +437,13 @@ def test_links_out_of_the_folder_are_refused(series):
     next(series.iterdir()).rename(outside)
     (series / "link.dcm").symlink_to(outside)
     with pytest.raises(UserError, match="1 entries of the folder are links that lead out") as error:
-        dicom.read_series(series, name="P01")
+        read_series(series, name="P01")
     assert "Doe" not in str(error.value)
 
 
 @pytest.mark.parametrize("syntax", ["ExplicitVRBigEndian", "ImplicitVRLittleEndian", "DeflatedExplicitVRLittleEndian"])
 def test_uncompressed_transfer_syntaxes_agree(series, syntax):
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
     for path in series.iterdir():
         slice_ = pydicom.dcmread(path)
         if syntax == "ExplicitVRBigEndian":
@@ -454,16 +454,16 @@ def test_uncompressed_transfer_syntaxes_agree(series, syntax):
         is_little = syntax != "ExplicitVRBigEndian"
         pydicom.dcmwrite(path, new, implicit_vr="Implicit" in syntax, little_endian=is_little, enforce_file_format=True)
     assert pydicom.dcmread(path).file_meta.TransferSyntaxUID == getattr(pydicom.uid, syntax)
-    np.testing.assert_array_equal(to_array(dicom.read_series(series)[0]), before)
+    np.testing.assert_array_equal(to_array(read_series(series)[0]), before)
 
 
 def test_rle_agrees(series):
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
     for path in series.iterdir():
         slice_ = pydicom.dcmread(path)
         slice_.compress(pydicom.uid.RLELossless)
         slice_.save_as(path)
-    np.testing.assert_array_equal(to_array(dicom.read_series(series)[0]), before)
+    np.testing.assert_array_equal(to_array(read_series(series)[0]), before)
 
 
 def test_a_codec_that_is_missing_is_named(series):
@@ -477,20 +477,20 @@ def test_a_codec_that_is_missing_is_named(series):
 
 def test_bits_beyond_those_stored_are_ignored(series):
     """Old scanners drew overlays into the four bits above a 12-bit image."""
-    before = to_array(dicom.read_series(series)[0])
+    before = to_array(read_series(series)[0])
 
     def change(slice_, _):
         slice_.BitsStored, slice_.HighBit = 12, 11
         slice_.PixelData = (slice_.pixel_array | 0x5000).astype(np.uint16).tobytes()
 
     edit(series, change)
-    np.testing.assert_array_equal(to_array(dicom.read_series(series)[0]), before)
+    np.testing.assert_array_equal(to_array(read_series(series)[0]), before)
 
 
 @pytest.mark.parametrize("in_shared", [True, False])
 def test_an_enhanced_file_is_read_as_its_slices(series, in_shared):
     """Eight frames in one file, in an order of their own, each with its own slope."""
-    image, sidecar = dicom.read_series(series)
+    image, sidecar = read_series(series)
     before = to_array(image)
     slices = [pydicom.dcmread(path) for path in sorted(series.iterdir())]
     heights = [np.dot(slice_.ImagePositionPatient, OBLIQUE[:, 2]) for slice_ in slices]
@@ -519,7 +519,7 @@ def test_an_enhanced_file_is_read_as_its_slices(series, in_shared):
     for path in series.iterdir():
         path.unlink()
     pydicom.dcmwrite(series / "enhanced.dcm", enhanced, enforce_file_format=True)
-    image, found = dicom.read_series(series)
+    image, found = read_series(series)
     file_order = np.argsort(heights)
     np.testing.assert_array_equal(to_array(image), before * (1 + file_order) - file_order)
     assert found["echo_time_ms"] == 12.5 and found["origin_lps_mm"] == sidecar["origin_lps_mm"]
@@ -549,9 +549,7 @@ def test_the_sidecar_holds_its_allow_list_and_no_identity(series, tmp_path):
     text = (tmp_path / "image.json").read_text()
     assert "SECRET" not in text and "19331122" not in text and "2000" not in text
     geometry = {"size", "spacing_mm", "origin_lps_mm", "direction_lps", "slice_distance_mm", "slice_thickness_mm"}
-    assert set(json.loads(text)) <= geometry | {"modality", "manufacturer", "resampled"} | set(
-        dicom_slices.ACQUISITION.values()
-    )
+    assert set(json.loads(text)) <= geometry | {"modality", "manufacturer", "resampled"} | set(ACQUISITION.values())
     assert json.loads(text)["echo_time_ms"] == 10
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(tmp_path / "image.nii.gz"))
@@ -650,14 +648,14 @@ def agree(image, expected_path, volume=0):
 @pytest.mark.parametrize("name", AGREEING)
 def test_vendors_series_agree_with_the_expected_files_in_world_space(name):
     folder = real("dicom-geometry") / name
-    agree(dicom.read_series(folder, **AGREEING[name])[0], f"{folder}_ground_truth.nii.gz")
+    agree(read_series(folder, **AGREEING[name])[0], f"{folder}_ground_truth.nii.gz")
 
 
 @pytest.mark.real
 @pytest.mark.parametrize(("name", "n"), VOLUMES)
 def test_each_volume_of_a_time_series_agrees(name, n):
     folder = real("dicom-geometry") / name
-    agree(dicom.read_series(folder, choice=f"volume={n + 1}")[0], f"{folder}_ground_truth.nii.gz", n)
+    agree(read_series(folder, choice=f"volume={n + 1}")[0], f"{folder}_ground_truth.nii.gz", n)
 
 
 REFUSED = {
@@ -695,7 +693,7 @@ RESAMPLED = {  # size, slice distance, tilt
 @pytest.mark.parametrize("name", RESAMPLED)
 def test_real_series_are_resampled_if_asked_for(name):
     size, distance_mm, tilt_degrees = RESAMPLED[name]
-    image, sidecar = dicom.read_series(real(name), uneven="resample")
+    image, sidecar = read_series(real(name), uneven="resample")
     assert image.GetSize() == size
     assert image.GetSpacing()[2] == pytest.approx(distance_mm, abs=1e-4)
     assert sidecar["resampled"].get("tilt_degrees") == pytest.approx(tilt_degrees, abs=0.01)
@@ -704,7 +702,7 @@ def test_real_series_are_resampled_if_asked_for(name):
 @pytest.mark.real
 def test_the_images_of_one_real_study_share_a_grid():
     study = real("brain-mr-dicom") / "Study3"
-    images = [dicom.read_series(folder)[0] for folder in sorted(study.iterdir()) if folder.name != "11_HCropVolume"]
+    images = [read_series(folder)[0] for folder in sorted(study.iterdir()) if folder.name != "11_HCropVolume"]
     assert len(images) == 4
     assert all(Grid.of(images[0]).difference_from(Grid.of(image)) is None for image in images)
     np.testing.assert_allclose(images[0].GetSpacing(), (0.6875, 0.6875, 6.5), atol=1e-4)

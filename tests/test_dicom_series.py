@@ -12,11 +12,11 @@ import pytest
 from pydicom.uid import generate_uid
 
 from cohortmorph import UserError
-from cohortmorph.clinic import reader as dicom
-from cohortmorph.clinic import series as dicom_series
-from cohortmorph.clinic import slices as dicom_slices
-from cohortmorph.clinic.series import candidates, listing, obstacles
-from cohortmorph.simulated import phantom
+from cohortmorph.clinic import series
+from cohortmorph.clinic.reader import read_series
+from cohortmorph.clinic.series import ALLOWABLE, LISTED, candidates, known_words, listing, obstacles
+from cohortmorph.clinic.slices import read_folder
+from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial.geometry import Grid, to_array
 
 GRID = Grid((7, 6, 5), (1.5, 2.0, 3.3), (-31.5, 12.25, 77.0))
@@ -38,24 +38,20 @@ def study(tmp_path):
     """A folder with CT, T1 and T2, and a localizer of two slices."""
     for n, image in enumerate(("CT", "T1", "T2")):
         folder = tmp_path / "study" / image
-        phantom.write_series(
-            values_of(n), GRID, phantom.PROTOCOLS[image], folder, ["study", image], np.random.default_rng(n)
-        )
+        write_scan(values_of(n), GRID, PROTOCOLS[image], folder, ["study", image], np.random.default_rng(n))
     (tmp_path / "study/CT").rename(tmp_path / "study/Doe^Jane")
 
     def localize(slice_):
         slice_.SeriesInstanceUID, slice_.SeriesNumber = "1.2.3.40404040", 9
         slice_.ImageType, slice_.SeriesDescription = ["ORIGINAL", "PRIMARY", "LOCALIZER"], "LOC Doe^Jane 19331122"
 
-    phantom.write_series(
-        values_of(3), GRID, phantom.PROTOCOLS["T1"], tmp_path / "study/loc", ["loc", "T1"], np.random.default_rng(3)
-    )
+    write_scan(values_of(3), GRID, PROTOCOLS["T1"], tmp_path / "study/loc", ["loc", "T1"], np.random.default_rng(3))
     change_all(tmp_path / "study/loc", localize)
     return tmp_path / "study"
 
 
 def chosen(study, choice, **options):
-    return to_array(dicom.read_series(study, "P01", choice, **options)[0])
+    return to_array(read_series(study, "P01", choice, **options)[0])
 
 
 @pytest.mark.parametrize(
@@ -76,7 +72,7 @@ def test_a_choice_finds_its_series(study, choice, seed):
 
 
 def test_a_uid_or_its_end_finds_its_series(study):
-    uid = next(one for one in dicom_slices.read_folder(study, "P01").slices if one.series.number == 3).series.uid
+    uid = next(one for one in read_folder(study, "P01").slices if one.series.number == 3).series.uid
     for choice in (uid, uid[-8:], f"uid={uid[-12:]}", f"uid=…{uid[-8:]}"):
         np.testing.assert_allclose(chosen(study, choice), values_of(2))
 
@@ -118,8 +114,8 @@ def test_what_may_not_be_read_does_not_make_the_choice_unclear(study, caplog):
 
 
 def test_the_listing_shows_geometry_and_no_identity(study):
-    listed = listing(candidates(dicom_slices.read_folder(study, "P01").slices))
-    assert list(listed.columns) == list(dicom_series.COLUMNS)
+    listed = listing(candidates(read_folder(study, "P01").slices))
+    assert list(listed.columns) == list(LISTED)
     assert listed["number"].tolist() == [1, 2, 3, 9]
     assert listed["kind"].tolist() == ["original"] * 3 + ["localizer"]
     assert listed["description"].tolist() == ["Phantom CT", "Phantom T1", "Phantom T2", "LOC …"]
@@ -138,21 +134,21 @@ def test_the_listing_names_tilt_and_uneven_distances(study):
             + [one.ImagePositionPatient[2] + (one.ImagePositionPatient[2] > 89)],
         ),
     )
-    listed = listing(candidates(dicom_slices.read_folder(study / "T1", "P01").slices))
+    listed = listing(candidates(read_folder(study / "T1", "P01").slices))
     assert listed.loc[0, "distance_mm"] == "3.300 to 4.300" and listed.loc[0, "note"] == "uneven distances, tilted"
     assert listed.loc[0, "tilt_degrees"] == pytest.approx(15.5, abs=0.2)
 
 
 def test_words_of_a_description_are_shown_from_a_list():
-    results = doctest.testmod(dicom_series)
+    results = doctest.testmod(series)
     assert results.attempted and not results.failed
-    assert dicom_series.known_words("DOE^JANE_t2_tse_cor 384 Dr. Müller 01.02.1933 0123456") == "… t2 tse cor …"
+    assert known_words("DOE^JANE_t2_tse_cor 384 Dr. Müller 01.02.1933 0123456") == "… t2 tse cor …"
 
 
 def test_a_choice_that_can_never_be_read_says_so(study):
     change_all(study / "T1", lambda one: setattr(one, "ImageType", ["ORIGINAL", "PRIMARY", "M", "MOSAIC"]))
-    (only,) = candidates(dicom_slices.read_folder(study / "T1", "P01").slices)
-    ((kind, text),) = obstacles(only, dicom_series.ALLOWABLE)
+    (only,) = candidates(read_folder(study / "T1", "P01").slices)
+    ((kind, text),) = obstacles(only, ALLOWABLE)
     assert kind == "mosaic" and "several slices in one picture" in text
 
 
@@ -168,18 +164,16 @@ def test_the_rule_lists_every_folder_once(study, tmp_path):
 
 def test_memory_hardly_grows_with_the_series_in_a_folder(tmp_path):
     """Of each further slice less than 3 kB are kept, whatever its pixels weigh."""
-    phantom.write_series(
-        values_of(0), GRID, phantom.PROTOCOLS["T1"], tmp_path / "series", ["study", "T1"], np.random.default_rng(0)
-    )
+    write_scan(values_of(0), GRID, PROTOCOLS["T1"], tmp_path / "series", ["study", "T1"], np.random.default_rng(0))
     slice_ = pydicom.dcmread(next((tmp_path / "series").iterdir()))
     slice_.Rows = slice_.Columns = 64
     slice_.PixelData = bytes(2 * 64**2)
     for n in range(35):
         slice_.SeriesInstanceUID = generate_uid(entropy_srcs=[str(n)])
         slice_.save_as(tmp_path / "series" / f"more{n}.dcm")
-    dicom_slices.read_folder(tmp_path / "series", "P01")
+    read_folder(tmp_path / "series", "P01")
     tracemalloc.start()
-    kept = dicom_slices.read_folder(tmp_path / "series", "P01")
+    kept = read_folder(tmp_path / "series", "P01")
     size, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(kept.slices) == 40 and size / 40 < 3000

@@ -1,8 +1,11 @@
 """The phantom: its images follow the truth that it writes beside them, and the same words give the same bytes."""
 
 import gzip
+import inspect
 import json
 import math
+import tempfile
+from pathlib import Path
 
 import convert_image
 import make_phantom
@@ -11,14 +14,23 @@ import pandas as pd
 import pydicom
 import pytest
 import SimpleITK as sitk
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from cohortmorph import UserError
-from cohortmorph.clinic import reader as dicom
+from cohortmorph.clinic.reader import read_series
+from cohortmorph.cohort import configuration
 from cohortmorph.simulated import phantom
+from cohortmorph.simulated.chance import random_numbers
+from cohortmorph.simulated.scanner import PROTOCOLS
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid, read_image, to_array
 
 SMALL = {"seed": 3, "spacing_mm": 4.0, "slab_mm": 32, "deformation_mm": 6.0}
+# What the configuration allows, and what it sets by itself.
+ALLOWED = configuration.schema_of("config")["properties"]["phantom"]["properties"]
+SLABS_MM, DEFORMATIONS_MM = (
+    [ALLOWED[name][end] for end in ("minimum", "maximum")] for name in ("slab_mm", "deformation_mm")
+)
 IMAGES = ["CT", "T1", "T2"]
 MR = ["T1", "T2"]
 
@@ -32,12 +44,17 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def drawn():
-    return phantom.plan("P01", **SMALL)
+    return phantom.draw("P01", **SMALL)
 
 
 @pytest.fixture(scope="module")
 def truth(folder):
     return json.loads((folder / "truth.json").read_text())
+
+
+def draw(subject, **changes):
+    """Draw a phantom with the configuration's defaults but for `changes`."""
+    return phantom.draw(subject, **{name: allowed["default"] for name, allowed in ALLOWED.items()} | changes)
 
 
 def points(folder, image, kind="landmarks"):
@@ -46,10 +63,10 @@ def points(folder, image, kind="landmarks"):
 
 def on_ct(folder, image, file):
     """Resample an image (or its labels) onto the CT's grid by the true displacement."""
-    field = displacement.read(folder / f"truth_{image}_to_CT.nii.gz", phantom.plan("P01", **SMALL).grids["CT"])
+    field = displacement.read(folder / f"truth_{image}_to_CT.nii.gz", phantom.draw("P01", **SMALL).grids["CT"])
     if file == "labels":
         return to_array(displacement.warp_labels(sitk.ReadImage(folder / f"{image}_labels.nii.gz"), field))
-    return to_array(displacement.warp(sitk.Cast(dicom.read_series(folder / image)[0], sitk.sitkFloat32), field))
+    return to_array(displacement.warp(sitk.Cast(read_series(folder / image)[0], sitk.sitkFloat32), field))
 
 
 @pytest.mark.parametrize("image", MR)
@@ -97,7 +114,7 @@ def test_the_pictures_follow_the_truth(folder, image):
     inside = moved > 0  # the slabs of MR are thinner than that of the CT
     agreement = np.mean(moved[inside] == fixed[inside])
     assert agreement > 0.75
-    drawn = phantom.plan("P01", **SMALL)
+    drawn = phantom.draw("P01", **SMALL)
     placement = drawn.placements[image]
     rigid = phantom.Placement(
         placement.angle_degrees,
@@ -115,7 +132,7 @@ def test_t1_and_t2_are_of_opposite_contrast_and_ct_is_in_hounsfield_units(folder
     means = {}
     for image in IMAGES:
         values, labels = (
-            to_array(dicom.read_series(folder / image)[0]),
+            to_array(read_series(folder / image)[0]),
             to_array(read_image(folder / f"{image}_labels.nii.gz")),
         )
         means[image] = {name: values[labels == label].mean() for name, label in phantom.LABELS.items()}
@@ -131,21 +148,21 @@ def test_t1_and_t2_are_of_opposite_contrast_and_ct_is_in_hounsfield_units(folder
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_the_series_reads_back_on_its_grid_with_its_values(folder, drawn, image):
-    read, sidecar = dicom.read_series(folder / image)
+    read, sidecar = read_series(folder / image)
     grid = drawn.grids[image]
     assert read.GetSize() == grid.size
     np.testing.assert_allclose(Grid.of(read).points_mm(), grid.points_mm(), atol=1e-4)
-    values, labels = phantom.scan(drawn, image, phantom.random_numbers("scan", SMALL["seed"], "P01", image))
+    values, labels = phantom.scan(drawn, image, random_numbers("scan", SMALL["seed"], "P01", image))
     np.testing.assert_array_equal(to_array(read), values)
     np.testing.assert_array_equal(to_array(sitk.ReadImage(folder / f"{image}_labels.nii.gz")), labels)
-    assert sidecar["slice_thickness_mm"] == phantom.PROTOCOLS[image].thickness_mm
-    assert sidecar["slice_distance_mm"] == pytest.approx(phantom.PROTOCOLS[image].distance_mm)
+    assert sidecar["slice_thickness_mm"] == PROTOCOLS[image].thickness_mm
+    assert sidecar["slice_distance_mm"] == pytest.approx(PROTOCOLS[image].distance_mm)
 
 
 @pytest.mark.parametrize("image", IMAGES)
 def test_gdcm_reads_the_same_series(folder, image):
     names = sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder / image))
-    ours, theirs = dicom.read_series(folder / image)[0], sitk.ReadImage(names)
+    ours, theirs = read_series(folder / image)[0], sitk.ReadImage(names)
     assert Grid.of(ours).difference_from(Grid.of(theirs)) is None
     np.testing.assert_array_equal(to_array(ours), to_array(theirs))
 
@@ -171,9 +188,9 @@ def test_the_start_slices_lie_in_one_plane(drawn):
     assert drawn.start_slice["T2"] == 0 < drawn.start_slice["T1"] < drawn.start_slice["CT"]
 
 
-@pytest.mark.parametrize("slab_mm", [24, 32, 64, 120])
+@pytest.mark.parametrize("slab_mm", [*SLABS_MM, 32, 64])
 def test_every_subject_has_slabs_within_the_ct_and_its_own_planted_numbers(slab_mm):
-    plans = [phantom.plan(f"P{n:02d}", slab_mm=slab_mm) for n in range(12)]
+    plans = [draw(f"P{n:02d}", slab_mm=slab_mm) for n in range(12)]
     for drawn in plans:
         ends = {}
         for image, grid in drawn.grids.items():
@@ -189,7 +206,7 @@ def test_every_subject_has_slabs_within_the_ct_and_its_own_planted_numbers(slab_
 
 def test_the_deformation_is_as_large_as_asked_mostly_in_the_plane_and_never_folds():
     for subject in ("P01", "P02", "P03"):
-        drawn = phantom.plan(subject, spacing_mm=4)
+        drawn = draw(subject, spacing_mm=4, deformation_mm=6)
         for image in MR:
             vectors = drawn.placements[image].warp(drawn.grids["CT"].points_mm())
             assert np.linalg.norm(vectors, axis=-1).max() == pytest.approx(6, rel=0.05)
@@ -200,7 +217,7 @@ def test_the_deformation_is_as_large_as_asked_mostly_in_the_plane_and_never_fold
 
 @pytest.mark.parametrize("subject", ["P01", "P02", "P03"])
 def test_the_deformation_neither_turns_nor_shifts_the_head_on_the_whole(subject):
-    drawn = phantom.plan(subject, spacing_mm=4)
+    drawn = draw(subject, spacing_mm=4, deformation_mm=6)
     x = drawn.grids["CT"].points_mm()
     arms = (x - drawn.grids["CT"].centre_mm) / (72, 84, 1)
     head = (arms[..., :2] ** 2).sum(axis=-1) < 1
@@ -232,7 +249,7 @@ def test_fiducials_lie_on_the_skin_apart_from_each_other_and_inside_every_image(
     for image, grid in drawn.grids.items():
         assert grid.contains(exact[image]).all() and grid.contains(points(folder, image, "fiducials").iloc[:, 1:]).all()
     # The CT, 5 mm from the skin to either side along the line from the middle: scalp and air.
-    ct = dicom.read_series(folder / "CT")[0]
+    ct = read_series(folder / "CT")[0]
     outward = (fixed - drawn.grids["CT"].centre_mm) * [1, 1, 0]
     outward /= np.linalg.norm(outward, axis=1, keepdims=True)
     values = {
@@ -242,13 +259,43 @@ def test_fiducials_lie_on_the_skin_apart_from_each_other_and_inside_every_image(
     assert (values[-5] > 0).all() and (values[5] < -900).all()
 
 
-@pytest.mark.parametrize("slab_mm", [24, 120])
-@pytest.mark.parametrize("deformation_mm", [0, 20])
+@pytest.mark.parametrize("slab_mm", SLABS_MM)
+@pytest.mark.parametrize("deformation_mm", DEFORMATIONS_MM)
 def test_every_phantom_that_can_be_asked_for_has_room_for_its_fiducials(slab_mm, deformation_mm):
     for subject in ("P01", "P02", "P03"):
-        exact = phantom.fiducials(phantom.plan(subject, slab_mm=slab_mm, deformation_mm=deformation_mm))
+        exact = phantom.fiducials(draw(subject, slab_mm=slab_mm, deformation_mm=deformation_mm))
         apart = np.linalg.norm(exact["CT"][:, None] - exact["CT"], axis=-1) + 1e9 * np.eye(8)
         assert apart.min() > 40
+
+
+@settings(max_examples=4, deadline=None)
+@given(
+    seed=st.integers(ALLOWED["seed"]["minimum"], ALLOWED["seed"]["maximum"]),
+    spacing_mm=st.floats(7, ALLOWED["spacing_mm"]["maximum"]),  # coarse, for the time's sake
+    slab_mm=st.integers(*SLABS_MM),
+    deformation_mm=st.floats(*DEFORMATIONS_MM),
+)
+@example(seed=1, spacing_mm=8, slab_mm=SLABS_MM[0], deformation_mm=DEFORMATIONS_MM[1])
+@example(seed=1, spacing_mm=8, slab_mm=SLABS_MM[1], deformation_mm=DEFORMATIONS_MM[0])
+def test_every_phantom_that_can_be_asked_for_is_made(seed, spacing_mm, slab_mm, deformation_mm):
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        make_phantom.main("P01", folder, seed, spacing_mm, slab_mm, deformation_mm)
+        drawn = phantom.draw("P01", seed, spacing_mm, slab_mm, deformation_mm)
+        assert drawn.grids["CT"].size[2] == slab_mm
+        for image, grid in drawn.grids.items():
+            assert Grid.of(read_series(folder / image)[0]).difference_from(grid) is None
+            assert len(points(folder, image)) == phantom.LANDMARKS
+            assert len(points(folder, image, "fiducials")) == phantom.FIDUCIALS
+        vectors = to_array(sitk.ReadImage(folder / "truth_T1_to_CT.nii.gz"))
+        assert np.isfinite(vectors).all()
+
+
+def test_only_the_configuration_says_what_is_allowed_and_what_is_usual():
+    for function in (make_phantom.main, phantom.write_subject, phantom.draw):
+        parameters = inspect.signature(function).parameters
+        assert set(parameters) - {"subject", "folder"} == set(ALLOWED)
+        assert all(one.default is inspect.Parameter.empty for one in parameters.values())
 
 
 def test_each_image_has_its_own_localization_error_of_half_a_millimetre_about_the_true_places(folder, drawn):
@@ -273,7 +320,7 @@ def test_the_same_subject_and_seed_give_the_same_bytes_and_another_seed_does_not
     )
     for file in files:
         assert (folder / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
-    assert phantom.numbers(phantom.plan("P01", seed=4)) != phantom.numbers(phantom.plan("P01", seed=3))
+    assert phantom.numbers(draw("P01", seed=4)) != phantom.numbers(draw("P01", seed=3))
 
 
 @pytest.mark.parametrize("image", IMAGES)
@@ -287,14 +334,13 @@ def test_no_conversion_carries_the_patient(folder, tmp_path, image):
 
 
 @pytest.mark.parametrize(
-    ("parameters", "words"),
+    ("name", "value"),
     [
-        ({"slab_mm": 10}, "slab_mm"),
-        ({"slab_mm": 32.5}, "slab_mm"),
-        ({"spacing_mm": 0}, "spacing_mm"),
-        ({"deformation_mm": -1}, "deformation_mm"),
+        *[("slab_mm", value) for value in (SLABS_MM[0] - 1, SLABS_MM[1] + 1, 30.5)],
+        *[("spacing_mm", value) for value in (0, 8.5)],
+        *[("deformation_mm", value) for value in (-1, DEFORMATIONS_MM[1] + 0.5)],
     ],
 )
-def test_impossible_phantoms_are_refused(parameters, words):
-    with pytest.raises(UserError, match=words):
-        phantom.plan("P01", **parameters)
+def test_impossible_phantoms_are_refused(name, value):
+    wrong = configuration.validator_of("config").iter_errors({"phantom": {name: value}})
+    assert ("phantom", name) in [tuple(error.absolute_path) for error in wrong]

@@ -16,10 +16,11 @@ import pytest
 from pydicom.datadict import keyword_for_tag
 
 from cohortmorph import UserError
-from cohortmorph.clinic import reader as dicom
+from cohortmorph.clinic.privacy import without_identity
+from cohortmorph.clinic.reader import read_series
 from cohortmorph.cohort import cohort, sources
 from cohortmorph.run import logs
-from cohortmorph.simulated import phantom
+from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial.geometry import Grid
 
 CANARY = "KANARI"  # in every text
@@ -82,7 +83,7 @@ def plant(path, n):
 def planted_series(folder, image="T1", grid=GRID):
     """Write a series full of canaries, its files named after the patient."""
     values = np.random.default_rng(0).integers(1, 4000, grid.size).astype(np.int16)
-    phantom.write_series(values, grid, phantom.PROTOCOLS[image], folder, ["p", image], np.random.default_rng(0))
+    write_scan(values, grid, PROTOCOLS[image], folder, ["p", image], np.random.default_rng(0))
     return plant_folder(folder)
 
 
@@ -140,7 +141,7 @@ def test_the_search_finds_what_is_planted(tmp_path, patient):
 
 def test_a_conversion_leaves_no_trace(patient, tmp_path, capfd):
     out = tmp_path / "out"
-    with logs.job(out / "convert.log", ["pydicom"]), sources.without_identity("subject P01, image T1"):
+    with logs.job(out / "convert.log", ["pydicom"]), without_identity("subject P01, image T1"):
         path = sources.path_of(tmp_path / "cohort.tsv", str(tmp_path / "pacs"), "P01", "T1")
         convert_image.main(path, out / "T1.nii.gz", out / "T1.json", "subject P01, image T1")
     with logs.job(out / "list.log"):
@@ -183,7 +184,7 @@ def test_a_refusal_leaves_no_trace(patient, tmp_path, capfd, spoil):
             slice_.save_as(path)
     out = tmp_path / "out"
     try:
-        with logs.job(out / "log", ["pydicom"]), sources.without_identity("subject P01, image T1"):
+        with logs.job(out / "log", ["pydicom"]), without_identity("subject P01, image T1"):
             convert_image.main(str(patient), out / "T1.nii.gz", out / "T1.json", "subject P01, image T1")
         assert spoil == "codes"
     except (SystemExit, RuntimeError):
@@ -194,11 +195,11 @@ def test_a_refusal_leaves_no_trace(patient, tmp_path, capfd, spoil):
 
 
 def test_an_unexpected_error_keeps_its_text_to_itself(tmp_path, capfd):
-    with pytest.raises(RuntimeError), logs.job(tmp_path / "log"), sources.without_identity("P01"):
+    with pytest.raises(RuntimeError), logs.job(tmp_path / "log"), without_identity("P01"):
         raise KeyError(f"{CANARY}/file.dcm")
     assert leaks(tmp_path) == []
     assert re.search(r"KeyError in .*test_privacy.py line \d+ \(its text is withheld", (tmp_path / "log").read_text())
-    with pytest.raises(UserError, match="P01: its files cannot be read: No such file"), sources.without_identity("P01"):
+    with pytest.raises(UserError, match="P01: its files cannot be read: No such file"), without_identity("P01"):
         Path(tmp_path, CANARY).read_text()
     assert CANARY not in capfd.readouterr().err
 
@@ -213,7 +214,7 @@ def test_structures_leave_no_trace(patient, tmp_path, capfd):
     plan.PatientName, plan.StructureSetLabel = CANARY, CANARY
     plan.save_as(path)
     out = tmp_path / "out"
-    with logs.job(out / "log"), sources.without_identity("P01"):
+    with logs.job(out / "log"), without_identity("P01"):
         convert_image.main(str(patient), out / "T1.nii.gz", out / "T1.json", "P01")
         convert_labels.main(
             str(path), str(patient), out / "T1.nii.gz", out / "labels.nii.gz", "P01", {"gtv": 1}, "", []
@@ -229,8 +230,8 @@ def test_burned_in_annotations_are_refused_unless_allowed(patient):
             slice_.BurnedInAnnotation = "YES"
             slice_.save_as(path)
     with pytest.raises(UserError, match="annotations, perhaps a name, are burned into its pixels"):
-        dicom.read_series(patient, "P01")
-    assert dicom.read_series(patient, "P01", allow=["burned-in"])[0].GetSize() == GRID.size
+        read_series(patient, "P01")
+    assert read_series(patient, "P01", allow=["burned-in"])[0].GetSize() == GRID.size
 
 
 @pytest.mark.parametrize(

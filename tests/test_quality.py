@@ -15,6 +15,7 @@ from cohortmorph.evaluation import metrics, quality
 from cohortmorph.report import page as report
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.simulated import phantom
+from cohortmorph.simulated.chance import random_numbers
 from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image, write_image
 
@@ -164,9 +165,9 @@ def phantoms(tmp_path_factory):
     folder = tmp_path_factory.mktemp("phantoms")
     made = {}
     for subject in SUBJECTS:
-        drawn = phantom.plan(subject, spacing_mm=6, slab_mm=30, deformation_mm=4)
+        drawn = phantom.draw(subject, seed=1, spacing_mm=6, slab_mm=30, deformation_mm=4)
         for image in ("CT", "T1"):
-            values, labels = phantom.scan(drawn, image, phantom.random_numbers(subject, image))
+            values, labels = phantom.scan(drawn, image, random_numbers(subject, image))
             write_image(to_image(values, drawn.grids[image]), folder / f"{subject}-{image}.nii.gz")
             if image == "CT":
                 points = phantom.landmarks(drawn, labels)

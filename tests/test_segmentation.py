@@ -15,7 +15,7 @@ from scipy.spatial.transform import Rotation
 from cohortmorph import UserError
 from cohortmorph.clinic.structures import rasterize, read_labels
 from cohortmorph.cohort import sources
-from cohortmorph.simulated import phantom
+from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
 AXES = {
@@ -278,7 +278,7 @@ def test_highdicom_writes_what_is_read(tmp_path):
     grid = Grid((40, 30, 6), (1.5, 2.0, 3.3), (-31.5, 12.25, 77.0))
     values = np.random.default_rng(0).integers(0, 4000, grid.size).astype(np.int16)
     folder = tmp_path / "series"
-    phantom.write_series(values, grid, phantom.PROTOCOLS["T1"], folder, ["s", "T1"], np.random.default_rng(0))
+    write_scan(values, grid, PROTOCOLS["T1"], folder, ["s", "T1"], np.random.default_rng(0))
     slices = sorted((pydicom.dcmread(path) for path in folder.iterdir()), key=lambda one: one.ImagePositionPatient[2])
     masks = np.stack([sphere(grid), sphere(grid, (30, 20, 3), 6.0)], axis=-1)
     codes = pydicom.sr.codedict.codes

@@ -50,17 +50,17 @@ def test_the_moving_image_warped_by_the_displacement_is_the_fixed_image(name, mo
 @pytest.mark.parametrize("kind", ["low", "medium", "high"])
 def test_fields_reach_theta_and_are_smoother_at_lower_frequency(kind):
     grid = GRIDS["oblique"]
-    u = geometry.to_array(synthetic.random_displacement(synthetic.KINDS[kind], grid, np.random.default_rng(3)))
+    u = geometry.to_array(synthetic.random_displacement(synthetic.FIELDS[kind], grid, np.random.default_rng(3)))
     assert 7.0 < np.abs(u).max() <= 8.0
     gradients = {
         name: np.abs(
             np.gradient(
                 geometry.to_array(
-                    synthetic.random_displacement(synthetic.Kind(of.sigma_mm, 90, 8), grid, np.random.default_rng(3))
+                    synthetic.random_displacement(synthetic.Field(of.sigma_mm, 90, 8), grid, np.random.default_rng(3))
                 )[..., 0]
             )[0]
         ).mean()
-        for name, of in synthetic.KINDS.items()
+        for name, of in synthetic.FIELDS.items()
         if name != "zero"
     }
     assert gradients["low"] < gradients["medium"] < gradients["high"]

@@ -3,7 +3,7 @@
 import pytest
 from pools import wait_for
 
-from cohortmorph.pool import htcondor as house
+from cohortmorph.pool import queue as house
 
 
 @pytest.fixture

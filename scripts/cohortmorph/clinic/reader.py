@@ -1,19 +1,31 @@
 """A DICOM series read as one image on one even grid, or refused with the numbers that show why.
 
-The rooms behind it: dicom_slices reads headers and pixels, dicom_series says which series there are and which is meant,
-dicom_stack makes a grid of its slices. Messages and sidecars hold nothing from the headers that could name a patient.
+The modules behind it: `slices` reads headers, `pixels` values, `series` says which series there are and which is meant,
+`stack` makes a grid of its slices. Messages and sidecars hold nothing from the headers that could name a patient.
 """
 
 from collections import Counter
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.clinic.series import candidates, common, pick
-from cohortmorph.clinic.slices import ACQUISITION, read_folder
+from cohortmorph.clinic.series import Choice, candidates, common, pick
+from cohortmorph.clinic.slices import ACQUISITION, Slice, read_folder
 from cohortmorph.clinic.stack import arrange, read_stack
-from cohortmorph.spatial.geometry import to_image
+from cohortmorph.run.files import StrPath
+from cohortmorph.spatial.geometry import Grid, to_image
 
 
-def read_series(folder, name=None, choice="", allow=(), tilt="resample", uneven="refuse"):
+def read_series(
+    folder: StrPath,
+    name: str | None = None,
+    choice: str = "",
+    allow: Collection[str] = (),
+    tilt: str = "resample",
+    uneven: str = "refuse",
+) -> tuple[sitk.Image, dict[str, Any]]:
     """Read one series of images in `folder` (and its subfolders).
 
     Parameters
@@ -41,14 +53,14 @@ def read_series(folder, name=None, choice="", allow=(), tilt="resample", uneven=
         If it is not clear which series is meant, or its slices make no even grid without loss.
     """
     name = str(folder) if name is None else name
-    chosen, volume = choose(folder, name, choice, allow)
-    stack = arrange(chosen.slices, name, volume, allow)
+    chosen = choose(folder, name, choice, allow)
+    stack = arrange(chosen.candidate.slices, name, chosen.volume, allow)
     array, grid, resampled = read_stack(stack, name, tilt, uneven)
     return to_image(array, grid), describe(stack.slices, grid, resampled)
 
 
-def choose(folder, name, choice="", allow=()):
-    """Return the candidate of a folder that is meant, and the number of its volume (or None)."""
+def choose(folder: StrPath, name: str, choice: str = "", allow: Collection[str] = ()) -> Choice:
+    """Return what is meant of a folder, see :func:`read_series`."""
     found = read_folder(folder, name)
     if found.damaged:
         raise UserError(
@@ -60,7 +72,7 @@ def choose(folder, name, choice="", allow=()):
     return pick(candidates(found.slices), name, choice, allow)
 
 
-def describe(slices, grid, resampled=None):
+def describe(slices: Sequence[Slice], grid: Grid, resampled: dict[str, Any] | None = None) -> dict[str, Any]:
     """Return the sidecar of a series: an allow-list of its geometry and acquisition.
 
     Parameters
@@ -78,7 +90,7 @@ def describe(slices, grid, resampled=None):
     """
     series = slices[0].series
     thickness_mm = Counter(one.series.thickness_mm for one in slices)
-    sidecar = {"modality": series.modality, **describe_geometry(grid)}
+    sidecar: dict[str, Any] = {"modality": series.modality, **describe_geometry(grid)}
     sidecar["slice_thickness_mm"] = series.thickness_mm if len(thickness_mm) == 1 else None
     sidecar["manufacturer"] = series.manufacturer
     sidecar["resampled"] = resampled or None
@@ -86,7 +98,7 @@ def describe(slices, grid, resampled=None):
     return sidecar | {name: value for name, value in acquisition.items() if value is not None}
 
 
-def describe_geometry(grid):
+def describe_geometry(grid: Grid) -> dict[str, Any]:
     """Return a grid's geometry for a sidecar; directions are unit vectors (LPS) along i, j and k."""
     return {
         "size": list(grid.size),

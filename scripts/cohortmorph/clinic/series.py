@@ -6,14 +6,16 @@ of its columns is a filter (see :func:`pick`).
 """
 
 import re
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from cohortmorph import UserError
-from cohortmorph.clinic.slices import ACQUISITION, names
+from cohortmorph.clinic.slices import ACQUISITION, Series, Slice, names
 from cohortmorph.clinic.stack import ORIENTATION_TOLERANCE, Stack, orientation, volumes
 from cohortmorph.run.logs import log
 
@@ -32,7 +34,7 @@ REASONS = {
 }
 # Words of a series description that are shown; anything else may be a name, and is shown as "…".
 WORDS = frozenset(Path(__file__).with_name("imaging_words.txt").read_text().split())
-COLUMNS = (
+LISTED = (
     *("number", "uid", "modality", "kind", "description", "sequence", "orientation", "slices", "volumes", "rows"),
     *("columns", "pixel_mm", "thickness_mm", "distance_mm", "tilt_degrees", "echo_time_ms", "repetition_time_ms"),
     "note",
@@ -43,22 +45,22 @@ COLUMNS = (
 class Candidate:
     """Slices that could make one image; see the module's description."""
 
-    slices: list
+    slices: list[Slice]
 
     @property
-    def series(self):
+    def series(self) -> Series:
         """What its slices have in common."""
         return self.slices[0].series
 
     @property
-    def is_placed(self):
+    def is_placed(self) -> bool:
         """Whether every slice says where it lies."""
         return all(slice_.position_mm and slice_.cosines and slice_.spacing_mm for slice_ in self.slices)
 
-    def row(self):
-        """Return what the listing says of it, by COLUMNS: numbers, codes and known words only."""
+    def row(self) -> dict[str, Any]:
+        """Return what the listing says of it, by LISTED: numbers, codes and known words only."""
         series = self.series
-        row = dict.fromkeys(COLUMNS) | {
+        row = dict.fromkeys(LISTED) | {
             "number": series.number,
             "uid": f"…{series.uid[-UID_DIGITS:]}",
             "modality": series.modality,
@@ -79,7 +81,7 @@ class Candidate:
             axes = orientation(self.slices, "")
         except UserError:
             return row | {"note": "orientation of no right angles"}
-        places = volumes(sorted(self.slices, key=lambda one: np.dot(one.position_mm, axes[:, 2])), axes[:, 2])
+        places = volumes(sorted(self.slices, key=lambda one: one.along_mm(axes[:, 2])), axes[:, 2])
         first = [place[0] for place in places]
         steps_mm = (np.array([one.position_mm for one in first]) - first[0].position_mm) @ axes
         counts = {len(place) for place in places}
@@ -87,7 +89,7 @@ class Candidate:
             "orientation": ORIENTATIONS[int(np.abs(axes[:, 2]).argmax())],
             "slices": len(places),
             "volumes": max(counts),
-            "pixel_mm": " × ".join(f"{one:g}" for one in self.slices[0].spacing_mm),
+            "pixel_mm": " × ".join(f"{one:g}" for one in self.slices[0].spacing_mm or ()),
         }
         if len(places) < 2:
             return row | {"note": "one position only"}
@@ -101,9 +103,31 @@ class Candidate:
         return row | {"note": ", ".join(notes)}
 
 
-def candidates(slices):
+class Choice(NamedTuple):
+    """What is meant: a candidate and, if it has several volumes, the number of one from 1."""
+
+    candidate: Candidate
+    volume: int | None = None
+
+
+class Obstacle(NamedTuple):
+    """Why a candidate may not be read: one of :data:`REASONS` or ``unplaced``, and the same in words."""
+
+    kind: str
+    text: str
+
+
+class Condition(NamedTuple):
+    """A column of the listing, how it is compared (``=``, ``~``, ``<``, ``>``), and with what."""
+
+    column: str
+    operator: str
+    wanted: str
+
+
+def candidates(slices: Iterable[Slice]) -> list[Candidate]:
     """Group slices by series, size, pixel spacing, kind and (within a tolerance) orientation."""
-    groups = {}
+    groups: dict[tuple, list[tuple[tuple[float, ...] | None, list[Slice]]]] = {}
     for slice_ in slices:
         same = (
             slice_.series.uid,
@@ -122,26 +146,26 @@ def candidates(slices):
     return sorted(found, key=lambda one: (one.series.number or 0, one.series.uid, -len(one.slices)))
 
 
-def _rounded(spacing_mm):
+def _rounded(spacing_mm: tuple[float, ...] | None) -> tuple[float, ...] | None:
     return spacing_mm and tuple(round(number, 4) for number in spacing_mm)
 
 
-def _alike(cosines, others):
+def _alike(cosines: Sequence[float], others: Sequence[float]) -> bool:
     return max(abs(one - other) for one, other in zip(cosines, others, strict=True)) <= ORIENTATION_TOLERANCE
 
 
-def listing(found):
-    """Return the table of candidates, a DataFrame with COLUMNS."""
-    return pd.DataFrame([one.row() for one in found], columns=COLUMNS)
+def listing(found: Iterable[Candidate]) -> pd.DataFrame:
+    """Return the table of candidates, a DataFrame with LISTED."""
+    return pd.DataFrame([one.row() for one in found], columns=LISTED)
 
 
-def known_words(text):
+def known_words(text: str) -> str:
     """Return the words of a description that belong to imaging, and short numbers; the rest becomes "…".
 
     >>> known_words("T1_SE AX 3mm post, Doe Jane 19410203")
     'T1 SE AX 3mm post …'
     """
-    shown = []
+    shown: list[str] = []
     for word in re.split(r"[^A-Za-z0-9.]+", text):
         is_known = word.lower() in WORDS or re.fullmatch(r"\d{1,2}(\.\d{1,2})?(mm|d|min|s)?", word.lower())
         if word and (is_known or shown[-1:] != ["…"]):
@@ -149,15 +173,15 @@ def known_words(text):
     return " ".join(shown)
 
 
-def common(slices, keyword):
+def common(slices: Iterable[Slice], keyword: str) -> float | None:
     """Return the number of ACQUISITION that all slices share, or None."""
     n = list(ACQUISITION).index(keyword)
     values = {slice_.acquisition[n] for slice_ in slices}
     return values.pop() if len(values) == 1 else None
 
 
-def pick(found, name, choice="", allow=()):
-    """Return the candidate that is meant, and the number of its volume.
+def pick(found: Sequence[Candidate], name: str, choice: str = "", allow: Collection[str] = ()) -> Choice:
+    """Return what is meant of the candidates of a folder.
 
     Parameters
     ----------
@@ -170,27 +194,22 @@ def pick(found, name, choice="", allow=()):
     allow : sequence of str
         Which of ALLOWABLE may be read.
 
-    Returns
-    -------
-    candidate : Candidate
-    volume : int or None
-
     Raises
     ------
     UserError
         If none or several are left, with the list of what there is; if the one that is left may not be read.
     """
     conditions, volume = _conditions(choice, name)
-    meant = [one for one in found if all(_fulfils(one, *condition) for condition in conditions)]
+    meant = [one for one in found if all(_fulfils(one, condition) for condition in conditions)]
     usable = [one for one in meant if not obstacles(one, allow)]
     if len(usable) == 1:
         if len(meant) > 1:
-            left = sorted(obstacles(one, allow)[0][0] for one in meant if one is not usable[0])
+            left = sorted(obstacles(one, allow)[0].kind for one in meant if one is not usable[0])
             log.info("%s: left out %d other(s) in the folder: %s.", name, len(left), ", ".join(left))
-        return usable[0], volume
+        return Choice(usable[0], volume)
     if len(meant) == 1:
         reasons = obstacles(meant[0], allow)
-        raise UserError(f"{name}: the series ({summary(meant[0])}) {' and '.join(text for _, text in reasons)}.")
+        raise UserError(f"{name}: the series ({summary(meant[0])}) {' and '.join(one.text for one in reasons)}.")
     listed = "\n  ".join(summary(one) for one in found)
     asked = f" for {choice!r}" if choice else ""
     count = f"{len(usable) or len(meant) or 'none'} of {len(found)} candidates"
@@ -201,17 +220,17 @@ def pick(found, name, choice="", allow=()):
     )
 
 
-def obstacles(candidate, allow):
-    """Return why a candidate may not be read: a list of (kind, text), empty if it may."""
+def obstacles(candidate: Candidate, allow: Collection[str]) -> list[Obstacle]:
+    """Return why a candidate may not be read; nothing if it may."""
     kinds = [kind for kind in candidate.series.kinds if kind not in allow]
     found = []
     for kind in kinds:
         advice = f" (`dicom: allow: [{kind}]` takes it)" if kind in ALLOWABLE else "; convert it with dcm2niix instead"
-        found.append((kind, REASONS[kind] + advice))
+        found.append(Obstacle(kind, REASONS[kind] + advice))
     if not candidate.is_placed:
         without = [one for one in candidate.slices if not (one.position_mm and one.cosines and one.spacing_mm)]
         found.append(
-            (
+            Obstacle(
                 "unplaced",
                 f"has {len(without)} of {len(candidate.slices)} slices without {_lacking(without)}, so their place in "
                 f"the patient is unknown ({names(without)})",
@@ -220,7 +239,7 @@ def obstacles(candidate, allow):
     return found
 
 
-def _lacking(slices):
+def _lacking(slices: Iterable[Slice]) -> str:
     """Name the tags that say where a slice lies and are missing."""
     keywords = {
         "ImagePositionPatient": "position_mm",
@@ -230,7 +249,7 @@ def _lacking(slices):
     return ", ".join(tag for tag, kept in keywords.items() if any(getattr(one, kept) is None for one in slices))
 
 
-def summary(candidate):
+def summary(candidate: Candidate) -> str:
     """Say in one line what a candidate is, without identity."""
     row = candidate.row()
     parts = [
@@ -245,34 +264,35 @@ def summary(candidate):
     return ", ".join(part for part in parts if part)
 
 
-def _conditions(choice, name):
-    """Return a choice as (list of (column, operator, text), volume or None)."""
+def _conditions(choice: str, name: str) -> tuple[list[Condition], int | None]:
+    """Return the conditions of a choice, and the volume that it names."""
     choice = choice.strip()
     if not choice:
         return [], None
     if re.fullmatch(r"\d{1,6}", choice):
-        return [("number", "=", choice)], None
+        return [Condition("number", "=", choice)], None
     if re.fullmatch(r"[\d.]+", choice):
-        return [("uid", "=", choice)], None
+        return [Condition("uid", "=", choice)], None
     conditions, volume = [], None
     for part in choice.split(";"):
         match = re.fullmatch(r"\s*([a-z_]+)\s*([=~<>])\s*(.+?)\s*", part)
-        if not match or match[1] not in (*COLUMNS, "volume"):
+        if not match or match[1] not in (*LISTED, "volume"):
             raise UserError(
                 f"{name}: {part.strip()!r} in the column `series` is no condition; expected a number, a UID, or a "
-                f"column with =, ~, < or >, such as `orientation=axial`. Columns: volume, {', '.join(COLUMNS)}."
+                f"column with =, ~, < or >, such as `orientation=axial`. Columns: volume, {', '.join(LISTED)}."
             )
         if match[1] == "volume":
             if not re.fullmatch(r"[1-9]\d*", match[3]):
                 raise UserError(f"{name}: volume {match[3]!r} in the column `series`; expected a number from 1.")
             volume = int(match[3])
         else:
-            conditions.append(match.groups())
+            conditions.append(Condition(*match.groups()))
     return conditions, volume
 
 
-def _fulfils(candidate, column, operator, wanted):
+def _fulfils(candidate: Candidate, condition: Condition) -> bool:
     """Say whether a candidate fulfils one condition; descriptions are compared with the true one."""
+    column, operator, wanted = condition
     if column == "uid":
         return candidate.series.uid.endswith(wanted.lstrip("…"))
     value = candidate.series.description if column == "description" else candidate.row()[column]

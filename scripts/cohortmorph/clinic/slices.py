@@ -1,21 +1,22 @@
-"""Single slices: what their headers say of geometry and acquisition, and their pixels in the image's own units.
+"""Single slices: what their headers say of geometry and acquisition.
 
 Of each file a few numbers and codes are kept, so that memory hardly grows with the size of a folder. Free text of the
 header serves to choose a series; nothing here puts it into a message (see docs/privacy.md).
 """
 
 import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
-import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
 from cohortmorph.run.logs import log
 
 # The acquisition numbers that a sidecar may hold, and nothing else: DICOM keyword → name with unit.
@@ -87,7 +88,7 @@ class Series:
     photometric: str
     description: str
     sequence: str
-    kinds: tuple
+    kinds: tuple[str, ...]
     rows: int
     columns: int
     bits_stored: int
@@ -123,35 +124,39 @@ class Slice:
     frame: int | None
     series: Series
     instance: int | None
-    position_mm: tuple | None
-    cosines: tuple | None
-    spacing_mm: tuple | None
-    volume: tuple
-    acquisition: tuple
+    position_mm: tuple[float, ...] | None
+    cosines: tuple[float, ...] | None
+    spacing_mm: tuple[float, ...] | None
+    volume: tuple[float, float, float]
+    acquisition: tuple[float | None, ...]
 
     @property
-    def slope(self):
+    def slope(self) -> float:
         """What stored values are multiplied with."""
         value = self.acquisition[list(ACQUISITION).index("RescaleSlope")]
         return 1.0 if value is None else value
 
     @property
-    def intercept(self):
+    def intercept(self) -> float:
         """What is added then."""
         value = self.acquisition[list(ACQUISITION).index("RescaleIntercept")]
         return 0.0 if value is None else value
+
+    def along_mm(self, normal: np.ndarray) -> float:
+        """Where it lies along a normal (LPS unit vector); only of a slice with a position."""
+        return float(np.dot(np.array(self.position_mm), normal))
 
 
 @dataclass(frozen=True)
 class Folder:
     """The slices found in a folder, and the images among its files that are cut off within their header (a count)."""
 
-    slices: list
+    slices: list[Slice]
     damaged: int
     others: int
 
 
-def read_folder(folder, name):
+def read_folder(folder: StrPath, name: str) -> Folder:
     """Read the headers of all images in `folder` and its subfolders.
 
     Parameters
@@ -164,24 +169,27 @@ def read_folder(folder, name):
     -------
     Folder
     """
-    slices, damaged, others, known = [], 0, 0, {}
+    slices: list[Slice] = []
+    damaged, others = 0, 0
+    known: dict[Series, Series] = {}
     for path in _files(folder, name):
         try:
             found = read_file(path, known)
         except InvalidDicomError:
             found = []
         except Exception:  # pydicom raises many kinds on a header that is cut off
-            damaged, found = damaged + 1, None
-        if found == []:
+            damaged += 1
+            continue
+        if not found:
             # DICOMDIR, reports and presentation states are DICOM, but no images.
             others += 1
-        slices += found or []
+        slices += found
     if others:
         log.info("%s: %d of %d files are not DICOM images and were left out.", name, others, others + len(slices))
     return Folder(slices, damaged, others)
 
 
-def read_file(path, known=None):
+def read_file(path: StrPath, known: dict[Series, Series] | None = None) -> list[Slice]:
     """Return the slices of one DICOM file, none if it is no image.
 
     Parameters
@@ -203,7 +211,17 @@ def read_file(path, known=None):
         if frames == 1:
             return [_classic_slice(str(path), header, series)]
         # Frames without a place in the world, such as those of an ultrasound.
-        empty = Slice(str(path), None, series, None, None, None, None, (0, 0, 0), (None,) * len(ACQUISITION))
+        empty = Slice(
+            path=str(path),
+            frame=None,
+            series=series,
+            instance=None,
+            position_mm=None,
+            cosines=None,
+            spacing_mm=None,
+            volume=(0, 0, 0),
+            acquisition=(None,) * len(ACQUISITION),
+        )
         return [empty] * frames
     shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
     return [
@@ -212,10 +230,10 @@ def read_file(path, known=None):
     ]
 
 
-def _files(folder, name):
-    """Yield the files of a folder, sorted; links that lead out of it are refused."""
+def _files(folder: StrPath, name: str) -> list[Path]:
+    """Return the files of a folder, sorted; links that lead out of it are refused."""
     root, outside = Path(folder).resolve(), 0
-    paths = []
+    paths: list[Path] = []
     for place, folders, files in os.walk(root):
         for entry in [*folders, *files]:
             path = Path(place, entry)
@@ -231,7 +249,7 @@ def _files(folder, name):
     return sorted(path for path in paths if path.is_file())
 
 
-def _series(header):
+def _series(header: pydicom.Dataset) -> Series:
     types = [str(part).upper() for part in _list(header.get("ImageType"))]
     storage = str(header.get("SOPClassUID", ""))
     kinds = {
@@ -246,47 +264,54 @@ def _series(header):
     }
     sequence = [str(code) for code in _list(header.get("ScanningSequence"))]
     return Series(
-        str(header.SeriesInstanceUID),
-        str(header.get("FrameOfReferenceUID", "")),
-        _whole(header.get("SeriesNumber")),
-        _word(header.get("Modality"), MODALITIES),
-        next((name for name in MANUFACTURERS if _begins(header.get("Manufacturer"), name)), "other"),
-        _word(header.get("PhotometricInterpretation"), PHOTOMETRIC),
-        str(header.get("SeriesDescription", "")),
-        ", ".join(SEQUENCES[code] for code in sequence if code in SEQUENCES),
-        tuple(kind for kind, is_so in kinds.items() if is_so),
-        int(header.Rows),
-        int(header.Columns),
-        _whole(header.get("BitsStored")) or 0,
-        header.get("PixelRepresentation") == 1,
-        _number(header.get("SliceThickness")),
-        _number(header.get("GantryDetectorTilt")),
+        uid=str(header.SeriesInstanceUID),
+        frame_of_reference=str(header.get("FrameOfReferenceUID", "")),
+        number=_whole(header.get("SeriesNumber")),
+        modality=_word(header.get("Modality"), MODALITIES),
+        manufacturer=next((name for name in MANUFACTURERS if _begins(header.get("Manufacturer"), name)), "other"),
+        photometric=_word(header.get("PhotometricInterpretation"), PHOTOMETRIC),
+        description=str(header.get("SeriesDescription", "")),
+        sequence=", ".join(SEQUENCES[code] for code in sequence if code in SEQUENCES),
+        kinds=tuple(kind for kind, is_so in kinds.items() if is_so),
+        rows=int(header.Rows),
+        columns=int(header.Columns),
+        bits_stored=_whole(header.get("BitsStored")) or 0,
+        signed=header.get("PixelRepresentation") == 1,
+        thickness_mm=_number(header.get("SliceThickness")),
+        tilt_degrees=_number(header.get("GantryDetectorTilt")),
     )
 
 
-def _classic_slice(path, header, series):
+def _classic_slice(path: str, header: pydicom.Dataset, series: Series) -> Slice:
     numbers = tuple(_number(header.get(keyword)) for keyword in ACQUISITION)
     moment = _number(header.get("TemporalPositionIdentifier")) or _number(header.get("AcquisitionNumber")) or 0.0
     return Slice(
-        path,
-        None,
-        series,
-        _whole(header.get("InstanceNumber")),
-        _numbers(header.get("ImagePositionPatient"), 3),
-        _numbers(header.get("ImageOrientationPatient"), 6),
-        _numbers(header.get("PixelSpacing"), 2),
-        (moment, numbers[0] or 0.0, _part(_list(header.get("ImageType")))),
-        numbers,
+        path=path,
+        frame=None,
+        series=series,
+        instance=_whole(header.get("InstanceNumber")),
+        position_mm=_numbers(header.get("ImagePositionPatient"), 3),
+        cosines=_numbers(header.get("ImageOrientationPatient"), 6),
+        spacing_mm=_numbers(header.get("PixelSpacing"), 2),
+        volume=(moment, numbers[0] or 0.0, _part(_list(header.get("ImageType")))),
+        acquisition=numbers,
     )
 
 
-def _frame(path, number, header, frame, shared, series):
+def _frame(
+    path: str,
+    number: int,
+    header: pydicom.Dataset,
+    frame: pydicom.Dataset,
+    shared: pydicom.Dataset,
+    series: Series,
+) -> Slice:
     """One frame of an enhanced CT or MR: each group of attributes stands with the frame or with all frames."""
 
-    def group(sequence):
+    def group(sequence: str) -> pydicom.Dataset:
         return next((owner[sequence][0] for owner in (frame, shared) if owner.get(sequence)), pydicom.Dataset())
 
-    def acquired(keyword):
+    def acquired(keyword: str) -> float | None:
         sequence, inner = OF_FRAMES.get(keyword, ("PixelValueTransformationSequence", keyword))
         value = group(sequence).get(inner)
         return _number(header.get(keyword) if value is None else value)
@@ -294,141 +319,55 @@ def _frame(path, number, header, frame, shared, series):
     content, numbers = group("FrameContentSequence"), tuple(acquired(keyword) for keyword in ACQUISITION)
     types = group("MRImageFrameTypeSequence").get("FrameType") or header.get("ImageType")
     return Slice(
-        path,
-        number,
-        series,
-        number + 1,
-        _numbers(group("PlanePositionSequence").get("ImagePositionPatient"), 3),
-        _numbers(group("PlaneOrientationSequence").get("ImageOrientationPatient"), 6),
-        _numbers(group("PixelMeasuresSequence").get("PixelSpacing"), 2),
-        (_number(content.get("TemporalPositionIndex")) or 0.0, numbers[0] or 0.0, _part(_list(types))),
-        numbers,
+        path=path,
+        frame=number,
+        series=series,
+        instance=number + 1,
+        position_mm=_numbers(group("PlanePositionSequence").get("ImagePositionPatient"), 3),
+        cosines=_numbers(group("PlaneOrientationSequence").get("ImageOrientationPatient"), 6),
+        spacing_mm=_numbers(group("PixelMeasuresSequence").get("PixelSpacing"), 2),
+        volume=(_number(content.get("TemporalPositionIndex")) or 0.0, numbers[0] or 0.0, _part(_list(types))),
+        acquisition=numbers,
     )
 
 
-def _part(image_type):
+def _part(image_type: Sequence[Any]) -> float:
     """The part of the complex signal that an MR image shows."""
     codes = {"M": 0.0, "P": 1.0, "PHASE": 1.0, "R": 2.0, "REAL": 2.0, "I": 3.0, "IMAGINARY": 3.0}
     return next((codes[str(code).upper()] for code in image_type[2:] if str(code).upper() in codes), 0.0)
 
 
-def _list(value):
+def _list(value: Any) -> list[Any]:
     return [] if value is None else [value] if isinstance(value, str) else list(value)
 
 
-def _number(value):
+def _number(value: Any) -> float | None:
     with suppress(TypeError, ValueError):
         number = float(value)
         return number if np.isfinite(number) else None
+    return None
 
 
-def _whole(value):
+def _whole(value: Any) -> int | None:
     number = _number(value)
     return None if number is None else int(number)
 
 
-def _numbers(values, count):
-    numbers = tuple(_number(value) for value in _list(values))
-    return numbers if len(numbers) == count and None not in numbers else None
+def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
+    found = [_number(value) for value in _list(values)]
+    numbers = tuple(number for number in found if number is not None)
+    return numbers if len(numbers) == len(found) == count else None
 
 
-def _word(value, known):
+def _word(value: Any, known: Iterable[str]) -> str:
     return next((word for word in known if str(value).upper() == word), "other")
 
 
-def _begins(value, name):
+def _begins(value: Any, name: str) -> bool:
     return str(value or "").upper().startswith(name.upper())
 
 
-def read_values(slices, name):
-    """Read the values of slices: rescaled (HU for CT), and inverted where low values are shown bright.
-
-    MONOCHROME1 is inverted within the range of its bits, except in CT, whose rescaled values are Hounsfield units
-    however they are shown. Colours become grey by their luminance (ITU-R BT.601).
-
-    Parameters
-    ----------
-    slices : list of Slice
-    name : str
-        For messages.
-
-    Returns
-    -------
-    array, shape (columns, rows, slices)
-        Indexed [i, j, k]; int16 if that is exact for all, else float32.
-    """
-    planes = [None] * len(slices)
-    in_file_order = sorted(range(len(slices)), key=lambda n: slices[n].path)
-    for _, numbers in groupby(in_file_order, key=lambda n: slices[n].path):
-        numbers = list(numbers)
-        stored, is_rescaled = _decoded(slices[numbers[0]], name)
-        for n in numbers:
-            plane = stored if slices[n].frame is None else stored[slices[n].frame]
-            planes[n] = _compact(_own_units(plane, slices[n], is_rescaled))
-    return np.stack(planes, axis=-1)
-
-
-def _decoded(slice_, name):
-    """Return the stored pixels of a file (of all frames), and whether they have been rescaled already."""
-    series, dataset = slice_.series, None
-    try:
-        dataset = pydicom.dcmread(slice_.path)
-        return dataset.pixel_array, False
-    except (NotImplementedError, RuntimeError):
-        # pydicom lacks a decoder for this compression: GDCM, inside SimpleITK, has more, and rescales by itself.
-        values = None if dataset is None or slice_.frame is not None else _decoded_by_gdcm(slice_.path)
-        if values is None:
-            compression = pydicom.uid.UID(dataset.file_meta.TransferSyntaxUID).name if dataset else "unknown"
-            raise UserError(
-                f"{name}: the pixels of {names([slice_])} are compressed as {compression}, for which no decoder is "
-                "installed. Install one (python-gdcm), or decompress the series first (gdcmconv --raw)."
-            ) from None
-        return values, True
-    except Exception:
-        size = f"{series.rows} × {series.columns} pixels"
-        found = len(dataset.get("PixelData", b"")) if dataset is not None else 0
-        raise UserError(
-            f"{name}: the pixels of {names([slice_])} cannot be read: found {found} bytes for {size} of "
-            f"{series.bits_stored} bits. Was the file cut off in a copy? Export the series again."
-        ) from None
-
-
-def _decoded_by_gdcm(path):
-    """Decode and rescale a file of one slice by SimpleITK, float64, shape (rows, columns); None if it cannot."""
-    try:
-        return sitk.GetArrayFromImage(sitk.ReadImage(str(path), sitk.sitkFloat64))[0]
-    except RuntimeError:
-        return None
-
-
-def _own_units(plane, slice_, is_rescaled):
-    """Return a plane in the image's own units, indexed [i, j]."""
-    series = slice_.series
-    if plane.ndim == 3:
-        plane = plane @ np.array([0.299, 0.587, 0.114])
-    whole = np.issubdtype(plane.dtype, np.integer) and slice_.slope.is_integer() and slice_.intercept.is_integer()
-    number = np.int64 if whole else np.float64
-    values = plane.T
-    if not is_rescaled and (slice_.slope, slice_.intercept) != (1, 0):
-        values = values * number(slice_.slope) + number(slice_.intercept)
-    if series.photometric == "MONOCHROME1" and series.modality != "CT":
-        # Lowest plus highest stored value: two's complement runs from −2^(n−1) to 2^(n−1) − 1.
-        ends = -1 if series.signed else 2**series.bits_stored - 1
-        values = (ends * slice_.slope + 2 * slice_.intercept) - values.astype(np.float64)
-    return values
-
-
-def _compact(values):
-    """Return values as int16 if that is exact, else as float32."""
-    limits = np.iinfo(np.int16)
-    if values.min() >= limits.min and values.max() <= limits.max:
-        whole = values.astype(np.int16)
-        if np.array_equal(whole, values):
-            return whole
-    return values.astype(np.float32)
-
-
-def names(slices):
+def names(slices: Sequence[Slice]) -> str:
     """Name up to three slices without identity: by InstanceNumber."""
     numbers = ", ".join("unknown" if slice_.instance is None else str(slice_.instance) for slice_ in slices[:3])
     return f"InstanceNumber {numbers}{' …' if len(slices) > 3 else ''}"

@@ -13,13 +13,16 @@ An image must have axes at right angles and one slice distance. Where the slices
 Outside of the slices a CT gets −1000 HU (air), another image its lowest value.
 """
 
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.ndimage import affine_transform
 
 from cohortmorph import UserError
-from cohortmorph.clinic.slices import names, read_values
+from cohortmorph.clinic.pixels import read_values
+from cohortmorph.clinic.slices import Slice, names
 from cohortmorph.run.logs import log
 from cohortmorph.spatial.geometry import Grid
 
@@ -46,35 +49,35 @@ class Stack:
         How far each slice lies from the first along i and j: zero without tilt.
     """
 
-    slices: list
+    slices: list[Slice]
     axes: np.ndarray
     along_mm: np.ndarray
     sideways_mm: np.ndarray
 
     @property
-    def pixel_mm(self):
+    def pixel_mm(self) -> np.ndarray:
         """The distances of neighbouring pixels along i and j (PixelSpacing names them the other way round)."""
-        row_mm, column_mm = self.slices[0].spacing_mm
+        row_mm, column_mm = np.array(self.slices[0].spacing_mm)
         return np.array([column_mm, row_mm])
 
     @property
-    def is_tilted(self):
+    def is_tilted(self) -> bool:
         """Whether the slices fail to follow one another along their normal."""
         return bool(np.abs(self.sideways_mm).max() > TILT_TOLERANCE * self.pixel_mm.min())
 
     @property
-    def tilt_degrees(self):
+    def tilt_degrees(self) -> float:
         """The angle between the normal and the line through the first and the last slice."""
         drift_mm = np.linalg.norm(self.sideways_mm[-1])
         return float(np.rad2deg(np.arctan2(drift_mm, self.along_mm[-1] - self.along_mm[0])))
 
     @property
-    def steps_mm(self):
+    def steps_mm(self) -> np.ndarray:
         """The distances of neighbouring slices along the normal."""
         return np.diff(self.along_mm)
 
     @property
-    def is_even(self):
+    def is_even(self) -> bool:
         """Whether every slice lies in its place on an even grid."""
         usual_mm, tolerance_mm = np.median(self.steps_mm), self.tolerance_mm
         places_mm = np.linspace(self.along_mm[0], self.along_mm[-1], len(self.along_mm))
@@ -84,12 +87,12 @@ class Stack:
         )
 
     @property
-    def tolerance_mm(self):
+    def tolerance_mm(self) -> float:
         """How far a slice may lie from its place."""
         return max(POSITION_TOLERANCE * float(np.median(self.steps_mm)), 0.001)
 
 
-def arrange(slices, name, volume=None, allow=()):
+def arrange(slices: Sequence[Slice], name: str, volume: int | None = None, allow: Collection[str] = ()) -> Stack:
     """Sort the slices of one volume along their normal.
 
     Parameters
@@ -126,7 +129,7 @@ def arrange(slices, name, volume=None, allow=()):
     return Stack(slices, axes, steps_mm[:, 2], steps_mm[:, :2])
 
 
-def orientation(slices, name):
+def orientation(slices: Sequence[Slice], name: str) -> np.ndarray:
     """Return the unit vectors (LPS) along i, j and the normal as columns, shape (3, 3)."""
     cosines = np.array(slices[0].cosines)
     row, column = cosines[:3], cosines[3:]
@@ -140,25 +143,24 @@ def orientation(slices, name):
     return np.stack([row, np.cross(normal, row), normal], axis=1)
 
 
-def volumes(slices, normal):
+def volumes(slices: Sequence[Slice], normal: np.ndarray) -> list[list[Slice]]:
     """Return slices in order of position as a list of lists: the slices at each position, sorted by volume."""
-    places = []
+    places: list[list[Slice]] = []
     for slice_ in slices:
-        along_mm = np.dot(slice_.position_mm, normal)
-        if places and along_mm - np.dot(places[-1][0].position_mm, normal) < SAME_POSITION_MM:
+        if places and slice_.along_mm(normal) - places[-1][0].along_mm(normal) < SAME_POSITION_MM:
             places[-1].append(slice_)
         else:
             places.append([slice_])
     return [sorted(place, key=lambda slice_: (slice_.volume, slice_.instance or 0)) for place in places]
 
 
-def one_volume(slices, normal, name, volume):
+def one_volume(slices: Sequence[Slice], normal: np.ndarray, name: str, volume: int | None) -> list[Slice]:
     """Return one slice at each position: copies of a slice are dropped, of several volumes the chosen one is taken."""
     places = volumes(slices, normal)
     if len(places) == len(slices):
         if volume not in (None, 1):
             raise UserError(f"{name}: found one volume; expected number {volume}. Correct `series`.")
-        return slices
+        return list(slices)
     places = [_without_copies(place, name) for place in places]
     copies = len(slices) - sum(map(len, places))
     if copies:
@@ -167,7 +169,7 @@ def one_volume(slices, normal, name, volume):
     if counts == {1}:
         return [place[0] for place in places]
     several = next(place for place in places if len(place) > 1)
-    where = f"{np.dot(several[0].position_mm, normal):.3f} mm along the normal ({names(several)})"
+    where = f"{several[0].along_mm(normal):.3f} mm along the normal ({names(several)})"
     if len(counts) == 1 and len(places) > 1:
         (count,) = counts
         if volume is not None and volume <= count:
@@ -185,11 +187,12 @@ def one_volume(slices, normal, name, volume):
     )
 
 
-def _without_copies(place, name):
+def _without_copies(place: list[Slice], name: str) -> list[Slice]:
     """Drop slices with the same values as one before them."""
     if len(place) == 1:
         return place
-    kept, seen = [], []
+    kept: list[Slice] = []
+    seen: list[tuple[Slice, np.ndarray]] = []
     for slice_ in place:
         values = read_values([slice_], name)
         if not any(slice_.volume == other.volume and np.array_equal(values, read) for other, read in seen):
@@ -198,7 +201,7 @@ def _without_copies(place, name):
     return kept
 
 
-def _refuse_mixture(slices, name, volume):
+def _refuse_mixture(slices: Sequence[Slice], name: str, volume: int) -> None:
     """Refuse a volume whose slices do not share echo time and part of the complex signal."""
     kinds = {slice_.volume[1:] for slice_ in slices}
     if len(kinds) > 1:
@@ -208,7 +211,7 @@ def _refuse_mixture(slices, name, volume):
         )
 
 
-def tilt(stack):
+def tilt(stack: Stack) -> str | None:
     """Say how the slices fail to follow one another along their normal, or return None."""
     if not stack.is_tilted:
         return None
@@ -219,7 +222,7 @@ def tilt(stack):
     )
 
 
-def unevenness(stack):
+def unevenness(stack: Stack) -> str | None:
     """Say where slice distances differ and whether slices seem to be missing, or return None."""
     if stack.is_even:
         return None
@@ -240,7 +243,9 @@ def unevenness(stack):
     )
 
 
-def read_stack(stack, name, tilt_is="resample", uneven_is="refuse"):
+def read_stack(
+    stack: Stack, name: str, tilt_is: str = "resample", uneven_is: str = "refuse"
+) -> tuple[np.ndarray, Grid, dict[str, Any]]:
     """Read a stack's values on an even grid with axes at right angles (see the module's description).
 
     Parameters
@@ -269,7 +274,8 @@ def read_stack(stack, name, tilt_is="resample", uneven_is="refuse"):
         problems = "; besides, ".join(text for text in found.values() if text)
         raise UserError(f"{name}: {problems}. {' '.join(advice[kind] for kind in refused)}")
     _compare_with_tag(stack, name)
-    array, origin_mm, resampled = read_values(stack.slices, name), np.array(stack.slices[0].position_mm), {}
+    array, origin_mm = read_values(stack.slices, name), np.array(stack.slices[0].position_mm)
+    resampled: dict[str, Any] = {}
     outside = AIR_HU if stack.slices[0].series.modality == "CT" else float(array.min())
     if found["tilt"]:
         # NaN until the end, so that no value is a mixture with what lies outside.
@@ -297,7 +303,7 @@ def read_stack(stack, name, tilt_is="resample", uneven_is="refuse"):
     return array, grid, resampled
 
 
-def _compare_with_tag(stack, name):
+def _compare_with_tag(stack: Stack, name: str) -> None:
     """Warn where the header's tilt is not that of the positions, which decide."""
     tagged = stack.slices[0].series.tilt_degrees
     if tagged is not None and abs(abs(tagged) - stack.tilt_degrees) > TAG_TOLERANCE_DEGREES:
@@ -309,7 +315,7 @@ def _compare_with_tag(stack, name):
         )
 
 
-def _straightened(array, stack):
+def _straightened(array: np.ndarray, stack: Stack) -> tuple[np.ndarray, np.ndarray]:
     """Move every slice within its plane to where it lies in the world; NaN where it has no pixels.
 
     Returns
@@ -332,7 +338,7 @@ def _straightened(array, stack):
     return moved, first
 
 
-def _evened(array, along_mm, distance_mm):
+def _evened(array: np.ndarray, along_mm: np.ndarray, distance_mm: float) -> np.ndarray:
     """Interpolate linearly between slices, at every `distance_mm` from the first to the last."""
     count = int(np.floor((along_mm[-1] - along_mm[0]) / distance_mm + 1e-4)) + 1
     wanted_mm = along_mm[0] + distance_mm * np.arange(count)

@@ -8,6 +8,7 @@ A voxel belongs to a contour if its centre lies inside (even-odd rule: a contour
 segment if the segment's voxel nearest to its centre does.
 """
 
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ import SimpleITK as sitk
 from pydicom.errors import InvalidDicomError
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
 from cohortmorph.run.logs import log
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
@@ -30,7 +32,9 @@ class Structure:
     mask: np.ndarray
 
 
-def read_labels(path, grid, numbers, name, frames_of_reference=()):
+def read_labels(
+    path: StrPath, grid: Grid, numbers: Mapping[str, int], name: str, frames_of_reference: Collection[str] = ()
+) -> sitk.Image:
     """Read the structures of one file as a label map.
 
     Parameters
@@ -64,10 +68,10 @@ def read_labels(path, grid, numbers, name, frames_of_reference=()):
         found, others = _read_nrrd(path, grid, wanted, name)
     else:
         found, others = _read_dicom(path, grid, wanted, name, frames_of_reference)
-    by_name = {}
-    for structure in found:
-        key = _same(structure.name)
-        by_name[key] = by_name[key] | structure.mask if key in by_name else structure.mask
+    by_name: dict[str, np.ndarray] = {}
+    for one in found:
+        key = _same(one.name)
+        by_name[key] = by_name[key] | one.mask if key in by_name else one.mask
     missing = [structure for key, structure in wanted.items() if key not in by_name]
     if not by_name:
         raise UserError(
@@ -90,14 +94,16 @@ def read_labels(path, grid, numbers, name, frames_of_reference=()):
     return to_image(labels, grid)
 
 
-def _same(name):
+def _same(name: str) -> str:
     return str(name).strip().casefold()
 
 
 # ---- DICOM
 
 
-def _read_dicom(path, grid, wanted, name, frames_of_reference):
+def _read_dicom(
+    path: StrPath, grid: Grid, wanted: Mapping[str, str], name: str, frames_of_reference: Collection[str]
+) -> tuple[list[Structure], int]:
     try:
         dataset = pydicom.dcmread(path)
     except InvalidDicomError:
@@ -116,7 +122,7 @@ def _read_dicom(path, grid, wanted, name, frames_of_reference):
     raise UserError(f"{name}: the labels are DICOM, but neither an RTSTRUCT nor a SEG. Correct `labels`.")
 
 
-def _refuse_other_frame(drawn_in, frames_of_reference, name):
+def _refuse_other_frame(drawn_in: set[str], frames_of_reference: Collection[str], name: str) -> None:
     if frames_of_reference and not drawn_in & set(frames_of_reference):
         raise UserError(
             f"{name}: the structures were drawn in another frame of reference than the image's, so on another scan "
@@ -124,7 +130,9 @@ def _refuse_other_frame(drawn_in, frames_of_reference, name):
         )
 
 
-def _read_contours(dataset, grid, wanted, name):
+def _read_contours(
+    dataset: pydicom.Dataset, grid: Grid, wanted: Mapping[str, str], name: str
+) -> tuple[list[Structure], int]:
     """Return the wanted structures of an RTSTRUCT, and how many others there are."""
     called = {one.ROINumber: one.ROIName for one in dataset.StructureSetROISequence}
     drawn = {one.ReferencedROINumber: one.get("ContourSequence") or [] for one in dataset.get("ROIContourSequence", [])}
@@ -141,7 +149,7 @@ def _read_contours(dataset, grid, wanted, name):
     return found, len(called) - len(found)
 
 
-def rasterize(contours_lps_mm, grid, name):
+def rasterize(contours_lps_mm: Iterable[np.ndarray], grid: Grid, name: str) -> np.ndarray:
     """Return where closed planar contours enclose the centres of voxels.
 
     Parameters
@@ -170,7 +178,7 @@ def rasterize(contours_lps_mm, grid, name):
     return mask
 
 
-def _inside(polygon, size):
+def _inside(polygon: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Return which pixels of a slice have their centre inside a polygon of indices (i, j), by the even-odd rule."""
     crossings = np.zeros((size[0] + 1, size[1]), dtype=bool)
     for (i0, j0), (i1, j1) in zip(polygon, np.roll(polygon, -1, axis=0), strict=True):
@@ -183,7 +191,9 @@ def _inside(polygon, size):
     return np.logical_xor.accumulate(crossings, axis=0)[:-1]
 
 
-def _read_segments(dataset, grid, wanted, name):
+def _read_segments(
+    dataset: pydicom.Dataset, grid: Grid, wanted: Mapping[str, str], name: str
+) -> tuple[list[Structure], int]:
     """Return the wanted segments of a SEG (binary, fractional from one half on, or label map), and how many others."""
     called = {int(one.SegmentNumber): one.SegmentLabel for one in dataset.SegmentSequence}
     # Frame by frame: highdicom (0.28) makes a volume of the frames that there are, so that a segment on slices 2 and 5
@@ -206,10 +216,10 @@ def _read_segments(dataset, grid, wanted, name):
     return [Structure(called[number], mask) for number, mask in masks.items()], len(called) - len(masks)
 
 
-def _plane(groups, shared):
+def _plane(groups: pydicom.Dataset, shared: pydicom.Dataset) -> Grid:
     """Return a frame as a Grid of one slice."""
 
-    def group(sequence):
+    def group(sequence: str) -> pydicom.Dataset:
         return (groups.get(sequence) or shared.get(sequence))[0]
 
     cosines = np.array(group("PlaneOrientationSequence").ImageOrientationPatient, dtype=float)
@@ -219,7 +229,7 @@ def _plane(groups, shared):
     return Grid((1, 1, 1), (column_mm, row_mm, 1.0), position, tuple(axes.ravel()))
 
 
-def _place(values, plane, mask, grid, name):
+def _place(values: np.ndarray, plane: Grid, mask: np.ndarray, grid: Grid, name: str) -> None:
     """Set the voxels of `mask` whose nearest pixel of a plane, values indexed [i, j], is set."""
     normal = plane.axes[:, 2]
     axis = int(np.abs(normal @ grid.axes).argmax())
@@ -250,13 +260,13 @@ def _place(values, plane, mask, grid, name):
 # ---- 3D Slicer
 
 
-def _read_nrrd(path, grid, wanted, name):
+def _read_nrrd(path: StrPath, grid: Grid, wanted: Mapping[str, str], name: str) -> tuple[list[Structure], int]:
     """Return the wanted segments of a .seg.nrrd, resampled by nearest neighbour, and how many others there are."""
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:
         raise UserError(f"{name}: the labels cannot be read as NRRD.") from None
-    segments = []
+    segments: list[tuple[str, int, int]] = []  # name, layer, value
     while image.HasMetaDataKey(f"Segment{len(segments)}_Name"):
         head = f"Segment{len(segments)}_"
         layer = int(image.GetMetaData(head + "Layer")) if image.HasMetaDataKey(head + "Layer") else 0

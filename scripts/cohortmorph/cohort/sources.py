@@ -7,11 +7,7 @@ here, and calls the files by subject and image.
 
 import csv
 import hashlib
-import logging
 import os
-import traceback
-import warnings
-from contextlib import contextmanager
 from pathlib import Path
 
 from cohortmorph import UserError
@@ -57,34 +53,3 @@ def fingerprint(path: str) -> str:
     except OSError:
         state = "missing"
     return hashlib.sha256(f"{path} {state}".encode()).hexdigest()[:16]
-
-
-@contextmanager
-def without_identity(name):
-    """Keep what libraries say of a file to themselves: it may hold its path or its header.
-
-    Warnings are dropped. A :class:`~cohortmorph.UserError` passes; any other error becomes a RuntimeError that says its
-    kind and where in the code it rose, but not its text.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        _silence_libraries()
-        try:
-            yield
-        except UserError:
-            raise
-        except OSError as error:
-            raise UserError(f"{name}: its files cannot be read: {os.strerror(error.errno or 5)}.") from None
-        except Exception as error:
-            places = traceback.extract_tb(error.__traceback__)[-4:]
-            where = ", ".join(f"{Path(place.filename).name} line {place.lineno}" for place in places)
-            kind = type(error).__name__
-            raise RuntimeError(f"{name}: {kind} in {where} (its text is withheld, as it may name a patient)") from None
-
-
-def _silence_libraries():
-    """pydicom quotes values of the header in its log, ITK prints paths on stderr."""
-    import SimpleITK as sitk  # here, as the Snakefile imports this module and needs no SimpleITK
-
-    logging.getLogger("pydicom").setLevel(logging.CRITICAL)
-    sitk.ProcessObject.GlobalWarningDisplayOff()

@@ -5,14 +5,21 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # not loaded: every job reads this module, few write tables
+    import pandas as pd
+
+StrPath = str | os.PathLike[str]
 
 StrPath = str | os.PathLike[str]
 
 
 @contextmanager
-def publishing(path):
+def publishing(path: StrPath) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the place of `path` only if the block ends well.
 
     The name keeps all suffixes of `path`, since readers and writers choose the format by them.
@@ -40,7 +47,7 @@ def publishing(path):
 
 
 @contextmanager
-def publishing_folder(path):
+def publishing_folder(path: StrPath) -> Iterator[Path]:
     """Yield a folder beside `path` to fill; it takes the place of `path`, and of all in it, if the block ends well."""
     with publishing(path) as partial:
         partial.mkdir()
@@ -49,18 +56,18 @@ def publishing_folder(path):
             shutil.rmtree(path)
 
 
-def write_json(content, path):
+def write_json(content: Any, path: StrPath) -> None:
     """Write `content` (dicts, lists, numbers, strings; no NaN) as indented JSON to `path`."""
     with publishing(path) as partial:
         partial.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path):
+def read_json(path: StrPath) -> Any:
     """Read the JSON file at `path`."""
     return json.loads(Path(path).read_text())
 
 
-def write_table(table, path):
+def write_table(table: "pd.DataFrame", path: StrPath) -> None:
     """Write a pandas table as TSV without its index; floats keep nine significant digits."""
     with publishing(path) as partial:
         table.to_csv(partial, sep="\t", index=False, float_format="%.9g")

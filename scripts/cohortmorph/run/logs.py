@@ -3,17 +3,19 @@
 import logging
 import platform
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
 
 log = logging.getLogger("cohortmorph")
 
 
 @contextmanager
-def job(path, packages=()):
+def job(path: StrPath, packages: Sequence[str] = ()) -> Iterator[logging.Logger]:
     """Log to `path` and to stderr while the block runs.
 
     A :class:`~cohortmorph.UserError` ends the process with its message alone; any other error leaves its traceback
@@ -28,7 +30,7 @@ def job(path, packages=()):
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handlers = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.FileHandler(path, mode="w"), logging.StreamHandler(sys.stderr)]
     for handler in handlers:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
         log.addHandler(handler)

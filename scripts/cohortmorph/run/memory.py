@@ -2,12 +2,16 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
+
+MEMORY_OF_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")
 
 
-def left_mb(root="/", environment=os.environ):
+def left_mb(root: StrPath = "/", environment: Mapping[str, str] = os.environ) -> tuple[float, str]:
     """Return how much memory this process may still take, and what sets the limit.
 
     The least of three: the machine's available memory (Linux, ``MemAvailable``), what this process's control groups
@@ -35,7 +39,7 @@ def left_mb(root="/", environment=os.environ):
     return room / 2**20, source
 
 
-def check(parts_mb, remedy, left=None):
+def check(parts_mb: Mapping[str, float], remedy: str, left: tuple[float, str] | None = None) -> None:
     """Refuse work that does not fit into memory.
 
     Parameters
@@ -60,7 +64,7 @@ def check(parts_mb, remedy, left=None):
         )
 
 
-def _field(path, name, scale=1, missing=float("inf")):
+def _field(path: StrPath, name: str, scale: int = 1, missing: float = float("inf")) -> float:
     """Return the number behind `name` at the beginning of a line of a file, times `scale`; bytes."""
     try:
         found = re.search(rf"^{re.escape(name)}\s*(\d+)", Path(path).read_text(), re.M)
@@ -69,7 +73,7 @@ def _field(path, name, scale=1, missing=float("inf")):
     return int(found[1]) * scale if found else missing
 
 
-def _control_groups(root):
+def _control_groups(root: StrPath) -> list[float]:
     """Return the bytes that each limited control group of this process, and each above it, has left."""
     try:
         lines = (Path(root) / "proc/self/cgroup").read_text().split()
@@ -88,6 +92,3 @@ def _control_groups(root):
             caches = _field(place / "memory.stat", "inactive_file", missing=0)
             left.append(_field(place / limit, "") - _field(place / used, "", missing=0) + caches)
     return left
-
-
-MEMORY_OF_V1 = ("memory.limit_in_bytes", "memory.usage_in_bytes")

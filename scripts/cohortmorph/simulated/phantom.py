@@ -31,20 +31,19 @@ course.
 image they are found with an error: normal, independent, 0.5 mm (sd) along each axis. No image shows them.
 """
 
-import hashlib
-import shutil
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
-from pydicom import uid
-from pydicom.dataset import FileDataset, FileMetaDataset
 from scipy import ndimage
 
 from cohortmorph import UserError
-from cohortmorph.run.files import publishing, write_json, write_table
+from cohortmorph.run.files import StrPath, write_json, write_table
+from cohortmorph.simulated.chance import random_numbers
+from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid, to_image, write_image
 
@@ -55,35 +54,8 @@ SKULL_MM, SCALP_MM, AIR_MM = 2.0, 7.0, 12.0  # distances from the brain at which
 LABELS = {"CSF": 1, "GM": 2, "WM": 3}
 LANDMARKS = 40
 FIDUCIALS = 8
+BLOCK = 2**20  # points at which a field is computed at a time, for the memory's sake
 FIDUCIAL_NOISE_MM = 0.5  # sd along each axis of a fiducial's localization, in each image
-
-
-@dataclass(frozen=True)
-class Protocol:
-    """How an image is taken: slice geometry (mm), intensity of each tissue, noise (its sd), DICOM attributes."""
-
-    modality: str
-    thickness_mm: float
-    distance_mm: float
-    intensities: dict
-    noise: float
-    bias: float
-    acquisition: dict
-
-
-PROTOCOLS = {
-    "CT": Protocol(
-        "CT", 1.0, 1.0, {"air": -1000, "scalp": 40, "bone": 900, "CSF": 5, "GM": 45, "WM": 25}, 2.0, 0.0, {"KVP": 120}
-    ),
-    "T1": Protocol(
-        "MR", 2.0, 1.0, {"air": 0, "scalp": 700, "bone": 40, "CSF": 150, "GM": 500, "WM": 800}, 16.0, 0.15,
-        {"EchoTime": 10, "RepetitionTime": 500, "FlipAngle": 90, "MagneticFieldStrength": 3},
-    ),
-    "T2": Protocol(
-        "MR", 2.0, 2.2, {"air": 0, "scalp": 300, "bone": 40, "CSF": 1000, "GM": 600, "WM": 350}, 20.0, 0.15,
-        {"EchoTime": 100, "RepetitionTime": 4000, "FlipAngle": 90, "MagneticFieldStrength": 3},
-    ),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -102,7 +74,15 @@ class Bumps:
     amplitudes_mm: np.ndarray
 
     @classmethod
-    def random(cls, rng, grid, number, sigmas_mm, peak_mm, through_plane):
+    def random(
+        cls,
+        rng: np.random.Generator,
+        grid: Grid,
+        number: int,
+        sigmas_mm: tuple[float, float],
+        peak_mm: float,
+        through_plane: float,
+    ) -> "Bumps":
         """Draw a field over `grid` that neither turns (about z) nor shifts the head on the whole.
 
         Its longest vector is `peak_mm`; before that, z is scaled by `through_plane`.
@@ -121,23 +101,26 @@ class Bumps:
         turn = np.stack([-arms[:, 1], arms[:, 0], np.zeros(len(arms))], axis=1)
         motions = [np.broadcast_to(unit, points.shape) for unit in np.eye(3)] + [turn]
         # Each row, times the amplitudes, is how much of that rigid motion the field has over the head.
-        rigid = np.stack([(bumps.weights(points[head]).T @ motion[head]).ravel() for motion in motions])
+        rigid = np.stack([(bumps.heights(points[head]).T @ motion[head]).ravel() for motion in motions])
         amplitudes = amplitudes - (np.linalg.pinv(rigid) @ rigid @ amplitudes.ravel()).reshape(-1, 3)
-        longest_mm = np.linalg.norm(bumps.weights(points) @ amplitudes, axis=1).max()
+        longest_mm = np.linalg.norm(bumps.heights(points) @ amplitudes, axis=1).max()
         return cls(centres, bumps.sigmas_mm, amplitudes * peak_mm / longest_mm)
 
-    def weights(self, points_lps_mm):
+    def heights(self, points_lps_mm: np.ndarray) -> np.ndarray:
         """Return the value of every bump at points, shape (n points, 3) → (n points, n bumps)."""
         # About a near origin, for the digits' sake.
         points, centres = points_lps_mm - SLAB_CENTRE_MM, self.centres_lps_mm - SLAB_CENTRE_MM
         squared = (points**2).sum(axis=1)[:, None] - 2 * points @ centres.T + (centres**2).sum(axis=1)
         return np.exp(squared / (-2 * self.sigmas_mm**2))
 
-    def __call__(self, points_lps_mm):
+    def __call__(self, points_lps_mm: np.ndarray) -> np.ndarray:
         """Return the vectors (mm) at points, both of shape (..., 3)."""
-        return (self.weights(points_lps_mm.reshape(-1, 3)) @ self.amplitudes_mm).reshape(points_lps_mm.shape)
+        points = points_lps_mm.reshape(-1, 3)
+        starts = range(0, max(len(points), 1), BLOCK)
+        vectors = [self.heights(points[start : start + BLOCK]) @ self.amplitudes_mm for start in starts]
+        return np.concatenate(vectors).reshape(points_lps_mm.shape)
 
-    def numbers(self):
+    def numbers(self) -> dict[str, Any]:
         """Return the field's numbers for a JSON file."""
         return {name: np.round(getattr(self, name), 9).tolist() for name in self.__dataclass_fields__}
 
@@ -152,51 +135,55 @@ class Placement:
     warp: Bumps
 
     @property
-    def rotation(self):
+    def rotation(self) -> np.ndarray:
         """The planted rotation about z, shape (3, 3)."""
         angle = np.deg2rad(self.angle_degrees)
         return np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
 
     @property
-    def shift_mm(self):
+    def shift_mm(self) -> np.ndarray:
         """The planted shift along z, shape (3,)."""
         return np.array([0, 0, self.slice_offset_mm])
 
-    def from_ct(self, points_lps_mm):
+    def from_ct(self, points_lps_mm: np.ndarray) -> np.ndarray:
         """Map points of the CT's world to points of the image's world, shape (..., 3)."""
         warped = points_lps_mm + self.warp(points_lps_mm)
         return (warped - self.centre_mm) @ self.rotation.T + self.centre_mm + self.shift_mm
 
-    def to_ct(self, points_lps_mm, accuracy_mm=1e-6):
+    def to_ct(self, points_lps_mm: np.ndarray, accuracy_mm: float = 1e-6) -> np.ndarray:
         """Map points of the image's world to points of the CT's world, by fixed-point iteration of x = p − w(x)."""
         warped = (points_lps_mm - self.shift_mm - self.centre_mm) @ self.rotation + self.centre_mm
         points = warped
-        for _ in range(100):
+        for _ in range(1000):  # few, but for the largest deformations
             before, points = points, warped - self.warp(points)
             if np.abs(points - before).max() < accuracy_mm:
                 return points
-        raise UserError(
-            "phantom: the deformation is too large to be inverted. Make `deformation_mm` smaller (6 mm is usual)."
-        )
+        raise UserError("phantom: the deformation is too large to be inverted. Make `deformation_mm` smaller.")
 
 
 @dataclass(frozen=True)
-class Plan:
-    """All that is drawn for a subject: its anatomy (Bumps), and per image its grid, placement and the start slice."""
+class Phantom:
+    """All that is drawn for a subject.
+
+    Attributes
+    ----------
+    anatomy : Bumps
+        From the CT's world to the template.
+    grids, placements : dict of image → Grid, Placement
+    start_slice : dict of image → int
+        Which slice lies in the plane of the first T2 slice.
+    """
 
     anatomy: Bumps
-    grids: dict
-    placements: dict
-    start_slice: dict
+    grids: dict[str, Grid]
+    placements: dict[str, Placement]
+    start_slice: dict[str, int]
 
 
-def random_numbers(*words):
-    """Return a generator that depends on all of `words`, and on nothing else."""
-    return np.random.default_rng(np.frombuffer(hashlib.sha256(repr(words).encode()).digest(), dtype=np.uint32))
+def draw(subject: str, seed: int, spacing_mm: float, slab_mm: int, deformation_mm: float) -> Phantom:
+    """Draw what makes a subject: the same words and numbers always give the same.
 
-
-def plan(subject, seed=1, spacing_mm=2.0, slab_mm=64, deformation_mm=6.0):
-    """Draw what makes a subject: the same `subject` and `seed` always give the same.
+    The schema of the configuration, section ``phantom``, says which numbers there may be; nothing here checks again.
 
     Parameters
     ----------
@@ -209,19 +196,9 @@ def plan(subject, seed=1, spacing_mm=2.0, slab_mm=64, deformation_mm=6.0):
         Thickness of the CT's slab; those of T1 and T2 are a few mm thinner.
     deformation_mm : float
         About the longest vector of the fields between the CT and each MR image.
-
-    Returns
-    -------
-    Plan
     """
-    if not (float(slab_mm).is_integer() and 24 <= slab_mm <= 120):
-        raise UserError(f"phantom: found `slab_mm: {slab_mm}`; expected a whole number of mm from 24 to 120.")
-    if not 0.5 <= spacing_mm <= 8:
-        raise UserError(f"phantom: found `spacing_mm: {spacing_mm}`; expected a pixel size from 0.5 to 8 mm.")
-    if not 0 <= deformation_mm <= 20:
-        raise UserError(f"phantom: found `deformation_mm: {deformation_mm}`; expected from 0 to 20 mm.")
     rng = random_numbers("plan", seed, subject)
-    slices = {"CT": int(slab_mm), "T1": int(slab_mm) - int(rng.integers(4, 7))}
+    slices = {"CT": slab_mm, "T1": slab_mm - int(rng.integers(4, 7))}
     first = {"CT": 0, "T1": int(rng.integers(1, 4))}
     first["T2"] = first["T1"] + int(rng.integers(1, 7))
     # T2 ends at least one mm before T1 does, which ends at or before the end of the CT.
@@ -247,11 +224,11 @@ def plan(subject, seed=1, spacing_mm=2.0, slab_mm=64, deformation_mm=6.0):
         placements[image] = Placement(angle_degrees, slice_offset_mm[image], np.array(SLAB_CENTRE_MM), warp)
     anatomy = Bumps.random(rng, region, 12, (30, 40), ANATOMY_MM, through_plane=1)
     start_slice = {image: first["T2"] - first[image] for image in PROTOCOLS}
-    return Plan(anatomy, grids, placements, start_slice)
+    return Phantom(anatomy, grids, placements, start_slice)
 
 
 @lru_cache(maxsize=1)
-def template():
+def template() -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Load the head: arrays indexed as the template (RAS, 1 mm), and the RAS position of the first voxel.
 
     Returns
@@ -273,7 +250,7 @@ def template():
     return tissues, reference.affine[:3, 3]
 
 
-def contrast(tissues, intensities):
+def contrast(tissues: dict[str, np.ndarray], intensities: dict[str, float]) -> np.ndarray:
     """Paint the template's head with the `intensities` of its tissues; float32, indexed as the template."""
     layers = [tissues["distance_mm"] > limit for limit in (AIR_MM, SCALP_MM, SKULL_MM)]
     # Between the brain and the skull is CSF.
@@ -283,12 +260,12 @@ def contrast(tissues, intensities):
     return np.where(tissues["brain"] > 0, inside, outside).astype(np.float32)
 
 
-def scan(drawn, image, rng):
+def scan(drawn: Phantom, image: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """Take one image of a subject.
 
     Parameters
     ----------
-    drawn : Plan
+    drawn : Phantom
     image : str
         CT, T1 or T2.
     rng : numpy Generator
@@ -327,12 +304,12 @@ def scan(drawn, image, rng):
     return np.clip(np.rint(values), lowest, 4095).astype(np.int16), labels
 
 
-def landmarks(drawn, labels, number=LANDMARKS):
+def landmarks(drawn: Phantom, labels: np.ndarray, number: int = LANDMARKS) -> dict[str, np.ndarray]:
     """Choose landmarks on edges between tissues, well spread, and map them to every image by the truth.
 
     Parameters
     ----------
-    drawn : Plan
+    drawn : Phantom
     labels : array, indexed [i, j, k]
         The CT's labels.
     number : int
@@ -347,7 +324,8 @@ def landmarks(drawn, labels, number=LANDMARKS):
     edges = np.sqrt(sum(ndimage.gaussian_gradient_magnitude(part, 1) ** 2 for part in smooth))[labels > 0]
     usable = seen_in_every_image(drawn, candidates)
     candidates = candidates[usable][np.argsort(-edges[usable], kind="stable")]
-    chosen, distance_mm = [], 40.0
+    chosen: list[np.ndarray] = []
+    distance_mm = 40.0
     while len(chosen) < number:  # the widest spread that still has room for all
         chosen, rest = [], candidates
         while len(rest) and len(chosen) < number:
@@ -359,12 +337,12 @@ def landmarks(drawn, labels, number=LANDMARKS):
     return {image: placement.from_ct(np.array(chosen)) for image, placement in drawn.placements.items()}
 
 
-def fiducials(drawn, number=FIDUCIALS):
+def fiducials(drawn: Phantom, number: int = FIDUCIALS) -> dict[str, np.ndarray]:
     """Choose fiducials on the skin, as far from each other as the scanned slab allows, and map them by the truth.
 
     Parameters
     ----------
-    drawn : Plan
+    drawn : Phantom
     number : int
 
     Returns
@@ -409,7 +387,7 @@ def fiducials(drawn, number=FIDUCIALS):
     return {image: placement.from_ct(chosen) for image, placement in drawn.placements.items()}
 
 
-def seen_in_every_image(drawn, ct_points_lps_mm, margin_mm=3):
+def seen_in_every_image(drawn: Phantom, ct_points_lps_mm: np.ndarray, margin_mm: float = 3) -> np.ndarray:
     """Say for each point of the CT's world, shape (n, 3), whether it lies `margin_mm` inside of every image's grid."""
     seen = np.ones(len(ct_points_lps_mm), dtype=bool)
     for image, grid in drawn.grids.items():
@@ -419,102 +397,9 @@ def seen_in_every_image(drawn, ct_points_lps_mm, margin_mm=3):
     return seen
 
 
-def write_series(values, grid, protocol, folder, name, rng, patient="PHANTOM"):
-    """Write a folder of DICOM slices whose file names and instance numbers tell nothing of their order.
-
-    Parameters
-    ----------
-    values : int16 array, indexed [i, j, k]
-        HU for CT; not negative for MR.
-    grid : Grid
-    protocol : Protocol
-    folder : str or Path
-        Made, or replaced as a whole.
-    name : sequence of str
-        What the series is, for its UIDs and descriptions; the last word is the image.
-    rng : numpy Generator
-        Shuffles the slices.
-    patient : str
-        Patient's name; its part after ``^`` is the id.
-    """
-    storage = {"CT": uid.CTImageStorage, "MR": uid.MRImageStorage}[protocol.modality]
-    names, numbers = rng.permutation(grid.size[2]), rng.permutation(grid.size[2])
-    if Path(folder).is_dir():
-        shutil.rmtree(folder)
-    with publishing(folder) as partial:
-        partial.mkdir()
-        for k in range(grid.size[2]):
-            meta = FileMetaDataset()
-            meta.MediaStorageSOPClassUID = storage
-            meta.MediaStorageSOPInstanceUID = uid.generate_uid(entropy_srcs=["instance", *name, str(k)])
-            meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian
-            file = partial / f"IM{names[k] + 1:04d}.dcm"
-            slice_ = FileDataset(file, {}, file_meta=meta, preamble=b"\0" * 128)
-            slice_.SOPClassUID, slice_.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
-            describe_study(slice_, protocol, name, patient)
-            slice_.InstanceNumber = int(numbers[k] + 1)
-            place_slice(slice_, grid, k, protocol)
-            fill_pixels(slice_, values[:, :, k], protocol)
-            slice_.save_as(file, enforce_file_format=True)
-
-
-def describe_study(slice_, protocol, name, patient):
-    """Fill in the patient, study, series and equipment; whoever reads them sees that it is a phantom."""
-    slice_.PatientName, slice_.PatientID = patient, patient.split("^")[-1]
-    slice_.PatientBirthDate = slice_.PatientSex = slice_.ReferringPhysicianName = slice_.AccessionNumber = ""
-    slice_.StudyInstanceUID = uid.generate_uid(entropy_srcs=["study", protocol.modality, *name[:-1]])
-    slice_.SeriesInstanceUID = uid.generate_uid(entropy_srcs=["series", *name])
-    slice_.FrameOfReferenceUID = uid.generate_uid(entropy_srcs=["frame", *name])
-    slice_.StudyID, slice_.SeriesNumber, slice_.AcquisitionNumber = (
-        protocol.modality,
-        1 + list(PROTOCOLS).index(name[-1]),
-        1,
-    )
-    slice_.StudyDate, slice_.StudyTime = "20000101", "120000"
-    slice_.StudyDescription = "Digital phantom, not a patient"
-    slice_.SeriesDescription = f"Phantom {name[-1]}"
-    slice_.Modality, slice_.Manufacturer, slice_.PatientPosition = protocol.modality, "CohortMorph phantom", "HFS"
-    slice_.PositionReferenceIndicator = ""
-    if protocol.modality == "MR":
-        slice_.ScanningSequence, slice_.SequenceVariant, slice_.ScanOptions, slice_.MRAcquisitionType = (
-            "SE",
-            "NONE",
-            "",
-            "2D",
-        )
-        slice_.EchoTrainLength = 1
-    for keyword, value in protocol.acquisition.items():
-        setattr(slice_, keyword, value)
-
-
-def place_slice(slice_, grid, k, protocol):
-    """Fill in where slice k of `grid` lies."""
-    slice_.ImagePositionPatient = [decimal(number) for number in grid.to_world([0, 0, k])]
-    slice_.ImageOrientationPatient = [decimal(number) for number in grid.axes[:, :2].T.ravel()]
-    slice_.PixelSpacing = [decimal(grid.spacing_mm[1]), decimal(grid.spacing_mm[0])]
-    slice_.SliceThickness = decimal(protocol.thickness_mm)
-    if protocol.modality == "MR":
-        slice_.SpacingBetweenSlices = decimal(grid.spacing_mm[2])
-
-
-def fill_pixels(slice_, values, protocol):
-    """Fill in the pixels, array indexed [i, j]; CT is stored with an offset of 1024, as scanners do."""
-    offset = 1024 if protocol.modality == "CT" else 0
-    slice_.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL" if protocol.modality == "CT" else "OTHER"]
-    slice_.Columns, slice_.Rows = values.shape
-    slice_.SamplesPerPixel, slice_.PhotometricInterpretation, slice_.PixelRepresentation = 1, "MONOCHROME2", 0
-    slice_.BitsAllocated, slice_.BitsStored, slice_.HighBit = 16, 16, 15
-    if protocol.modality == "CT":
-        slice_.RescaleIntercept, slice_.RescaleSlope, slice_.RescaleType = -offset, 1, "HU"
-    slice_.PixelData = (values.T.astype(np.int32) + offset).astype("<u2").tobytes()
-
-
-def decimal(number):
-    """Return a number as DICOM's decimal string: at most 16 characters."""
-    return f"{number:.9f}".rstrip("0").rstrip(".") if abs(number) < 1e5 else f"{number:.9g}"
-
-
-def write_subject(subject, folder, seed=1, spacing_mm=2.0, slab_mm=64, deformation_mm=6.0):
+def write_subject(
+    subject: str, folder: StrPath, seed: int, spacing_mm: float, slab_mm: int, deformation_mm: float
+) -> None:
     """Write a phantom subject: per image a folder of DICOM, its labels, landmarks and fiducials; and the truth.
 
     Parameters
@@ -526,18 +411,18 @@ def write_subject(subject, folder, seed=1, spacing_mm=2.0, slab_mm=64, deformati
         and T2, ``truth_{image}_to_CT.nii.gz`` (displacement, CT to image, on the CT's grid) for T1 and T2, and
         ``truth.json``.
     seed, spacing_mm, slab_mm, deformation_mm
-        See :func:`plan`.
+        See :func:`draw`.
     """
     folder = Path(folder)
-    drawn = plan(subject, seed, spacing_mm, slab_mm, deformation_mm)
-    name = [subject, *map(str, (seed, float(spacing_mm), int(slab_mm), float(deformation_mm)))]
+    drawn = draw(subject, seed, spacing_mm, slab_mm, deformation_mm)
+    name = [subject, *map(str, (seed, float(spacing_mm), slab_mm, float(deformation_mm)))]
     true_fiducials = fiducials(drawn)
     for image, protocol in PROTOCOLS.items():
         rng = random_numbers("scan", seed, subject, image)
         values, labels = scan(drawn, image, rng)
         if image == "CT":
             points = landmarks(drawn, labels)
-        write_series(values, drawn.grids[image], protocol, folder / image, [*name, image], rng, f"PHANTOM^{subject}")
+        write_scan(values, drawn.grids[image], protocol, folder / image, [*name, image], rng, f"PHANTOM^{subject}")
         write_image(to_image(labels, drawn.grids[image]), folder / f"{image}_labels.nii.gz")
         write_points(points[image], "L", folder / f"{image}_landmarks.tsv")
         # A stream of its own: the images are the same with and without fiducials.
@@ -550,15 +435,15 @@ def write_subject(subject, folder, seed=1, spacing_mm=2.0, slab_mm=64, deformati
     write_json({"subject": subject, "seed": seed, **numbers(drawn)}, folder / "truth.json")
 
 
-def write_points(points_lps_mm, letter, path):
+def write_points(points_lps_mm: np.ndarray, letter: str, path: StrPath) -> None:
     """Write points, shape (n, 3), as a table of landmarks whose ids are the letter and a number from 01."""
     table = pd.DataFrame(points_lps_mm, columns=["x_lps_mm", "y_lps_mm", "z_lps_mm"])
     table.insert(0, "landmark", [f"{letter}{number:02d}" for number in range(1, len(table) + 1)])
     write_table(table, path)
 
 
-def numbers(drawn):
-    """Return the planted numbers of a plan for a JSON file; the module says what they mean."""
+def numbers(drawn: Phantom) -> dict[str, Any]:
+    """Return the planted numbers of a phantom for a JSON file; the module says what they mean."""
     images = {
         image: {
             "angle_degrees": placement.angle_degrees,

@@ -7,6 +7,7 @@ of the largest vector drawn: smoothing alone would leave next to nothing of it.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,27 +21,28 @@ from cohortmorph.spatial.landmarks import COORDINATES
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A spatial frequency: smoothing σ (mm), number of points P, largest component θ (mm)."""
+class Field:
+    """How a field is drawn: smoothing σ (mm), number of points P, largest component θ (mm)."""
 
     sigma_mm: float
     points: int
     theta_mm: float
 
 
-KINDS = {"low": Kind(35, 80, 8), "medium": Kind(25, 100, 8), "high": Kind(20, 100, 8), "zero": Kind(35, 0, 0)}
+# By spatial frequency.
+FIELDS = {"low": Field(35, 80, 8), "medium": Field(25, 100, 8), "high": Field(20, 100, 8), "zero": Field(35, 0, 0)}
 # The moving image is a deformed one too, so that no two pairs of one image share it; and both get noise (HU in a CT).
-MOVING_KIND = Kind(35, 100, 8)
+MOVING_FIELD = Field(35, 100, 8)
 FIXED_NOISE, MOVING_NOISE = 5.0, 3.0
 LANDMARKS = 100
 
 
-def random_displacement(kind, grid, rng):
+def random_displacement(field: Field, grid: Grid, rng: np.random.Generator) -> sitk.Image:
     """Return a random displacement on `grid`.
 
     Parameters
     ----------
-    kind : Kind
+    field : Field
     grid : Grid
     rng : numpy Generator
 
@@ -49,18 +51,18 @@ def random_displacement(kind, grid, rng):
     SimpleITK vector image, float32, mm, LPS
         Its largest absolute component is that of the largest vector drawn, at most θ.
     """
-    drawn = rng.uniform(-kind.theta_mm, kind.theta_mm, (kind.points, 3))
-    places = rng.integers(0, grid.size, (kind.points, 3))
+    drawn = rng.uniform(-field.theta_mm, field.theta_mm, (field.points, 3))
+    places = rng.integers(0, grid.size, (field.points, 3))
     values = np.zeros((*grid.size, 3))
-    if kind.points:
+    if field.points:
         np.add.at(values, tuple(places.T), drawn)
-        sigma = [kind.sigma_mm / step for step in grid.spacing_mm]
+        sigma = [field.sigma_mm / step for step in grid.spacing_mm]
         values = np.stack([gaussian_filter(values[..., axis], sigma) for axis in range(3)], axis=-1)
         values *= np.abs(drawn).max() / np.abs(values).max()
     return to_image(values.astype(np.float32), grid)
 
 
-def make_pair(image, mask, kind, rng):
+def make_pair(image: sitk.Image, mask: sitk.Image | None, field: str, rng: np.random.Generator) -> dict[str, Any]:
     """Make a fixed and a moving image of a real one, with what is known of them.
 
     Parameters
@@ -68,8 +70,8 @@ def make_pair(image, mask, kind, rng):
     image : SimpleITK image
     mask : SimpleITK image or None
         On the grid of `image`; landmarks are drawn inside of it.
-    kind : str
-        A key of :data:`KINDS`.
+    field : str
+        A key of :data:`FIELDS`.
     rng : numpy Generator
 
     Returns
@@ -86,8 +88,8 @@ def make_pair(image, mask, kind, rng):
     grid = Grid.of(image)
     background = float(to_array(image).min())
     whole = to_image(np.ones(grid.size, np.uint8), grid) if mask is None else sitk.Cast(mask != 0, sitk.sitkUInt8)
-    again = random_displacement(MOVING_KIND, grid, rng)
-    displacement = random_displacement(KINDS[kind], grid, rng)
+    again = random_displacement(MOVING_FIELD, grid, rng)
+    displacement = random_displacement(FIELDS[field], grid, rng)
 
     # A composite applies its last transform first: a fixed point goes to the moving image, and on to the real one.
     to_real = {"moving": as_transform(again)}
@@ -107,12 +109,12 @@ def make_pair(image, mask, kind, rng):
     return made
 
 
-def landmark_table(points_lps_mm):
+def landmark_table(points_lps_mm: np.ndarray) -> pd.DataFrame:
     """Return points as a landmark table, see :mod:`cohortmorph.spatial.landmarks`."""
     ids = [f"S{number:03d}" for number in range(1, len(points_lps_mm) + 1)]
     return pd.DataFrame(points_lps_mm, columns=COORDINATES).assign(landmark=ids)[["landmark", *COORDINATES]]
 
 
-def _noisy(image, sd, rng):
+def _noisy(image: sitk.Image, sd: float, rng: np.random.Generator) -> sitk.Image:
     values = to_array(image)
     return to_image((values + rng.normal(0, sd, values.shape)).astype(np.float32), Grid.of(image))
