@@ -70,7 +70,8 @@ def comparison_of(metrics, selected):
 def rendered(metrics, selected=SELECTED, picture=None, **changes):
     shown = [report.Picture(picture, "A title", "A caption.")] if picture else []
     arguments = {
-        "tests": comparison_of(metrics, selected), "ranking": comparison.rank(Evaluation(metrics=metrics, selected=selected)),
+        "tests": comparison_of(metrics, selected),
+        "ranking": comparison.rank(Evaluation(metrics=metrics, selected=selected)),
         "failures": FAILURES, "flags": FLAGS,
         "curves": shown, "comparisons": shown, "pairs": shown, "harmonized": shown,
         "provenance": report.provenance({"seed": 1}, 1, "abc"), "parameter_texts": {},
