@@ -1,9 +1,9 @@
 """Stack the tables of all pairs and summarize them over the pairs; list what failed, and why.
 
 In: the metrics.tsv of each pair, every registration.json of these pairs, and the affine.json of each alignment that
-training uses. Out: one tidy table of all of them; a row
-a split, method and metric with mean, standard deviation, median and the 95 % bootstrap interval of the mean, each in
-the unit of its row; and a row a failed registration: pair, split, method, weight, epoch, why.
+training uses. Out: one tidy table of all of them; a row a split, method and metric with mean, standard deviation,
+median and the 95 % bootstrap interval of the mean, each in the unit of its row; and a row a failed registration: pair,
+split, method, weight, epoch, why.
 """
 
 import pandas as pd

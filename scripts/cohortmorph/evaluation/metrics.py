@@ -1,13 +1,13 @@
 """How good a displacement is: one function a metric, each giving rows (metric, structure, value, unit).
 
-The rows of all methods and pairs stack up to one tidy table, one value a row, see tables.py. A
-value that should exist and does not (no landmark on the grid, nothing covered, a failed registration) is NaN, never
-left out. Where a metric has no meaning for a pair at all, whichever the method (no landmark near after the affine),
-there is no row. docs/metrics.md has every definition and its source, measures.py the unit and the direction.
+The rows of all methods and pairs stack up to one tidy table, one value a row, see tables.py. A value that should exist
+and does not (no landmark on the grid, nothing covered, a failed registration) is NaN, never left out. Where a metric
+has no meaning for a pair at all, whichever the method (no landmark near after the affine), there is no row.
+docs/metrics.md has every definition and its source, measures.py the unit and the direction.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -70,7 +70,7 @@ def target_registration_error(errors_mm: ArrayLike, near: ArrayLike) -> list[Row
     errors_mm = np.asarray(errors_mm, dtype=float).reshape(-1, 3)
     inside = np.isfinite(errors_mm).all(axis=1)
     near_inside = inside & np.asarray(near, dtype=bool)
-    statistics = {
+    statistics: dict[str, Callable[[np.ndarray], Any]] = {
         "mean": np.mean,
         "sd": np.std,
         "median": np.median,
@@ -262,8 +262,8 @@ def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = N
     mean_local = np.nan
     if whole.any():
         # What is filled in lies in no window that counts; the mean keeps the images' scale.
-        filled = [np.where(covered, image, np.mean(image, where=covered)) for image in (fixed, moved)]
-        mean_local = float(local_ncc_squared(*filled, LOCAL_WINDOW)[whole].mean())
+        fixed, moved = (np.where(covered, image, np.mean(image, where=covered)) for image in (fixed, moved))
+        mean_local = float(local_ncc_squared(fixed, moved, LOCAL_WINDOW)[whole].mean())
     return [*rows, row("ncc_local", "image", mean_local)]
 
 

@@ -203,11 +203,11 @@ def _similarity_worse(pair: Measured, method: str) -> Iterator[Flag]:
 
 def _unlike_others(pair: Measured, method: str) -> Iterator[Flag]:
     """The images look less alike than this method makes those of other pairs of the same kind, beyond their spread."""
-    others = pair.similarity_of_others.get(method, ())
+    others = pair.similarity_of_others.get(method, np.empty(0))
     if len(others) < FEWEST_OTHERS:
         return
-    median = np.median(others)
-    spread = MAD_TO_SD * np.median(np.abs(others - median))
+    median = float(np.median(others))
+    spread = MAD_TO_SD * float(np.median(np.abs(others - median)))
     share_percent = pair.settings["similarity_of_others_percent_min"]
     deviations = pair.settings["similarity_of_others_deviations_max"]
     value, limit = pair.get(method, "ncc_local"), min(median * share_percent / 100, median - deviations * spread)

@@ -51,16 +51,6 @@ def select_model(metrics: pd.DataFrame, metric: str, folding_percent_max: float)
     admissible = measured[measured["admissible"]]
     rule = [*(["cost"] if len(admissible) else ["folding_percent", "cost"]), "size", "epoch"]
     best = (admissible if len(admissible) else measured).sort_values(rule).iloc[0]
-    limit = f"folding of at most {folding_percent_max:g} %"
-    if len(admissible):
-        end = "Highest" if measure.better == "more" else "Lowest"
-        reason = f"{end} mean {measure.metric} among {len(admissible)} candidates with {limit}"
-    else:
-        reason = f"No candidate has {limit}: this one folds least ({best['folding_percent']:.3g} %)"
-    reason += f", on {pairs} validation pair{'s' * (pairs > 1)}; test pairs were not looked at."
-    incomplete = len(table) - len(measured)
-    if incomplete:
-        reason += f" {incomplete} candidates lack a value on some validation pair and could not be chosen."
     return {
         "weight": best["weight"],
         "epoch": int(best["epoch"]),
@@ -70,9 +60,24 @@ def select_model(metrics: pd.DataFrame, metric: str, folding_percent_max: float)
         "folding_percent": float(best["folding_percent"]),
         "admissible": bool(best["admissible"]),
         "validation_pairs": pairs,
-        "reason": reason,
-        "candidates": _in_words(table),
+        "reason": _reason(table, measure, best, folding_percent_max, pairs),
+        "candidates": _entries(table),
     }
+
+
+def _reason(table: pd.DataFrame, measure: Measure, best: pd.Series, folding_percent_max: float, pairs: int) -> str:
+    """Say why this candidate of the table was chosen, on so many pairs."""
+    admissible, measured = (table["admissible"] & table["measured"]).sum(), table["measured"].sum()
+    limit = f"folding of at most {folding_percent_max:g} %"
+    if admissible:
+        end = "Highest" if measure.better == "more" else "Lowest"
+        reason = f"{end} mean {measure.metric} among {admissible} candidates with {limit}"
+    else:
+        reason = f"No candidate has {limit}: this one folds least ({best['folding_percent']:.3g} %)"
+    reason += f", on {pairs} validation pair{'s' * (pairs > 1)}; test pairs were not looked at."
+    if measured < len(table):
+        reason += f" {len(table) - measured} candidates lack a value on some validation pair and could not be chosen."
+    return reason
 
 
 def _candidates(rows: pd.DataFrame, measure: Measure, folding_percent_max: float) -> pd.DataFrame:
@@ -115,7 +120,7 @@ def _candidates(rows: pd.DataFrame, measure: Measure, folding_percent_max: float
     return table
 
 
-def _in_words(candidates: pd.DataFrame) -> list[dict[str, Any]]:
+def _entries(candidates: pd.DataFrame) -> list[dict[str, Any]]:
     """Return what selected_model.json says of each candidate, by weight and epoch; None where a mean is missing."""
     return [
         {

@@ -177,7 +177,7 @@ def compare_maps(
     return {label: compare(fixed, moved_surfaces[label], tolerance_mm) for label, fixed in fixed_surfaces.items()}
 
 
-def _surface(mask, start, spacing_mm):
+def _surface(mask: np.ndarray, start: Sequence[int], spacing_mm: tuple[float, ...]) -> Surface:
     """Return the surface of a mask that fills its box, which starts at voxel `start`."""
     padded = np.pad(mask, 1).view(np.uint8)
     code = np.zeros([length - 1 for length in padded.shape], np.uint8)
@@ -191,7 +191,7 @@ def _surface(mask, start, spacing_mm):
 
 
 @lru_cache
-def _tables(spacing_mm):
+def _tables(spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
     """Return the library's codes of the voxels around a corner, and the area (or length) for each sum of them."""
     if len(spacing_mm) == 2:
         lengths = lookup_tables.create_table_neighbour_code_to_contour_length(spacing_mm)
@@ -201,7 +201,7 @@ def _tables(spacing_mm):
 
 
 @lru_cache
-def _nearest_steps(spacing_mm):
+def _nearest_steps(spacing_mm: tuple[float, ...]) -> list[tuple[int, float]]:
     """Return the shortest steps between corners, none left out, as (difference of keys, length in mm), ascending."""
     # Half as many on both sides along the finest axis alone fill the list: nothing farther can be in it.
     reach = [int(np.ceil(NEAREST_STEPS / 2 * min(spacing_mm) / step)) for step in spacing_mm]
@@ -212,7 +212,7 @@ def _nearest_steps(spacing_mm):
     return list(zip(_keys(steps[shortest]).tolist(), lengths_mm[shortest].tolist(), strict=True))
 
 
-def _keys(indices):
+def _keys(indices: np.ndarray) -> np.ndarray:
     """Return one whole number for each row of indices; keys of a sum are the sum of keys."""
     place_values = 1 << (KEY_BITS * np.arange(indices.shape[1])[::-1])
     return indices @ place_values
