@@ -13,6 +13,7 @@ selected.
 import argparse
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,17 +24,17 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "scripts")]
 
-import collect_metrics  # noqa: E402
 import harmonize_subject  # noqa: E402
 import measure_pair  # noqa: E402
 import prealign  # noqa: E402
 import register_affine  # noqa: E402
 
-from cohortmorph.evaluation import metrics, quality, statistics  # noqa: E402
+from cohortmorph.evaluation import quality, reported  # noqa: E402
+from cohortmorph.evaluation.measures import TRE  # noqa: E402
+from cohortmorph.evaluation.tables import Evaluation, compared, read_metrics  # noqa: E402
 from cohortmorph.registration import elastix  # noqa: E402
 from cohortmorph.registration.pairwise import Attempt, PairFiles, register_pair  # noqa: E402
 from cohortmorph.registration.problem import Run  # noqa: E402
-from cohortmorph.report import page as report  # noqa: E402
 from cohortmorph.run.files import read_json  # noqa: E402
 from cohortmorph.spatial import geometry, landmarks  # noqa: E402
 from cohortmorph.spatial.geometry import Grid, to_image, write_image  # noqa: E402
@@ -152,10 +153,14 @@ def plant(results, folder, subject, image, failure, config):
     chosen = str(ROOT / config["baselines"]["bspline-3r"]["parameters"])
     register_pair(elastix, pair, [Attempt(METHODS[3], [chosen], "affine", displacements[3])], run)
     measure_pair.main(
-        **common, split="test", methods=METHODS, displacements=displacements, reverse_displacements=[],
-        true_displacement="", affine=tfm, fixed_labels=f"{of_fixed}_labels.nii.gz",
-        moving_labels=folder / "moving_labels.nii.gz", fixed_landmarks=f"{of_fixed}_landmarks.tsv",
-        moving_landmarks=folder / "moving.tsv", near_landmarks_mm=8, surface_tolerance_mm=2,
+        pair=folder.name, split="test",
+        files={
+            "fixed": fixed, "moving": folder / "moving.nii.gz", "affine": tfm,
+            "fixed_labels": f"{of_fixed}_labels.nii.gz", "moving_labels": folder / "moving_labels.nii.gz",
+            "fixed_landmarks": f"{of_fixed}_landmarks.tsv", "moving_landmarks": folder / "moving.tsv",
+        },
+        displacements=dict(zip(METHODS, displacements, strict=True)), reverse_displacements={},
+        intensities=intensities, settings={"near_landmarks_mm": 8, "surface_tolerance_mm": 2},
         output=folder / "metrics.tsv",
     )  # fmt: skip
 
@@ -164,16 +169,14 @@ def read_planted(folder):
     """Return metrics and failures of every planted pair: {(failure, pair): (metrics, failures)}."""
     found = {}
     for path in sorted(folder.glob("*/*/metrics.tsv")):
-        failed = collect_metrics.failures_of(
-            sorted(path.parent.glob("*/registration.json")), {path.parent.name: "test"}
-        )
-        found[path.parent.parent.name, path.parent.name] = metrics.read_table(path), failed
+        failed = reported.failures(sorted(path.parent.glob("*/registration.json")), {path.parent.name: "test"})
+        found[path.parent.parent.name, path.parent.name] = read_metrics(path), failed
     return found
 
 
 def count(results, folder, settings):
     """Print how many planted pairs are flagged, by which flags, and how many good registrations."""
-    whole = metrics.read_table(results / "evaluation/metrics.tsv")
+    run = Evaluation.read({name: results / f"evaluation/{name}.tsv" for name in ("metrics", "failures")})
     planted = read_planted(folder)
     good = pd.concat(table for (failure, _), (table, _) in planted.items() if failure == "none")
     points = ("tre_", "landmarks_", "dice", "iou", "hd95", "surface_")
@@ -186,7 +189,7 @@ def count(results, folder, settings):
             table, failed = planted[failure, pair]
             cohort = pd.concat([good[good.pair != pair], table])
             for which, rows in (("all", cohort), ("without", cohort[~cohort.metric.str.startswith(points)])):
-                flags = quality.flags(rows, failed, None, settings)
+                flags = quality.flags(Evaluation(metrics=rows, failures=failed), settings)
                 flags = flags[flags.pair == pair]
                 found[which].append(len(flags))
                 names |= set(flags.flag)
@@ -194,9 +197,9 @@ def count(results, folder, settings):
         print(f"{failure}; {len(pairs)}; {hits['all']}; {hits['without']}; {', '.join(sorted(names))}")
     flagged, total, bad, bad_flagged, pairs = 0, 0, 0, 0, set()
     for number, selected in enumerate(read_json(results / "evaluation/selected_model.json")["candidates"]):
-        flags = quality.flags(whole, report.read_failures(results / "evaluation/failures.tsv"), selected, settings)
+        flags = quality.flags(replace(run, selected=selected), settings)
         raised = set(zip(flags.pair, flags.method, strict=True))
-        rows = statistics.compared(whole[(whole.metric == "tre_mean") & (whole.structure == "total")], selected)
+        rows = compared(TRE.rows(run.metrics), selected)
         rows = rows[(rows.method != "initial") & ((number == 0) | (rows.method == "voxelmorph"))]
         for row in rows.itertuples():
             is_good, is_flagged = row.value <= GOOD_MM, (row.pair, row.method) in raised

@@ -5,20 +5,21 @@ method and reference with the median difference (in the row's unit), its 95 % in
 ranking in Learn2Reg's manner, a row a method. docs/statistics.md explains both.
 """
 
-from cohortmorph.evaluation import statistics
-from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.evaluation.comparison import compare, rank
+from cohortmorph.evaluation.statistics import SIGNIFICANCE
+from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.run import logs
-from cohortmorph.run.files import read_json, write_table
+from cohortmorph.run.files import write_table
 
 
 def main(metrics: str, selected: str, comparison: str, ranking: str, bootstrap_samples: int, seed: int):
     """Write the table of tests to `comparison` and the ranking to `ranking`."""
-    values, chosen = read_table(metrics), read_json(selected) if selected else None
-    tests = statistics.compare(values, chosen, bootstrap_samples, seed)
+    evaluation = Evaluation.read({"metrics": metrics, "selected": selected})
+    tests = compare(evaluation, bootstrap_samples, seed)
     write_table(tests, comparison)
-    write_table(statistics.rank(values, chosen), ranking)
-    significant = (tests["p_holm"] < statistics.SIGNIFICANCE).sum()
-    logs.log.info("%d comparisons, %d with a corrected p below %g", len(tests), significant, statistics.SIGNIFICANCE)
+    write_table(rank(evaluation), ranking)
+    significant = (tests["p_holm"] < SIGNIFICANCE).sum()
+    logs.log.info("%d comparisons, %d with a corrected p below %g", len(tests), significant, SIGNIFICANCE)
 
 
 if __name__ == "__main__":

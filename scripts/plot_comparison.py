@@ -6,7 +6,7 @@ Out: six figures, each as PNG and SVG: `selection` (metrics against epoch, a lin
      else TRE by axis) and `folding` (accuracy beside folding).
 """
 
-from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.figures import charts
 from cohortmorph.figures import style as figures
 from cohortmorph.run import files, logs
@@ -25,7 +25,7 @@ def main(
     phantom: bool = False,
 ):
     """Draw the figures; `selected` is "" where no network was trained, the last six are lists of paths to write."""
-    values, statistics = read_table(metrics), figures.read_summary(summary)
+    values, statistics = read_metrics(metrics), figures.read_summary(summary)
     chosen = files.read_json(selected) if selected else None
     for figure, paths in (
         (charts.selection(statistics, chosen), selection),

@@ -11,8 +11,7 @@ Out: the overview, one PNG, in millimetres, the patient's left on the right: the
 import numpy as np
 
 from cohortmorph import UserError
-from cohortmorph.evaluation.metrics import parse_method
-from cohortmorph.evaluation.quality import STAGES
+from cohortmorph.cohort.methods import STARTS, Method
 from cohortmorph.figures import pictures
 from cohortmorph.figures import style as figures
 from cohortmorph.report import pair_page as review
@@ -62,9 +61,9 @@ def main(
     drawn = compared(methods, selected)
     paths = dict(zip(methods, zip(moved, displacements, strict=True), strict=True))
     still = intensity.prepare_or_blank(read_image(fixed), fixed_intensity, f"{pair}, fixed")
-    images = {parse_method(method)[0]: read_image(paths[method][0]) for method in drawn}
+    images = {Method.of(method).name: read_image(paths[method][0]) for method in drawn}
     images = prepared_alike(images, moving_intensity, f"{pair}, moved")
-    few = [parse_method(method)[0] for method in shown(methods, selected)]
+    few = [Method.of(method).name for method in shown(methods, selected)]
     figure = pictures.pair(
         still,
         {method: images[method] for method in few},
@@ -80,10 +79,7 @@ def main(
         still,
         intensity.prepare_or_blank(read_image(moving), moving_intensity, f"{pair}, moving"),
         images,
-        {
-            parse_method(method)[0]: displacement.read_unless_failed(paths[method][1], Grid.of(still))
-            for method in drawn
-        },
+        {Method.of(method).name: displacement.read_unless_failed(paths[method][1], Grid.of(still)) for method in drawn},
         geometry.read_affine(affine),
         points,
         selected,
@@ -101,7 +97,7 @@ def compared(methods, selected):
 def shown(methods, selected):
     """Return the ids of the overview, in order: initial, affine, the last other classical method, the network."""
     classical = [method for method in methods if not method.startswith("voxelmorph_weight-")]
-    others = [method for method in classical if method not in STAGES]
+    others = [method for method in classical if method not in STARTS]
     learned = [method for method in compared(methods, selected) if method not in classical]
     return [method for method in ["initial", "affine", *others[-1:], *learned] if method in methods]
 

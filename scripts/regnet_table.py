@@ -11,7 +11,9 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph import UserError
+from cohortmorph.cohort.methods import Method
 from cohortmorph.evaluation import metrics
+from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.experiments import regnet
 from cohortmorph.figures import style as figures
 from cohortmorph.run import logs
@@ -41,11 +43,11 @@ def main(
             "regnet_table needs landmarks in both images of every test pair (cohort table, column landmarks)."
         )
     chosen = read_json(selected) if selected else None
-    known = {method: metrics.parse_method(method) for method in methods}
+    known = {method: Method.of(method) for method in methods}
     taking_part = {
-        method: parsed
-        for method, parsed in known.items()
-        if parsed[0] != "voxelmorph" or (parsed[1], parsed[2]) == (chosen["weight"], chosen["epoch"])
+        method: of
+        for method, of in known.items()
+        if not of.learned or (of.weight, of.epoch) == (chosen["weight"], chosen["epoch"])
     }
     rows, starts = [], {}
     for n, pair in enumerate(pairs):
@@ -68,7 +70,7 @@ def main(
                 )
             )
     errors = pd.concat(rows, ignore_index=True)
-    ours = regnet.table(errors, metrics.read_table(metrics_table), taking_part)
+    ours = regnet.table(errors, read_metrics(metrics_table), taking_part)
     write_table(pd.concat([ours, regnet.published()]), table)
     with publishing(text) as partial:
         Path(partial).write_text(regnet.as_text(ours, same_patient))

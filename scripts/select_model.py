@@ -1,18 +1,18 @@
-"""Choose the regularization weight and the epoch of VoxelMorph on the validation pairs alone.
+"""Choose the regularization weight λ and the epoch of a network on the validation pairs alone.
 
 In: the tidy table of all pairs. Out: a JSON with the choice, its mean (mm for TRE, 1 for Dice and NCC), the number of
 validation pairs, the reason, and every candidate.
 """
 
-from cohortmorph.evaluation import statistics
-from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.evaluation.selection import select_model
+from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.run import logs
 from cohortmorph.run.files import write_json
 
 
 def main(metrics: str, settings: dict, output: str):
     """Write the choice to `output`; `settings` has `metric` (tre, dice or ncc) and `folding_percent_max`."""
-    selected = statistics.select_model(read_table(metrics), **settings)
+    selected = select_model(read_metrics(metrics), **settings)
     logs.log.info("weight %s, epoch %s. %s", selected["weight"], selected["epoch"], selected["reason"])
     write_json(selected, output)
 

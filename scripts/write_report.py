@@ -9,7 +9,7 @@ Out: report.html, and provenance.json (versions, commit, seed, configuration wit
 import os
 from pathlib import Path
 
-from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.figures import style as figures
 from cohortmorph.report import page as report
 from cohortmorph.report.wording import pairs_in_words
@@ -73,7 +73,7 @@ def main(
     pictures_max : int
         So many pictures of pairs, and of subjects, are in the report.
     """
-    values, statistics = read_table(metrics), figures.read_summary(summary)
+    values, statistics = read_metrics(metrics), figures.read_summary(summary)
     chosen = files.read_json(selected) if selected else None
     made = report.provenance(config, seed, commit, parameter_files)
     of_pairs, left_out = report.pair_pictures(

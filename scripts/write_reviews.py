@@ -5,8 +5,7 @@ Out: an HTML file a pair; the pictures are expected in a folder beside it that h
 """
 
 from cohortmorph.evaluation import quality
-from cohortmorph.evaluation.metrics import read_table
-from cohortmorph.evaluation.statistics import compared
+from cohortmorph.evaluation.tables import compared, read_metrics
 from cohortmorph.report import page as report
 from cohortmorph.report import pair_page as review
 from cohortmorph.run import files, logs
@@ -34,7 +33,7 @@ def main(
     """
     chosen = files.read_json(selected) if selected else None
     raised = report.read_flags(flags)
-    measured = compared(read_table(metrics), chosen)
+    measured = compared(read_metrics(metrics), chosen)
     described, paths = (dict(zip(pairs, values, strict=True)) for values in (descriptions, pages))
     ordered = quality.by_pair(raised, pairs)
     names = ["", *ordered, ""]

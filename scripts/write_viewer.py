@@ -5,7 +5,7 @@ In:  metrics.tsv (TRE in mm, folding in %), failures.tsv, the selected model; of
 Out: a folder with the page, and pairs.json, which links to the images where they lie; none is copied.
 """
 
-from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.report import viewer
 from cohortmorph.report.page import read_failures
 from cohortmorph.run import files, logs
@@ -51,7 +51,7 @@ def main(
     phantom : bool
         Whether the cohort is the embedded phantom: then the page says so.
     """
-    values, reasons = read_table(metrics), read_failures(failures)
+    values, reasons = read_metrics(metrics), read_failures(failures)
     chosen = files.read_json(selected) if selected else None
     points = {
         pair: viewer.matched_landmarks(*paths)

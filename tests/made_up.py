@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import write_viewer
 from scipy.spatial.transform import Rotation
 
-from cohortmorph.evaluation import metrics
+from cohortmorph.evaluation.tables import table_of
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image
@@ -75,7 +75,7 @@ class MadeUp:
                 displacement.write(field(SIZES_MM[method]), folder / "displacement.nii.gz")
                 geometry.write_image(displacement.warp(moving, field(SIZES_MM[method])), moved[-1])
                 values = [("tre_mean", "total", 1.23456 + len(rows), "mm"), ("folding", "image", 0.5, "%")]
-                rows.append(metrics.table_of(values, pair, "test", method))
+                rows.append(table_of(values, pair, "test", method))
         tables = Path("results/evaluation")
         write_table(pd.concat(rows), tables / "metrics.tsv")
         failed = {"pair": PAIRS, "split": "test", "method": "broken", "weight": "", "epoch": None, "why": WHY}

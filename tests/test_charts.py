@@ -9,7 +9,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from cohortmorph.evaluation import statistics
-from cohortmorph.evaluation.metrics import COLUMNS, table_of
+from cohortmorph.evaluation.tables import COLUMNS, compared, table_of
 from cohortmorph.figures import charts
 from cohortmorph.figures import style as figures
 from cohortmorph.run.files import write_json, write_table
@@ -120,7 +120,7 @@ def test_the_comparison_shows_means_of_the_summary_on_test_pairs_and_the_selecte
     methods = ["initial", "affine", "bspline-1r", "bspline-3r", "voxelmorph,\nλ = 1, epoch 100"]
     assert [label.get_text() for label in panel.get_yticklabels()] == methods
     diamonds = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "D"]
-    test = figures.TRE.rows(statistics.compared(summary[summary.split == "test"], SELECTED)).set_index("method")["mean"]
+    test = figures.TRE.rows(compared(summary[summary.split == "test"], SELECTED)).set_index("method")["mean"]
     np.testing.assert_allclose(
         diamonds, test[["initial", "affine", "bspline-1r", "bspline-3r", "voxelmorph"]], rtol=1e-12
     )

@@ -1,5 +1,6 @@
 """The scripts of the evaluation, from files to files."""
 
+import dataclasses
 import json
 import os
 from pathlib import Path
@@ -14,7 +15,9 @@ import SimpleITK as sitk
 import warp_pair
 
 from cohortmorph import UserError
-from cohortmorph.evaluation import metrics
+from cohortmorph.evaluation.measures import FOLDING, MEASURES, SELECTABLE
+from cohortmorph.evaluation.pair import PairEvaluation, PairFiles
+from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.run import logs
 from cohortmorph.run.files import write_json
 from cohortmorph.spatial import displacement, geometry, landmarks
@@ -56,30 +59,30 @@ def pair(tmp_path):
     return tmp_path
 
 
-def measure(folder, **changes):
-    arguments = {
-        "pair": "P1-T1_to_P1-CT",
-        "split": "validation",
-        "fixed": folder / "fixed.nii.gz",
-        "moving": folder / "moving.nii.gz",
-        "methods": METHODS,
-        "displacements": [folder / method / "displacement.nii.gz" for method in METHODS],
-        "affine": folder / "affine.tfm",
-        "fixed_labels": folder / "fixed_labels.nii.gz",
-        "moving_labels": folder / "moving_labels.nii.gz",
-        "fixed_landmarks": folder / "fixed.tsv",
-        "moving_landmarks": folder / "moving.tsv",
-        "fixed_mask": "",
-        "reverse_displacements": [],
-        "true_displacement": "",
-        "near_landmarks_mm": 8.0,
-        "surface_tolerance_mm": 2.0,
-        "fixed_intensity": {"percentiles": [0, 100]},
-        "moving_intensity": {"percentiles": [0, 100]},
-        "output": folder / "metrics.tsv",
-    }
-    measure_pair.main(**{name: str(v) if isinstance(v, Path) else v for name, v in (arguments | changes).items()})
-    table = metrics.read_table(folder / "metrics.tsv")
+INTENSITIES = [{"percentiles": [0, 100]}] * 2
+
+
+def files_of(folder, **changes):
+    """Return the files of the pair by name; with a path or "" in the place of some."""
+    files = {"affine": folder / "affine.tfm"}
+    for role in ("fixed", "moving"):
+        files[role] = folder / f"{role}.nii.gz"
+        files[f"{role}_labels"], files[f"{role}_landmarks"] = folder / f"{role}_labels.nii.gz", folder / f"{role}.tsv"
+    return files | changes
+
+
+def measure(folder, methods=METHODS, reverse_displacements=(), surface_tolerance_mm=2.0, **files):
+    measure_pair.main(
+        pair="P1-T1_to_P1-CT",
+        split="validation",
+        files=files_of(folder, **files),
+        displacements={method: folder / method / "displacement.nii.gz" for method in methods},
+        reverse_displacements=dict(zip(methods, reverse_displacements, strict=True)) if reverse_displacements else {},
+        intensities=INTENSITIES,
+        settings={"near_landmarks_mm": 8.0, "surface_tolerance_mm": surface_tolerance_mm},
+        output=folder / "metrics.tsv",
+    )
+    table = read_metrics(folder / "metrics.tsv")
     return table, table.set_index(["method", "metric", "structure"])["value"]
 
 
@@ -184,14 +187,33 @@ def known(folder):
     return folder / "truth.nii.gz"
 
 
-def test_each_metric_says_which_values_are_better(pair):
+def test_every_metric_of_a_pair_is_in_the_registry_with_its_unit(pair):
     full = {"seconds": 1, "cpu_seconds": 2, "peak_memory_mb": 3, "fre_mm": 4}
     write_json(full, pair / "affine" / "registration.json")
     table, _ = measure(pair, reverse_displacements=reversed_pair(pair), true_displacement=known(pair))
-    assert set(table.metric) == set(metrics.BETTER) - {"tre_of_rounding"}  # these landmarks are not rounded
-    assert set(metrics.BETTER.values()) == {"less", "more", None}
-    # One metric has one unit.
-    assert (table.groupby("metric").unit.nunique() == 1).all()
+    assert set(table.metric) == set(MEASURES) - {"tre_of_rounding"}  # these landmarks are not rounded
+    # One metric has one unit, the registry's; and what it finds its rows by stands there.
+    assert all(row.unit == MEASURES[row.metric].unit for row in table.itertuples())
+    for measure_of in MEASURES.values():
+        if measure_of.metric in set(table.metric) - {"volume_change"}:
+            assert len(measure_of.rows(table)) == len(table[table.metric == measure_of.metric].method.unique())
+
+
+def test_what_a_model_is_selected_by_is_what_is_measured_of_all(pair):
+    """select_weight measures a field in part, measure_pair as a whole: it is the same number."""
+    fold = np.zeros((*FIXED.size, 3), np.float32)
+    fold[6, 6, 6] = [0, 0, -20]
+    field = geometry.to_image(fold, FIXED)
+    mask = np.zeros(FIXED.size, np.uint8)
+    mask[2:12, 2:12, 2:12] = 1
+    geometry.write_image(geometry.to_image(mask, FIXED), pair / "mask.nii.gz")
+    files = PairFiles.of(files_of(pair, fixed_mask=pair / "mask.nii.gz"))
+    whole = PairEvaluation("pair", files, INTENSITIES, {"near_landmarks_mm": 8.0, "surface_tolerance_mm": 2.0})
+    rows = {row.key: row for row in whole.rows(field)}
+    for measure_of in (*SELECTABLE.values(), FOLDING):
+        # As select_weight has it: without the pair's affine and what only other measures need.
+        in_part = PairEvaluation("pair", dataclasses.replace(files, affine=""), INTENSITIES)
+        assert in_part.row_of(measure_of, field) == rows[measure_of.key] and rows[measure_of.key].value != 0
 
 
 def test_the_true_displacement_and_the_way_back_measure_as_true(pair):
@@ -351,7 +373,6 @@ def test_the_lung_landmarks_before_registration(tmp_path):
         fixed=fixed,
         moving=data / "3DCT_lung_followup.mha",
         methods=["initial"],
-        displacements=[path],
         affine=tmp_path / "affine.tfm",
         fixed_labels="",
         moving_labels="",

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import SimpleITK as sitk
 
 from cohortmorph import UserError
 from cohortmorph.spatial import geometry, labels
@@ -37,22 +36,3 @@ def test_labels_of_another_grid_are_refused(tmp_path):
     path = save(np.zeros(GRID.size, np.uint8), tmp_path / "l.nii.gz")
     with pytest.raises(UserError, match="do not lie on their image's grid: the corners"):
         labels.read(path, Grid(GRID.size, GRID.spacing_mm, (0.0, 0.0, -1199.0)))
-
-
-def test_dice_by_hand():
-    fixed = np.array([0, 1, 1, 1, 2, 2, 0, 5])
-    moved = np.array([0, 1, 1, 0, 2, 1, 0, 9])
-    # 1: 2·2/(3+3); 2: 2·1/(2+1); 5 and 9 stand in one map only.
-    assert labels.dice(fixed, moved) == pytest.approx({1: 2 / 3, 2: 2 / 3, 5: 0, 9: 0})
-    assert labels.dice(np.zeros(4, int), np.zeros(4, int)) == {}
-    with pytest.raises(ValueError, match="shapes"):
-        labels.dice(fixed, moved[:4])
-
-
-def test_dice_agrees_with_simpleitk():
-    random = np.random.default_rng(2)
-    fixed, moved = random.integers(0, 6, size=(2, 12, 11, 10))
-    ours = labels.dice(fixed, moved)
-    measure = sitk.LabelOverlapMeasuresImageFilter()
-    measure.Execute(sitk.GetImageFromArray(fixed.astype(np.uint8)), sitk.GetImageFromArray(moved.astype(np.uint8)))
-    assert ours == pytest.approx({label: measure.GetDiceCoefficient(label) for label in range(1, 6)})

@@ -1,14 +1,14 @@
 """Each metric by hand, and by another implementation where there is one."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 from scipy.stats import pearsonr
 
-from cohortmorph.evaluation import metrics
-from cohortmorph.run import files
+from cohortmorph.evaluation import metrics, reported
+from cohortmorph.evaluation.measures import Row
+from cohortmorph.evaluation.metrics import SurfaceAgreement as Agreement
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
 from cohortmorph.spatial.ncc import local_ncc_squared
@@ -18,28 +18,6 @@ GRID = Grid((12, 11, 10), (1.0, 2.0, 3.0), (-5.0, 4.0, -100.0), (-1, 0, 0, 0, -1
 
 def values(rows):
     return {(metric, structure): value for metric, structure, value, _ in rows}
-
-
-def test_method_ids():
-    assert metrics.parse_method("initial") == ("initial", "", None)
-    assert metrics.parse_method("bspline-3r") == ("bspline-3r", "", None)
-    assert metrics.parse_method("voxelmorph_weight-1e-3_epoch-50") == ("voxelmorph", "1e-3", 50)
-
-
-def test_the_table_keeps_the_weight_as_typed(tmp_path):
-    rows = [("folding", "image", np.nan, "%"), ("dice", "1", 0.5, "1")]
-    table = pd.concat(
-        [
-            metrics.table_of(rows, "NA-T1_to_NA-CT", "test", "voxelmorph_weight-1.0_epoch-20"),
-            metrics.table_of(rows, "NA-T1_to_NA-CT", "test", "affine"),
-        ],
-        ignore_index=True,
-    )
-    files.write_table(table, tmp_path / "metrics.tsv")
-    back = metrics.read_table(tmp_path / "metrics.tsv")
-    pd.testing.assert_frame_equal(back, table, check_dtype=False)
-    assert list(back.weight) == ["1.0", "1.0", "", ""] and list(back.structure[:2]) == ["image", "1"]
-    assert back.epoch.isna().tolist() == [False, False, True, True] and back.epoch[0] == 20
 
 
 def test_landmark_errors_are_moved_minus_true_and_nan_outside():
@@ -135,6 +113,25 @@ def test_only_structures_of_both_images_are_compared():
     assert metrics.shared_structures(fixed, moving * 0) == ([], [1, 5, 7, 70000])
 
 
+def test_dice_by_hand():
+    fixed = np.array([0, 1, 1, 1, 2, 2, 0, 5])
+    moved = np.array([0, 1, 1, 0, 2, 1, 0, 9])
+    # 1: 2·2/(3+3); 2: 2·1/(2+1); 5 and 9 stand in one map only.
+    assert metrics.dice(fixed, moved) == pytest.approx({1: 2 / 3, 2: 2 / 3, 5: 0, 9: 0})
+    assert metrics.dice(np.zeros(4, int), np.zeros(4, int)) == {}
+    with pytest.raises(ValueError, match="shapes"):
+        metrics.dice(fixed, moved[:4])
+
+
+def test_dice_agrees_with_simpleitk():
+    random = np.random.default_rng(2)
+    fixed, moved = random.integers(0, 6, size=(2, 12, 11, 10))
+    ours = metrics.dice(fixed, moved)
+    measure = sitk.LabelOverlapMeasuresImageFilter()
+    measure.Execute(sitk.GetImageFromArray(fixed.astype(np.uint8)), sitk.GetImageFromArray(moved.astype(np.uint8)))
+    assert ours == pytest.approx({label: measure.GetDiceCoefficient(label) for label in range(1, 6)})
+
+
 def test_overlap_by_hand():
     fixed, moved = np.array([1, 1, 1, 2, 0, 9]), np.array([1, 1, 0, 0, 1, 0])
     found = metrics.overlap(fixed, moved, [1, 2, 4])
@@ -160,7 +157,7 @@ def test_overlap_is_that_of_simpleitk():
 
 
 def test_a_lost_structure_takes_the_mean_distance_with_it():
-    found = metrics.surface_agreement({1: (4.0, 1.0, 0.5), 2: (np.nan, np.nan, 0.0)})
+    found = metrics.surface_agreement({1: Agreement(4.0, 1.0, 0.5), 2: Agreement(np.nan, np.nan, 0.0)})
     assert [(metric, of) for metric, of, _, _ in found] == [
         (metric, of) for metric in ("hd95", "surface_distance_mean", "surface_dice") for of in ("1", "2", "mean")
     ]
@@ -169,7 +166,7 @@ def test_a_lost_structure_takes_the_mean_distance_with_it():
     assert np.isnan([by_name["hd95", of] for of in ("2", "mean")]).all()
     assert np.isnan(by_name["surface_distance_mean", "mean"]) and by_name["surface_dice", "mean"] == 0.25
     assert {metric: unit for metric, _, _, unit in found}["hd95"] == "mm"
-    by_name = values(metrics.surface_agreement({1: (4.0, 1.0, 0.5), 2: (2.0, 0.5, 1.0)}))
+    by_name = values(metrics.surface_agreement({1: Agreement(4.0, 1.0, 0.5), 2: Agreement(2.0, 0.5, 1.0)}))
     assert by_name["hd95", "mean"] == 3 and by_name["surface_distance_mean", "mean"] == 0.75
     assert len(metrics.surface_agreement({})) == 3
 
@@ -309,28 +306,28 @@ def test_inverse_consistency_by_hand():
 
 
 def test_what_a_method_reports_of_itself():
-    assert metrics.runtime({"seconds": 3, "threads": 1}) == [("runtime", "image", 3.0, "s")]
+    assert reported.rows_of({"seconds": 3, "threads": 1}) == [("runtime", "image", 3.0, "s")]
     everything = {"seconds": 3, "cpu_seconds": 5.5, "peak_memory_mb": 700, "fre_mm": 0.7}
-    assert metrics.runtime(everything) == [
+    assert reported.rows_of(everything) == [
         *(("runtime", "image", 3.0, "s"), ("cpu_time", "image", 5.5, "s")),
         *(("peak_memory", "image", 700.0, "MB"), ("fre", "image", 0.7, "mm")),
     ]
-    (_, _, value, unit) = metrics.runtime({"seconds": 3, "fre_mm": None})[1]
+    (_, _, value, unit) = reported.rows_of({"seconds": 3, "fre_mm": None})[1]
     assert np.isnan(value) and unit == "mm"
     with pytest.raises(KeyError):
-        metrics.runtime({"threads": 1})
+        reported.rows_of({"threads": 1})
 
 
 def test_a_failed_method_has_the_rows_of_the_others_without_values():
     others = [
-        [("dice", "1", 0.5, "1"), ("runtime", "image", 3.0, "s"), ("fre", "image", 0.1, "mm")],
-        [("dice", "1", 0.7, "1"), ("runtime", "image", 4.0, "s"), ("cpu_time", "image", 4.0, "s")],
+        [Row("dice", "1", 0.5, "1"), Row("runtime", "image", 3.0, "s"), Row("fre", "image", 0.1, "mm")],
+        [Row("dice", "1", 0.7, "1"), Row("runtime", "image", 4.0, "s"), Row("cpu_time", "image", 4.0, "s")],
     ]
-    found = metrics.of_failed({"failed": "no overlap", "seconds": 1.0}, others)
+    found = reported.rows_of_failed({"failed": "no overlap", "seconds": 1.0}, others)
     keys = [("dice", "1", "1"), ("runtime", "image", "s"), ("cpu_time", "image", "s")]
     assert [(metric, of, unit) for metric, of, _, unit in found] == keys
     assert np.isnan([value for _, _, value, _ in found]).all()
-    of_fiducials = metrics.of_failed({"failed": "no fiducials", "fre_mm": None}, others)
+    of_fiducials = reported.rows_of_failed({"failed": "no fiducials", "fre_mm": None}, others)
     assert ("fre", "image") in values(of_fiducials) and len(of_fiducials) == 4
 
 

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import collect_metrics
 import flag_pairs
 import measure_pair
 import numpy as np
@@ -11,8 +10,15 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from cohortmorph.evaluation import metrics, quality
-from cohortmorph.report import page as report
+from cohortmorph.evaluation import quality, reported
+from cohortmorph.evaluation.tables import (
+    FAILURES_COLUMNS,
+    FLAGS_COLUMNS,
+    Evaluation,
+    read_flags,
+    read_metrics,
+    table_of,
+)
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.simulated import phantom
 from cohortmorph.simulated.chance import random_numbers
@@ -20,7 +26,7 @@ from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image, write_image
 
 SETTINGS = yaml.safe_load(Path("config/config.yaml").read_text())["quality"]
-NO_FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)
+NO_FAILURES = pd.DataFrame(columns=FAILURES_COLUMNS)
 GOOD = {
     ("overlap", "image"): 90.0, ("contrast", "fixed"): 0.3, ("contrast", "moving"): 0.3,
     ("contrast", "moved"): 0.3, ("tre_mean", "total"): 2.0,
@@ -39,16 +45,16 @@ def measured(changes=None, pair="P1-T1_to_P1-CT"):
         values = INITIAL if method == "initial" else GOOD
         values = values | {key[1:]: value for key, value in (changes or {}).items() if key[0] == method}
         rows = [(*key, value, "1") for key, value in values.items()]
-        tables.append(metrics.table_of(rows, pair, "test", method))
+        tables.append(table_of(rows, pair, "test", method))
     return pd.concat(tables, ignore_index=True)
 
 
 def flagged(table, failures=NO_FAILURES, selected=None, **settings):
-    return quality.flags(table, failures, selected, SETTINGS | settings)
+    return quality.flags(Evaluation(metrics=table, failures=failures, selected=selected), SETTINGS | settings)
 
 
 def test_a_good_pair_has_no_flag():
-    assert flagged(measured()).empty and list(flagged(measured()).columns) == quality.COLUMNS
+    assert flagged(measured()).empty and list(flagged(measured()).columns) == FLAGS_COLUMNS
 
 
 AT_THE_LIMIT = [
@@ -128,17 +134,20 @@ def test_failures_come_first_and_each_flag_by_how_far_its_limit_is_passed():
     pairs = [f"P{number}-T1_to_P{number}-CT" for number in range(3)]
     changes = [{("affine", "overlap", "image"): 45.0}, {("affine", "overlap", "image"): 10.0}, {}]
     table = pd.concat([measured(change, pair) for change, pair in zip(changes, pairs, strict=True)])
-    failures = pd.DataFrame([(pairs[2], "test", "bspline-3r", "", pd.NA, "gave up.")], columns=collect_metrics.COLUMNS)
+    failures = pd.DataFrame([(pairs[2], "test", "bspline-3r", "", pd.NA, "gave up.")], columns=FAILURES_COLUMNS)
     found = flagged(table, failures)
     assert list(found.pair) == [pairs[2], pairs[1], pairs[0]] and found.sentence[0] == "Failed: gave up."
     ordered = quality.by_pair(found, ["P9-T1_to_P9-CT", *pairs])
     assert list(ordered) == [pairs[2], *pairs[:2], "P9-T1_to_P9-CT"] and ordered["P9-T1_to_P9-CT"].empty
-    assert quality.count_in_words(found, pairs)[0] == "registration failed: 1 of 3 pairs (bspline-3r)"
+    assert (
+        quality.count_in_words(found, pairs, Evaluation(metrics=table))[0]
+        == "registration failed: 1 of 3 pairs (bspline-3r)"
+    )
 
 
 def test_of_the_networks_only_the_selected_one_is_looked_at():
     rows = [("overlap", "image", 10.0, "%")]
-    networks = [metrics.table_of(rows, "P1-T1_to_P1-CT", "test", f"voxelmorph_weight-{w}_epoch-9") for w in "12"]
+    networks = [table_of(rows, "P1-T1_to_P1-CT", "test", f"voxelmorph_weight-{w}_epoch-9") for w in "12"]
     table = pd.concat([measured(), *networks])
     assert list(flagged(table, selected={"weight": "2", "epoch": 9}).method) == ["voxelmorph"]
     assert flagged(table).empty
@@ -149,8 +158,8 @@ def test_the_script_writes_the_table_and_counts(tmp_path, caplog):
     write_table(NO_FAILURES, tmp_path / "failures.tsv")
     with caplog.at_level("INFO", logger="cohortmorph"):
         flag_pairs.main(tmp_path / "metrics.tsv", tmp_path / "failures.tsv", "", SETTINGS, tmp_path / "flags.tsv")
-    table = report.read_flags(tmp_path / "flags.tsv")
-    assert list(table.columns) == quality.COLUMNS and table.sentence[0] == "The image is turned by 90°, more than 45°."
+    table = read_flags(tmp_path / "flags.tsv")
+    assert list(table.columns) == FLAGS_COLUMNS and table.sentence[0] == "The image is turned by 90°, more than 45°."
     assert "turned far: 1 of 1 pairs (affine)" in caplog.text and "1 of 1 pairs are flagged" in caplog.text
 
 
@@ -198,19 +207,21 @@ def measure(folder, made, subject, tmp_path, moving="", points="", affine=None, 
         how = {"failed": "the moving image is constant"} if failed and method != "initial" else {"seconds": 1.0}
         write_json(how, path.parent / "registration.json")
     pair = f"{subject}-T1_to_{subject}-CT"
-    files = [tmp_path / method / "displacement.nii.gz" for method in fields]
+    displacements = {method: tmp_path / method / "displacement.nii.gz" for method in fields}
     measure_pair.main(
-        pair=pair, split="test", fixed=folder / f"{subject}-CT.nii.gz",
-        moving=moving or folder / f"{subject}-T1.nii.gz", methods=list(fields), displacements=files,
-        reverse_displacements=[], true_displacement="", affine=tmp_path / "affine.tfm", fixed_labels="",
-        moving_labels="", fixed_landmarks=folder / f"{subject}-CT.tsv",
-        moving_landmarks=points or folder / f"{subject}-T1.tsv", fixed_mask="", near_landmarks_mm=8,
-        surface_tolerance_mm=2, fixed_intensity={"window": [-20, 100]}, moving_intensity={"percentiles": [0.5, 99.5]},
-        output=tmp_path / "metrics.tsv",
+        pair=pair, split="test",
+        files={
+            "fixed": folder / f"{subject}-CT.nii.gz", "moving": moving or folder / f"{subject}-T1.nii.gz",
+            "affine": tmp_path / "affine.tfm", "fixed_landmarks": folder / f"{subject}-CT.tsv",
+            "moving_landmarks": points or folder / f"{subject}-T1.tsv",
+        },
+        displacements=displacements, reverse_displacements={},
+        intensities=[{"window": [-20, 100]}, {"percentiles": [0.5, 99.5]}],
+        settings={"near_landmarks_mm": 8, "surface_tolerance_mm": 2}, output=tmp_path / "metrics.tsv",
     )  # fmt: skip
     registrations = sorted((tmp_path).glob("*/registration.json"))
-    failures = collect_metrics.failures_of(registrations, {})
-    return metrics.read_table(tmp_path / "metrics.tsv"), failures.assign(pair=pair)
+    failures = reported.failures(registrations, {})
+    return read_metrics(tmp_path / "metrics.tsv"), failures.assign(pair=pair)
 
 
 @pytest.fixture(scope="module")

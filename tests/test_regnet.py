@@ -6,7 +6,8 @@ import pytest
 import regnet_table
 
 from cohortmorph import UserError
-from cohortmorph.evaluation import metrics
+from cohortmorph.cohort.methods import Method
+from cohortmorph.evaluation.tables import table_of
 from cohortmorph.experiments import regnet
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.simulated import synthetic
@@ -45,7 +46,7 @@ def arguments(tmp_path):
             paths["displacements"].append(str(path))
     rows = [("mae_mean", axis, value, "mm") for axis, value in zip(regnet.AXES, (2.0, 1.0, 1.0, 0.5), strict=True)]
     rows += [("mae_sd", axis, 0.5, "mm") for axis in regnet.AXES]
-    tables = [metrics.table_of(rows, "A", "test", method) for method in METHODS]
+    tables = [table_of(rows, "A", "test", method) for method in METHODS]
     write_table(pd.concat(tables), tmp_path / "metrics.tsv")
     write_json({"weight": "1", "epoch": 20}, tmp_path / "selected.json")
     return paths | {
@@ -116,7 +117,7 @@ def test_mae_over_all_voxels_of_two_pairs():
     errors = pd.DataFrame({"pair": ["A", "C"], "synthetic": True, "method": "affine", "near": True})
     errors[["x", "y", "z"]] = 1.0
     tables = [
-        metrics.table_of(
+        table_of(
             [
                 (f"mae_{name}", axis, value, "mm")
                 for axis in regnet.AXES
@@ -128,6 +129,6 @@ def test_mae_over_all_voxels_of_two_pairs():
         )
         for pair, mean, sd in (("A", 1.0, 0.0), ("C", 3.0, 0.0))
     ]
-    row = regnet.table(errors, pd.concat(tables), {"affine": ("affine", "", None)}).iloc[0]
+    row = regnet.table(errors, pd.concat(tables), {"affine": Method("affine")}).iloc[0]
     # Half of the voxels have an error of 1, half of 3: mean 2, sd 1.
     assert (row["measure"], row["total_mean_mm"], row["total_sd_mm"]) == ("MAE", 2, pytest.approx(1))

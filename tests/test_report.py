@@ -4,14 +4,14 @@ import json
 import re
 from html.parser import HTMLParser
 
-import collect_metrics
 import numpy as np
 import pandas as pd
 import pytest
 import write_report
 from test_charts import SELECTED, cohort_metrics, histories, summarized
 
-from cohortmorph.evaluation import quality, statistics
+from cohortmorph.evaluation import comparison, quality, selection
+from cohortmorph.evaluation.tables import FAILURES_COLUMNS, FLAGS_COLUMNS, Evaluation, compared
 from cohortmorph.figures import charts
 from cohortmorph.figures import style as figures
 from cohortmorph.report import findings, troubles
@@ -19,8 +19,8 @@ from cohortmorph.report import page as report
 from cohortmorph.report import tables as report_tables
 from cohortmorph.run.files import write_json, write_table
 
-FAILURES = pd.DataFrame(columns=collect_metrics.COLUMNS)
-FLAGS = pd.DataFrame(columns=quality.COLUMNS)
+FAILURES = pd.DataFrame(columns=FAILURES_COLUMNS)
+FLAGS = pd.DataFrame(columns=FLAGS_COLUMNS)
 MANY = {"validation": ["P04"], "test": [f"H{number:03d}" for number in range(6)]}
 
 
@@ -63,16 +63,21 @@ def picture(tmp_path_factory):
     return str(path)
 
 
+def comparison_of(metrics, selected):
+    return comparison.compare(Evaluation(metrics=metrics, selected=selected), 200, 1)
+
+
 def rendered(metrics, selected=SELECTED, picture=None, **changes):
     shown = [report.Picture(picture, "A title", "A caption.")] if picture else []
     arguments = {
-        "tests": statistics.compare(metrics, selected, 200, 1), "ranking": statistics.rank(metrics, selected),
+        "tests": comparison_of(metrics, selected),
+        "ranking": comparison.rank(Evaluation(metrics=metrics, selected=selected)),
         "failures": FAILURES, "flags": FLAGS,
         "curves": shown, "comparisons": shown, "pairs": shown, "harmonized": shown,
         "provenance": report.provenance({"seed": 1}, 1, "abc"), "parameter_texts": {},
     }  # fmt: skip
     if selected is not None:
-        selected = statistics.select_model(metrics, "ncc", 0.5) | selected
+        selected = selection.select_model(metrics, "ncc", 0.5) | selected
     return report.render(metrics, summarized(metrics), selected, **(arguments | changes))
 
 
@@ -81,12 +86,12 @@ def verdict(measure, metrics, selected=SELECTED):
 
 
 def sureness(metrics, selected=SELECTED):
-    return " ".join(findings.sureness(metrics, statistics.compare(metrics, selected, 200, 1)))
+    return " ".join(findings.sureness(metrics, comparison_of(metrics, selected)))
 
 
 def failed_registrations(*rows):
     """Return failures.tsv from (pair, split, method, weight, epoch, why)."""
-    return pd.DataFrame(rows, columns=collect_metrics.COLUMNS)
+    return pd.DataFrame(rows, columns=FAILURES_COLUMNS)
 
 
 def words(verdict):
@@ -105,7 +110,7 @@ def test_the_report_contains_the_numbers_of_the_summary(picture):
     metrics = cohort_metrics()
     summary = summarized(metrics)
     page = Page(rendered(metrics, picture=picture))
-    test = statistics.compared(summary[summary.split == "test"], SELECTED)
+    test = compared(summary[summary.split == "test"], SELECTED)
     for metric, structure, decimals in [
         ("tre_mean", "total", 2), ("tre_mean", "z", 2), ("tre_near_mean", "total", 2), ("dice", "mean", 3),
         ("dice", "2", 3), ("ncc_squared", "image", 3), ("folding", "image", 3), ("runtime", "image", 1),
@@ -179,15 +184,15 @@ def test_a_report_comes_of_whatever_was_measured(landmarks, labels, selected):
 
 def raised(*rows):
     """Return flags.tsv from (pair, method, flag)."""
-    table = pd.DataFrame([(*row, 2.0, 1.0, f"Why {row[2]}.") for row in rows], columns=quality.COLUMNS[1:])
+    table = pd.DataFrame([(*row, 2.0, 1.0, f"Why {row[2]}.") for row in rows], columns=FLAGS_COLUMNS[1:])
     return quality.sort(table)
 
 
 def tiles(metrics, selected=SELECTED, failures=FAILURES, flags=FLAGS):
     """Return the first page's answers, by question."""
     verdicts = [one for one in (verdict(measure, metrics, selected) for measure in (figures.TRE, figures.DICE)) if one]
-    chosen = findings.choice(statistics.select_model(metrics, "ncc", 0.5) | selected) if selected else None
-    tests = statistics.compare(metrics, selected, 200, 1)
+    chosen = findings.choice(selection.select_model(metrics, "ncc", 0.5) | selected) if selected else None
+    tests = comparison_of(metrics, selected)
     found = findings.front(verdicts, chosen, metrics, tests, failures, flags, selected)
     return {tile["question"]: tile for tile in found}
 
@@ -300,7 +305,7 @@ def test_failed_registrations_are_listed_with_their_cause():
 
 def test_the_tests_are_tabled_with_effect_and_interval():
     metrics = cohort_metrics(subjects={"validation": ["V1"], "test": [f"H{number:03d}" for number in range(12)]})
-    tests = statistics.compare(metrics, SELECTED, 200, 1)
+    tests = comparison_of(metrics, SELECTED)
     columns, rows = report_tables.tests_table(tests, SELECTED)
     table = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
     assert [key[1] for key in table][:4] == ["initial", "affine", "bspline-1r", "voxelmorph, λ = 1, epoch 100"]
@@ -313,7 +318,7 @@ def test_the_tests_are_tabled_with_effect_and_interval():
     assert {label for label, _ in table} == {"TRE (mm)", "Dice"}
     page = Page(rendered(metrics))
     assert row["95 % interval"] in page.text and "in the manner of Learn2Reg" in page.text
-    ranking = statistics.rank(metrics, SELECTED)
+    ranking = comparison.rank(Evaluation(metrics=metrics, selected=SELECTED))
     columns, rows = report_tables.ranking_table(ranking, SELECTED)
     assert columns[:3] == ["rank", "method", "score"] and rows[0][:3] == ["1", "bspline-3r", "1.00"]
     assert rows[0][columns.index("TRE: wins, score")] == "3, 1.00" and report_tables.ranking_caution(ranking) == ""
@@ -392,7 +397,7 @@ def test_nothing_wrong_is_said_too():
 
 def test_the_choice_is_explained_and_its_edges_are_warned_of():
     metrics = cohort_metrics()
-    selected = statistics.select_model(metrics, "tre", 0.5)
+    selected = selection.select_model(metrics, "tre", 0.5)
     chosen = findings.choice(selected)
     assert chosen["headline"] == f"λ = {selected['weight']}, epoch {selected['epoch']}" == "λ = 0.5, epoch 100"
     assert "the smallest λ and the last epoch" in chosen["warnings"][0]
@@ -437,12 +442,12 @@ def test_folders_of_the_machine_stay_out_of_the_report():
 
 def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     metrics = cohort_metrics()
-    selected = statistics.select_model(metrics, "tre", 0.5)
+    selected = selection.select_model(metrics, "tre", 0.5)
     write_table(metrics, tmp_path / "metrics.tsv")
     write_table(summarized(metrics), tmp_path / "summary.tsv")
     write_json(selected, tmp_path / "selected.json")
-    write_table(statistics.compare(metrics, selected, 200, 1), tmp_path / "comparison.tsv")
-    write_table(statistics.rank(metrics, selected), tmp_path / "ranking.tsv")
+    write_table(comparison_of(metrics, selected), tmp_path / "comparison.tsv")
+    write_table(comparison.rank(Evaluation(metrics=metrics, selected=selected)), tmp_path / "ranking.tsv")
     row = ("P05-T1_to_P05-CT", "test", "affine", "", pd.NA, "no overlap at all")
     write_table(failed_registrations(row), tmp_path / "failures.tsv")
     write_table(FLAGS, tmp_path / "flags.tsv")

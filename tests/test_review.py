@@ -11,7 +11,7 @@ from test_charts import SELECTED, cohort_metrics
 from test_pictures import AXES, grid_of, head
 from test_report import Page, raised
 
-from cohortmorph.evaluation import quality, statistics
+from cohortmorph.evaluation import quality, tables
 from cohortmorph.figures.pictures import PLANES, oriented
 from cohortmorph.report import pair_page as review
 from cohortmorph.run.files import write_json, write_table
@@ -232,7 +232,7 @@ def test_a_page_shows_flags_metrics_and_leads_to_the_next_pair(drawn, tmp_path):
     assert [one for one in worst.resources if one.endswith(".html")] == ["P05-T2_to_P05-CT.html"]
     assert [one for one in second.resources if one.endswith(".html")] == [f"{PAIR}.html", "P04-T2_to_P04-CT.html"]
     assert "../report.html#quality" in worst.resources
-    compared = statistics.compared(metrics, SELECTED)
+    compared = tables.compared(metrics, SELECTED)
     value = compared[(compared.pair == PAIR) & (compared.method == "voxelmorph") & (compared.metric == "tre_mean")
                      & (compared.structure == "total")].value.item()  # fmt: skip
     assert f"{value:.2f}" in worst.text and "validation pair" in last.text and "test pair" in worst.text

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from test_conditional import SIMPLE, WEIGHTS, stirred
 from test_training import blobs
 
-from cohortmorph.evaluation.metrics import read_table
+from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.learning.conditional import ConditionalNetwork
 from cohortmorph.learning.networks import RegistrationNetwork, checksum, save_parameters, start_tensorflow
 from cohortmorph.run import files
@@ -14,6 +14,7 @@ from cohortmorph.spatial import geometry
 from cohortmorph.spatial.geometry import Grid
 
 PAIRS = ["P1-T1_to_P1-CT", "P2-T1_to_P2-CT"]
+INTENSITIES = [{"percentiles": [0, 100]}] * 2
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -46,19 +47,19 @@ def searched(tmp_path_factory):
     save_parameters(network, folder / "epoch-4.npz")
     arguments = {
         "network": str(folder / "epoch-4.npz"),
-        "pairs": PAIRS,
-        "files": [files_of(folder, number) for number in (1, 2)],
-        "intensities": [[{"percentiles": [0, 100]}] * 2] * 2,
-        "weights": WEIGHTS,
-        "epoch": [4],
-        "settings": SIMPLE,
-        "selection": {"metric": "dice", "folding_percent_max": 100},
-        "bootstrap_samples": 200,
+        "conditional": {"weights": WEIGHTS, "epoch": 4, "settings": SIMPLE},
+        "pairs": [
+            {"pair": pair, "files": files_of(folder, number), "intensities": INTENSITIES}
+            for number, pair in enumerate(PAIRS, start=1)
+        ],
+        "selection": {"metric": "dice", "folding_percent_max": 100, "bootstrap_samples": 200},
         "seed": 1,
         "threads": 1,
-        "selected": str(folder / "selected_weight.json"),
-        "table": str(folder / "weight_search.tsv"),
-        "pictures": [str(folder / "weight_search.png")],
+        "outputs": {
+            "selected": str(folder / "selected_weight.json"),
+            "table": str(folder / "weight_search.tsv"),
+            "pictures": [str(folder / "weight_search.png")],
+        },
     }
     select_weight.main(**arguments)
     return folder, arguments, network
@@ -76,7 +77,7 @@ def test_it_measures_what_the_other_rules_measure(searched):
         network.hand_over(float(weight), plain)
         save_parameters(plain, folder / f"{method}.npz")
     displacements = [str(folder / method / "displacement.nii.gz") for method in methods]
-    given = arguments["files"][0]
+    given = arguments["pairs"][0]["files"]
     names = ("fixed", "fixed_input", "moving_input", "frame_to_fixed", "frame_to_moving")
     register_voxelmorph.main(
         pair=PAIRS[0],
@@ -87,25 +88,19 @@ def test_it_measures_what_the_other_rules_measure(searched):
         displacements=displacements,
         files={name: given[name] for name in names},
     )
-    measured = ("fixed", "moving", "fixed_labels", "moving_labels", "fixed_landmarks", "moving_landmarks", "fixed_mask")
     measure_pair.main(
         pair=PAIRS[0],
         split="validation",
-        methods=methods,
-        displacements=displacements,
-        reverse_displacements=[],
-        true_displacement="",
-        affine=given["frame_to_fixed"],
-        near_landmarks_mm=8,
-        surface_tolerance_mm=2,
-        fixed_intensity={"percentiles": [0, 100]},
-        moving_intensity={"percentiles": [0, 100]},
+        files=given | {"affine": given["frame_to_fixed"]},
+        displacements=dict(zip(methods, displacements, strict=True)),
+        reverse_displacements={},
+        intensities=INTENSITIES,
+        settings={"near_landmarks_mm": 8, "surface_tolerance_mm": 2},
         output=str(folder / "metrics.tsv"),
-        **{name: given[name] for name in measured},
     )
     keys = ["pair", "split", "method", "weight", "epoch", "metric", "structure"]
-    expected = read_table(folder / "metrics.tsv").set_index(keys)["value"]
-    found = read_table(folder / "weight_search.tsv")
+    expected = read_metrics(folder / "metrics.tsv").set_index(keys)["value"]
+    found = read_metrics(folder / "weight_search.tsv")
     assert set(found["metric"]) == {"dice", "folding"} and set(found["pair"]) == set(PAIRS)
     values = found[found["weight"].isin(WEIGHTS) & (found["pair"] == PAIRS[0])].set_index(keys)["value"]
     assert len(values) == 4 and values.xs("dice", level="metric").nunique() == 2
@@ -115,7 +110,7 @@ def test_it_measures_what_the_other_rules_measure(searched):
 def test_it_tries_the_range_and_writes_down_its_choice(searched):
     folder, arguments, _ = searched
     found = files.read_json(folder / "selected_weight.json")
-    table = read_table(folder / "weight_search.tsv")
+    table = read_metrics(folder / "weight_search.tsv")
     assert found["tried"] == table["weight"].nunique() > 10 and {*WEIGHTS, "1"} <= set(table["weight"])
     means = table[table["metric"] == "dice"].groupby("weight")["value"].mean()
     assert found["value"] == pytest.approx(means.max()) and means[found["weight"]] == pytest.approx(means.max())

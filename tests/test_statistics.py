@@ -13,14 +13,15 @@ from hypothesis import strategies as st
 from scipy.stats import PermutationMethod, bootstrap, wilcoxon
 
 from cohortmorph import UserError
-from cohortmorph.evaluation import metrics, statistics
+from cohortmorph.evaluation import comparison, selection, statistics
+from cohortmorph.evaluation.tables import COMPARISON_COLUMNS, Evaluation, table_of
 from cohortmorph.run.files import write_json, write_table
 
 
 def rows_of(pairs, split, method, metric, values, structure="image", unit="1"):
     return pd.concat(
         [
-            metrics.table_of([(metric, structure, value, unit)], pair, split, method)
+            table_of([(metric, structure, value, unit)], pair, split, method)
             for pair, value in zip(pairs, values, strict=True)
         ],
         ignore_index=True,
@@ -162,12 +163,12 @@ NO_FOLDS = {candidate: [0.0, 0.0] for candidate in TRE}
 
 
 def choice(table, metric="tre", folding_percent_max=0.5):
-    selected = statistics.select_model(table, metric, folding_percent_max)
+    selected = selection.select_model(table, metric, folding_percent_max)
     return selected["weight"], selected["epoch"]
 
 
 def test_the_lowest_mean_error_wins():
-    selected = statistics.select_model(candidates(TRE, NO_FOLDS), "tre", 0.5)
+    selected = selection.select_model(candidates(TRE, NO_FOLDS), "tre", 0.5)
     assert (selected["weight"], selected["epoch"], selected["value"]) == ("1", 50, 1.5)
     assert (selected["metric"], selected["validation_pairs"], selected["admissible"]) == ("tre_mean", 2, True)
     assert "Lowest mean tre_mean among 5 candidates" in selected["reason"]
@@ -189,7 +190,7 @@ def test_ties_go_to_the_larger_weight_as_a_number_then_to_the_smaller_epoch():
 
 def test_if_all_fold_too_much_the_least_folding_wins_and_the_reason_says_so():
     folds = {candidate: [float(candidate[0]), 1.0] for candidate in TRE}
-    selected = statistics.select_model(candidates(TRE, folds), "tre", 0.5)
+    selected = selection.select_model(candidates(TRE, folds), "tre", 0.5)
     assert (selected["weight"], selected["epoch"], selected["admissible"]) == ("1", 50, False)
     assert "No candidate has folding of at most 0.5 %" in selected["reason"]
 
@@ -203,7 +204,7 @@ def test_more_overlap_and_more_similarity_are_better(metric, name, structure):
 
 
 def test_a_candidate_that_failed_on_a_pair_cannot_win():
-    selected = statistics.select_model(candidates(TRE | {("1", 50): [0.1, np.nan]}, NO_FOLDS), "tre", 0.5)
+    selected = selection.select_model(candidates(TRE | {("1", 50): [0.1, np.nan]}, NO_FOLDS), "tre", 0.5)
     assert (selected["weight"], selected["epoch"]) == ("10", 20)
     assert "1 candidates lack a value" in selected["reason"]
     assert [c["value"] for c in selected["candidates"]][1] is None
@@ -234,8 +235,8 @@ def test_no_other_split_and_no_other_method_can_leak_into_the_choice(values, spl
     others = {candidate: values[2 * n : 2 * n + 2] for n, candidate in enumerate(TRE)}
     leaking = candidates(others, {key: [abs(v) for v in value] for key, value in others.items()}, split=split)
     baseline = rows_of(["validation0"], "validation", "affine", "tre_mean", values[:1], "total", "mm")
-    alone = statistics.select_model(validation, "tre", 0.5)
-    assert statistics.select_model(pd.concat([leaking, baseline, validation]), "tre", 0.5) == alone
+    alone = selection.select_model(validation, "tre", 0.5)
+    assert selection.select_model(pd.concat([leaking, baseline, validation]), "tre", 0.5) == alone
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 0.0, 1e9, "permuted"])
@@ -334,10 +335,18 @@ def methods_on_subjects(subjects=12, metric="tre_mean", structure="total"):
 CHOSEN = {"weight": "1", "epoch": 20}
 
 
+def comparison_of(table, bootstrap_samples):
+    return comparison.compare(Evaluation(metrics=table, selected=CHOSEN), bootstrap_samples, seed=1)
+
+
+def ranking_of(table):
+    return comparison.rank(Evaluation(metrics=table, selected=CHOSEN))
+
+
 def test_methods_are_compared_with_the_best_and_the_affine_subject_by_subject():
     table = methods_on_subjects()
-    found = statistics.compare(table, CHOSEN, 500, seed=1)
-    assert list(found.columns) == statistics.COMPARISON
+    found = comparison_of(table, 500)
+    assert list(found.columns) == COMPARISON_COLUMNS
     # The best by mean is one of b and c; the network that was not chosen would be far better, and takes no part.
     best = found["reference"].iloc[0]
     assert best in ("b", "c") and list(found["reference"].unique()) == [best, "affine"]
@@ -364,12 +373,12 @@ def test_methods_are_compared_with_the_best_and_the_affine_subject_by_subject():
 
 
 def test_more_is_better_turns_best_and_effect_around():
-    found = statistics.compare(methods_on_subjects(metric="dice", structure="mean"), CHOSEN, 200, seed=1)
+    found = comparison_of(methods_on_subjects(metric="dice", structure="mean"), 200)
     assert found["reference"].iloc[0] == "initial"
     rows = found[found["reference"] == "initial"].set_index("method")
     assert rows.at["b", "effect_size"] == -1 and rows.at["b", "median_difference"] < 0
-    assert statistics.compare(methods_on_subjects(metric="jacobian_min"), CHOSEN, 200, seed=1).empty
-    assert statistics.compare(methods_on_subjects(metric="runtime"), CHOSEN, 200, seed=1).empty
+    assert comparison_of(methods_on_subjects(metric="jacobian_min"), 200).empty
+    assert comparison_of(methods_on_subjects(metric="runtime"), 200).empty
 
 
 def test_failing_where_it_is_hard_wins_nothing():
@@ -377,29 +386,29 @@ def test_failing_where_it_is_hard_wins_nothing():
     table = methods_on_subjects()
     hard = table["pair"].str.startswith(("S00", "S01")) & (table["method"] == "b")
     for lost in (table.assign(value=table["value"].mask(hard)), table[~hard]):
-        found = statistics.compare(lost, CHOSEN, 200, seed=1)
+        found = comparison_of(lost, 200)
         assert found["reference"].iloc[0] == "c"
         row = found[(found["reference"] == "c") & (found["method"] == "b")].iloc[0]
         assert (row["n"], row["failed"]) == (12, 4)
     every = table["pair"].str.startswith("S00")
-    found = statistics.compare(table.assign(value=table["value"].mask(every)), CHOSEN, 200, seed=1)
+    found = comparison_of(table.assign(value=table["value"].mask(every)), 200)
     assert (found["n"] == 11).all() and (found["failed"] == 2).all()
-    nothing = statistics.compare(table.assign(value=np.nan), CHOSEN, 200, seed=1)
+    nothing = comparison_of(table.assign(value=np.nan), 200)
     assert len(nothing) == 5 and (nothing["n"] == 0).all() and nothing["p_holm"].isna().all()
 
 
 def test_one_subject_gives_no_interval_and_no_significance():
-    found = statistics.compare(methods_on_subjects(subjects=1), CHOSEN, 200, seed=1)
+    found = comparison_of(methods_on_subjects(subjects=1), 200)
     assert (found["p"] == 1).all() and (found["p_holm"] == 1).all() and found["ci_low"].isna().all()
 
 
 def test_the_comparison_looks_at_test_pairs_only_and_not_at_the_order_of_rows():
     table = methods_on_subjects()
     others = table.assign(split="validation", value=1.0, pair=table["pair"].str.replace("S", "V"))
-    alone = statistics.compare(table, CHOSEN, 200, seed=1)
-    with_others = statistics.compare(pd.concat([others, table], ignore_index=True), CHOSEN, 200, seed=1)
+    alone = comparison_of(table, 200)
+    with_others = comparison_of(pd.concat([others, table], ignore_index=True), 200)
     pd.testing.assert_frame_equal(with_others, alone)
-    pd.testing.assert_frame_equal(statistics.compare(table.iloc[::-1], CHOSEN, 200, seed=1), alone)
+    pd.testing.assert_frame_equal(comparison_of(table.iloc[::-1], 200), alone)
 
 
 def test_the_ranking_in_learn2reg_s_manner_by_hand():
@@ -408,7 +417,7 @@ def test_the_ranking_in_learn2reg_s_manner_by_hand():
     smooth = {"affine": 0.1, "voxelmorph": 0.2, "b": 0.4, "c": 0.4, "initial": 0.0}
     folds["value"] = folds["method"].map(smooth)
     seconds = rows_of(error["pair"].unique(), "test", "b", "runtime", [7.0] * 24, unit="s")
-    ranking = statistics.rank(pd.concat([error, folds, seconds], ignore_index=True), CHOSEN)
+    ranking = ranking_of(pd.concat([error, folds, seconds], ignore_index=True))
     assert "initial" not in set(ranking["method"])
     rows = ranking.set_index("method")
     # b and c, not told apart, beat the network and the affine; the network beats the affine.
@@ -422,9 +431,9 @@ def test_the_ranking_in_learn2reg_s_manner_by_hand():
 
 
 def test_too_few_subjects_rank_nobody():
-    ranking = statistics.rank(methods_on_subjects(subjects=5), CHOSEN)
+    ranking = ranking_of(methods_on_subjects(subjects=5))
     assert (ranking["tre_mean_wins"] == 0).all() and (ranking["rank"] == 1).all()
-    assert statistics.rank(methods_on_subjects(metric="jacobian_min"), CHOSEN).empty
+    assert ranking_of(methods_on_subjects(metric="jacobian_min")).empty
 
 
 def test_the_script_writes_both_tables_and_works_without_a_network(tmp_path):
@@ -435,7 +444,7 @@ def test_the_script_writes_both_tables_and_works_without_a_network(tmp_path):
             tmp_path / "metrics.tsv", selected, tmp_path / "comparison.tsv", tmp_path / "ranking.tsv", 200, seed=1
         )
         tests, ranking = (pd.read_csv(tmp_path / f"{name}.tsv", sep="\t") for name in ("comparison", "ranking"))
-        assert list(tests.columns) == statistics.COMPARISON
+        assert list(tests.columns) == COMPARISON_COLUMNS
         assert ("voxelmorph" in set(tests["method"])) == ("voxelmorph" in set(ranking["method"])) == learned
 
 
@@ -484,7 +493,7 @@ def searched(dice_of, folding_of=lambda weight: 0.0, tried=("0.5", "1", "2", "4"
 
 
 def found_in(table, named=("0.5", "2")):
-    return statistics.search_weight(table, "dice", 0.5, list(named), bootstrap_samples=500, seed=1)
+    return selection.search_weight(table, "dice", 0.5, list(named), bootstrap_samples=500, seed=1)
 
 
 def test_a_search_says_which_weights_the_pairs_do_not_tell_from_the_choice():
@@ -511,7 +520,7 @@ def test_a_search_says_which_weights_the_pairs_do_not_tell_from_the_choice():
 def test_less_is_better_for_the_landmark_error_of_a_search():
     values = {(weight, 50): [float(weight) + n for n in range(4)] for weight in ("1", "2")}
     table = candidates(values, {key: [0.0] * 4 for key in values})
-    found = statistics.search_weight(table, "tre", 0.5, ["1", "2"], bootstrap_samples=100, seed=1)
+    found = selection.search_weight(table, "tre", 0.5, ["1", "2"], bootstrap_samples=100, seed=1)
     assert found["weight"] == "1" and found["course"]["worse_by"] == 0 and found["as_good"] == ["1", "1"]
 
 

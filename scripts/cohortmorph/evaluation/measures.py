@@ -5,13 +5,21 @@ are ranked by it. Figures, report, quality control, statistics and viewer read i
 metrics.py, an entry here and a line in docs/metrics.md. Tables only: neither images nor pictures are loaded.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
 Direction = Literal["less", "more"]
+# What a pair must have, in words; "" is what every pair has.
+NEEDS = {
+    "": "images that overlap",
+    "landmarks": "landmarks inside the fixed image",
+    "labels": "label maps",
+    "fiducials": "fiducials",
+    "truth": "a known displacement",
+    "reverse": "the pair the other way round",
+}
 
 
 @dataclass(frozen=True)
@@ -33,8 +41,7 @@ class Measure:
     decimals : int
         Shown to a reader.
     needs : str
-        What the pair must have: ``landmarks``, ``labels``, ``fiducials``, ``truth`` (the known displacement),
-        ``reverse`` (the pair the other way round) or "".
+        What the pair must have, a key of :data:`NEEDS`.
     cost : bool
         What a registration costs is no quality of its result: a failed one has no value, and no other takes its place.
     ranked : bool
@@ -67,6 +74,11 @@ class Measure:
     def key(self) -> tuple[str, str]:
         """(metric, structure), which finds its rows."""
         return self.metric, self.structure
+
+    @property
+    def needs_in_words(self) -> str:
+        """What the pair must have, for a reader."""
+        return NEEDS[self.needs]
 
     @property
     def reader_unit(self) -> str:
@@ -170,6 +182,26 @@ TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME = (
 )
 RANKED = [measure for measure in MEASURES.values() if measure.ranked]
 SELECTABLE = {measure.select: measure for measure in MEASURES.values() if measure.select}
+REPORTED = [measure for measure in MEASURES.values() if measure.reported_as]
+
+
+class Row(NamedTuple):
+    """One measured value: a row of metrics.tsv without the pair and method that it belongs to."""
+
+    metric: str
+    structure: str
+    value: float
+    unit: str
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(metric, structure), as of :class:`Measure`."""
+        return self.metric, self.structure
+
+
+def row(metric: str, structure: str, value: float) -> Row:
+    """Return a value of a metric with its unit."""
+    return Row(metric, structure, value, MEASURES[metric].unit)
 
 
 def better(metric: str) -> Direction | None:
@@ -178,6 +210,6 @@ def better(metric: str) -> Direction | None:
     return None if measure is None or measure.cost else measure.better
 
 
-def shown_in(place: str) -> Iterable[Measure]:
+def shown_in(place: str) -> list[Measure]:
     """Return the measures that are shown at a place, see :attr:`Measure.shown`."""
     return [measure for measure in MEASURES.values() if place in measure.shown]

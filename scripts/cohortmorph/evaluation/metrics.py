@@ -1,123 +1,31 @@
 """How good a displacement is: one function a metric, each giving rows (metric, structure, value, unit).
 
-The rows of all methods and pairs stack up to one tidy table, one value a row, with the columns of :data:`COLUMNS`. A
-value that should exist and does not (no landmark on the grid, nothing covered, a failed registration) is NaN, never
-left out. Where a metric has no meaning for a pair at all, whichever the method (no landmark near after the affine),
-there is no row. docs/metrics.md has every definition and its source.
+The rows of all methods and pairs stack up to one tidy table, one value a row, see tables.py. A value that should exist
+and does not (no landmark on the grid, nothing covered, a failed registration) is NaN, never left out. Where a metric
+has no meaning for a pair at all, whichever the method (no landmark near after the affine), there is no row.
+docs/metrics.md has every definition and its source, measures.py the unit and the direction.
 """
 
-import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import SimpleITK as sitk
+from numpy.typing import ArrayLike
 from scipy.ndimage import minimum_filter
 
-from cohortmorph.spatial import displacement, labels
+from cohortmorph.evaluation.measures import Row, row
+from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid, matrix_and_offset, to_array
 from cohortmorph.spatial.ncc import local_ncc_squared, ncc_signed
 
-COLUMNS = ["pair", "split", "method", "weight", "epoch", "metric", "structure", "value", "unit"]
-# Which values are better; None where neither is.
-BETTER = {
-    "tre_mean": "less",
-    "tre_sd": "less",
-    "tre_median": "less",
-    "tre_p95": "less",
-    "tre_max": "less",
-    "tre_near_mean": "less",
-    "tre_near_sd": "less",
-    "tre_relative": "less",
-    "landmarks_improved": "more",
-    "landmarks_n": None,
-    "landmarks_outside": None,
-    "tre_near_n": None,
-    "tre_of_rounding": None,
-    "mae_mean": "less",
-    "mae_sd": "less",
-    "dice": "more",
-    "iou": "more",
-    "surface_dice": "more",
-    "hd95": "less",
-    "surface_distance_mean": "less",
-    "ncc_squared": "more",
-    # Images of opposite contrast agree at -1 as well as others at 1.
-    "ncc_signed": None,
-    "ncc_local": "more",
-    # What quality control looks at: neither end is good by itself.
-    "overlap": None,
-    "contrast": None,
-    "rotation": None,
-    "border_displacement": None,
-    # Both a small and a large change of volume may be the truth, but not the sign.
-    "jacobian_min": None,
-    "jacobian_mean": None,
-    "jacobian_p01": None,
-    "jacobian_p99": None,
-    "jacobian_sd_log": "less",
-    "jacobian_sd_log_learn2reg": "less",
-    # Bone keeps its volume, a bladder does not: only who knows the organ can judge.
-    "volume_change": None,
-    "folding": "less",
-    "ndv": "less",
-    "inverse_consistency_mean": "less",
-    "inverse_consistency_p95": "less",
-    "inverse_consistency_outside": None,
-    "runtime": "less",
-    "cpu_time": "less",
-    "peak_memory": "less",
-    # What is left at the fiducials says nothing about the error elsewhere (Fitzpatrick 2009).
-    "fre": None,
-}
 LOCAL_WINDOW = 9
 # Learn2Reg's evaluation leaves out so many voxels at the edge of the grid.
 LEARN2REG_RIM = 2
-# What a registration.json may report, and the metric and unit that it becomes.
-REPORTED = {
-    "seconds": ("runtime", "s"),
-    "cpu_seconds": ("cpu_time", "s"),
-    "peak_memory_mb": ("peak_memory", "MB"),
-    "fre_mm": ("fre", "mm"),
-}
 
 
-def parse_method(method):
-    """Split a method's id into (method, weight, epoch): the learned ones carry both, all others neither.
-
-    Examples
-    --------
-    >>> parse_method("voxelmorph_weight-0.5_epoch-200")
-    ('voxelmorph', '0.5', 200)
-    >>> parse_method("bspline-3r")
-    ('bspline-3r', '', None)
-    """
-    learned = re.fullmatch(r"(voxelmorph)_weight-(.+)_epoch-(\d+)", method)
-    return (learned[1], learned[2], int(learned[3])) if learned else (method, "", None)
-
-
-def table_of(rows, pair, split, method):
-    """Return one method's rows (metric, structure, value, unit) as a tidy table with :data:`COLUMNS`.
-
-    Parameters
-    ----------
-    rows : list of tuple
-    pair, split : str
-    method : str
-        The id, as in file names; see :func:`parse_method`.
-    """
-    table = pd.DataFrame(rows, columns=["metric", "structure", "value", "unit"])
-    name, weight, epoch = parse_method(method)
-    table = table.assign(pair=pair, split=split, method=name, weight=weight, epoch=epoch)
-    return table.astype({"epoch": "Int64", "value": float})[COLUMNS]
-
-
-def read_table(path):
-    """Read a tidy table; weight stays the text that the user typed, epoch and value may be missing."""
-    types = {name: str for name in COLUMNS} | {"epoch": "Int64", "value": float}
-    missing = {"epoch": [""], "value": [""]}
-    return pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=missing)[COLUMNS]
-
-
-def landmark_errors_mm(fixed_lps_mm, moving_lps_mm, field):
+def landmark_errors_mm(fixed_lps_mm: ArrayLike, moving_lps_mm: ArrayLike, field: sitk.Image) -> np.ndarray:
     """Return x + u(x) - y for each landmark, LPS, shape (n, 3); NaN where x lies outside of the field's grid.
 
     Parameters
@@ -130,7 +38,9 @@ def landmark_errors_mm(fixed_lps_mm, moving_lps_mm, field):
     return displacement.move_points(fixed_lps_mm, field) - np.asarray(moving_lps_mm, dtype=float)
 
 
-def near_landmarks(fixed_lps_mm, moving_lps_mm, affine, near_mm):
+def near_landmarks(
+    fixed_lps_mm: ArrayLike, moving_lps_mm: ArrayLike, affine: sitk.Transform, near_mm: float
+) -> np.ndarray:
     """Say for each landmark whether the affine transform (fixed → moving) brings it within `near_mm`.
 
     RegNet's TRE′ leaves out what lies beyond a network's reach. The affine alone decides, so that all methods are
@@ -140,7 +50,7 @@ def near_landmarks(fixed_lps_mm, moving_lps_mm, affine, near_mm):
     return np.linalg.norm(moved.reshape(-1, 3) - np.asarray(moving_lps_mm), axis=1) <= near_mm
 
 
-def target_registration_error(errors_mm, near):
+def target_registration_error(errors_mm: ArrayLike, near: ArrayLike) -> list[Row]:
     """Return the rows of the target registration error, mean ‖x + u(x) - y‖, as in RegNet's Table 2.1.
 
     Parameters
@@ -152,7 +62,7 @@ def target_registration_error(errors_mm, near):
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``tre_mean, tre_sd, tre_median, tre_p95, tre_max`` and ``tre_near_mean, tre_near_sd`` in mm, for the total
         length and the absolute error along each LPS axis (structure ``total``, ``x``, ``y``, ``z``); the standard
         deviation is that of these landmarks (divided by n). ``landmarks_n, landmarks_outside, tre_near_n`` are counts.
@@ -160,7 +70,7 @@ def target_registration_error(errors_mm, near):
     errors_mm = np.asarray(errors_mm, dtype=float).reshape(-1, 3)
     inside = np.isfinite(errors_mm).all(axis=1)
     near_inside = inside & np.asarray(near, dtype=bool)
-    statistics = {
+    statistics: dict[str, Callable[[np.ndarray], Any]] = {
         "mean": np.mean,
         "sd": np.std,
         "median": np.median,
@@ -173,14 +83,14 @@ def target_registration_error(errors_mm, near):
     for structure, length_mm in lengths_mm.items():
         for name, statistic in statistics.items():
             value = statistic(length_mm[inside]) if inside.any() else np.nan
-            rows.append((f"tre_{name}", structure, float(value), "mm"))
+            rows.append(row(f"tre_{name}", structure, float(value)))
         for name in ["mean", "sd"] if near_inside.any() else []:
-            rows.append((f"tre_near_{name}", structure, float(statistics[name](length_mm[near_inside])), "mm"))
+            rows.append(row(f"tre_near_{name}", structure, float(statistics[name](length_mm[near_inside]))))
     counts = {"landmarks_n": inside, "landmarks_outside": ~inside, "tre_near_n": near_inside}
-    return rows + [(name, "total", int(chosen.sum()), "count") for name, chosen in counts.items()]
+    return rows + [row(name, "total", int(chosen.sum())) for name, chosen in counts.items()]
 
 
-def robustness(fixed_lps_mm, moving_lps_mm, errors_mm):
+def robustness(fixed_lps_mm: ArrayLike, moving_lps_mm: ArrayLike, errors_mm: ArrayLike) -> list[Row]:
     """Return the rows that compare each landmark's error with that before registration, ‖x - y‖.
 
     Parameters
@@ -192,7 +102,7 @@ def robustness(fixed_lps_mm, moving_lps_mm, errors_mm):
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``landmarks_improved``, the percentage whose error is smaller than before; ``tre_relative``, the mean of the
         quotients (error after / error before) over the landmarks that were not in place already, NaN if all were.
     """
@@ -203,10 +113,10 @@ def robustness(fixed_lps_mm, moving_lps_mm, errors_mm):
     apart = before_mm > 0
     improved = 100 * np.mean(after_mm < before_mm) if inside.any() else np.nan
     relative = np.mean(after_mm[apart] / before_mm[apart]) if apart.any() else np.nan
-    return [("landmarks_improved", "total", float(improved), "%"), ("tre_relative", "total", float(relative), "1")]
+    return [row("landmarks_improved", "total", float(improved)), row("tre_relative", "total", float(relative))]
 
 
-def field_error(field, true_field, mask=None):
+def field_error(field: sitk.Image, true_field: sitk.Image, mask: np.ndarray | None = None) -> list[Row]:
     """Return the rows of the mean absolute error against a known displacement, RegNet's MAE.
 
     Parameters
@@ -218,7 +128,7 @@ def field_error(field, true_field, mask=None):
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``mae_mean`` and ``mae_sd`` (divided by n) in mm over the voxels, of the length ‖u - u_true‖ (structure
         ``total``) and of the absolute error along each LPS axis (``x``, ``y``, ``z``); NaN if the mask is empty.
     """
@@ -228,11 +138,11 @@ def field_error(field, true_field, mask=None):
     rows = []
     for structure, length_mm in lengths_mm.items():
         mean, sd = (length_mm.mean(), length_mm.std()) if length_mm.size else (np.nan, np.nan)
-        rows += [("mae_mean", structure, float(mean), "mm"), ("mae_sd", structure, float(sd), "mm")]
+        rows += [row("mae_mean", structure, float(mean)), row("mae_sd", structure, float(sd))]
     return rows
 
 
-def shared_structures(fixed_labels, moving_labels):
+def shared_structures(fixed_labels: ArrayLike, moving_labels: ArrayLike) -> tuple[list[int], list[int]]:
     """Say which labels can be compared: those that both images of a pair have, each on its own grid.
 
     What only one image has is a property of the pair and not of a method; Learn2Reg leaves it out as well.
@@ -248,46 +158,91 @@ def shared_structures(fixed_labels, moving_labels):
     return sorted(fixed & moving), sorted(fixed ^ moving)
 
 
-def overlap(fixed_labels, moved_labels, structures):
+def dice(fixed: ArrayLike, moved: ArrayLike) -> dict[int, float]:
+    """Return the Dice coefficient 2 |A ∩ B| / (|A| + |B|) of each label.
+
+    Parameters
+    ----------
+    fixed, moved : integer array, any equal shape
+
+    Returns
+    -------
+    dict of int to float
+        In the order of the labels. A label in one of the two maps only has 0; 0 (no structure) is not a label.
+    """
+    fixed, moved = np.asarray(fixed), np.asarray(moved)
+    if fixed.shape != moved.shape:
+        raise ValueError(f"label maps of shapes {fixed.shape} and {moved.shape} cannot be compared voxel by voxel")
+    # One pass for all labels: an atlas has a hundred of them.
+    numbers, labels = pd.factorize(np.concatenate([fixed.ravel(), moved.ravel()]), sort=True)
+    fixed_numbers, moved_numbers = np.split(numbers, 2)
+    fixed_count, moved_count, common = (
+        np.bincount(chosen, minlength=len(labels))
+        for chosen in (fixed_numbers, moved_numbers, fixed_numbers[fixed_numbers == moved_numbers])
+    )
+    overlap = 2 * common / (fixed_count + moved_count)
+    return {int(label): float(value) for label, value in zip(labels, overlap, strict=True) if label != 0}
+
+
+def overlap(fixed_labels: ArrayLike, moved_labels: ArrayLike, structures: Sequence[int]) -> list[Row]:
     """Return the rows of ``dice`` and ``iou`` for each structure (its number) and their unweighted ``mean``.
 
     A structure that only one of the maps has gets 0; one in neither map, and the mean over no structure, is NaN.
     """
-    overlaps = labels.dice(fixed_labels, moved_labels)
+    overlaps = dice(fixed_labels, moved_labels)
     dices = {label: overlaps.get(label, np.nan) for label in structures}
     # From 2 |A ∩ B| / (|A| + |B|) to |A ∩ B| / |A ∪ B|, with |A ∪ B| = |A| + |B| - |A ∩ B|.
     ious = {label: value / (2 - value) for label, value in dices.items()}
-    return _with_mean("dice", dices, "1") + _with_mean("iou", ious, "1")
+    return _with_mean("dice", dices) + _with_mean("iou", ious)
 
 
-def surface_agreement(compared):
+class SurfaceAgreement(NamedTuple):
+    """How well two surfaces of one structure agree.
+
+    Attributes
+    ----------
+    hd95_mm : float
+        The larger of the two 95th percentiles (by area) of the distances from one surface to the other.
+    mean_mm : float
+        The mean distance (by area) over both surfaces.
+    surface_dice : float
+        The share of both areas that lies within the tolerance of the other surface.
+    """
+
+    hd95_mm: float
+    mean_mm: float
+    surface_dice: float
+
+
+def surface_agreement(compared: Mapping[int, SurfaceAgreement]) -> list[Row]:
     """Return the rows that compare surfaces, for each structure (its number) and their unweighted ``mean``.
 
     Parameters
     ----------
-    compared : dict of int to (hd95_mm, mean_mm, surface_dice)
+    compared : dict of int to SurfaceAgreement
         See :func:`cohortmorph.evaluation.surfaces.compare_maps`.
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``hd95`` and ``surface_distance_mean`` in mm, ``surface_dice`` in [0, 1]. A structure that was moved out of the
         grid, or lost between its voxels, has no distance: NaN, and so has the mean, since without it the method would
         gain by losing a structure.
     """
-    rows = []
-    for n, (name, unit) in enumerate([("hd95", "mm"), ("surface_distance_mean", "mm"), ("surface_dice", "1")]):
-        rows += _with_mean(name, {label: values[n] for label, values in compared.items()}, unit)
-    return rows
+    return [
+        *_with_mean("hd95", {label: of.hd95_mm for label, of in compared.items()}),
+        *_with_mean("surface_distance_mean", {label: of.mean_mm for label, of in compared.items()}),
+        *_with_mean("surface_dice", {label: of.surface_dice for label, of in compared.items()}),
+    ]
 
 
-def _with_mean(name, values, unit):
+def _with_mean(name: str, values: Mapping[int, float]) -> list[Row]:
     """Return a row for each structure and one of their mean; NaN in any of them is NaN in the mean."""
     mean = float(np.mean(list(values.values()))) if values else np.nan
-    return [(name, str(label), value, unit) for label, value in values.items()] + [(name, "mean", mean, unit)]
+    return [row(name, str(label), value) for label, value in values.items()] + [row(name, "mean", mean)]
 
 
-def similarity(fixed, moved, mask=None):
+def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = None) -> list[Row]:
     """Return the rows of normalized cross-correlation: squared and signed over all voxels, squared in local windows.
 
     Parameters
@@ -302,17 +257,17 @@ def similarity(fixed, moved, mask=None):
     compared = covered if mask is None else covered & mask
     # Squaring the signed one saves a second pass over the voxels; it is the definition of the squared one.
     signed = ncc_signed(fixed, moved, compared)
-    rows = [("ncc_squared", "image", signed**2, "1"), ("ncc_signed", "image", signed, "1")]
+    rows = [row("ncc_squared", "image", signed**2), row("ncc_signed", "image", signed)]
     whole = minimum_filter(covered, LOCAL_WINDOW, mode="constant", cval=True) & compared
     mean_local = np.nan
     if whole.any():
         # What is filled in lies in no window that counts; the mean keeps the images' scale.
-        filled = [np.where(covered, image, np.mean(image, where=covered)) for image in (fixed, moved)]
-        mean_local = float(local_ncc_squared(*filled, LOCAL_WINDOW)[whole].mean())
-    return [*rows, ("ncc_local", "image", mean_local, "1")]
+        fixed, moved = (np.where(covered, image, np.mean(image, where=covered)) for image in (fixed, moved))
+        mean_local = float(local_ncc_squared(fixed, moved, LOCAL_WINDOW)[whole].mean())
+    return [*rows, row("ncc_local", "image", mean_local)]
 
 
-def coverage(fixed, moving, moved, mask=None):
+def coverage(fixed: np.ndarray, moving: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = None) -> list[Row]:
     """Return the rows of how much there is to compare: ``overlap``, in %, and ``contrast`` of the images.
 
     Parameters
@@ -324,7 +279,7 @@ def coverage(fixed, moving, moved, mask=None):
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``overlap`` is the share of the mask that the moving image covers. ``contrast`` is the standard deviation of
         ``fixed`` over the mask, of ``moving`` as a whole, and of ``moved`` over what it covers of the mask: 0 for an
         image that shows nothing, NaN where there are no voxels.
@@ -334,11 +289,11 @@ def coverage(fixed, moving, moved, mask=None):
     share = 100 * covered.sum() / wanted.sum() if wanted.any() else np.nan
     parts = {"fixed": fixed[wanted], "moving": moving, "moved": moved[covered]}
     contrasts = {name: float(part.std(dtype=float)) if part.size else np.nan for name, part in parts.items()}
-    rows = [("contrast", name, value, "1") for name, value in contrasts.items()]
-    return [("overlap", "image", float(share), "%"), *rows]
+    rows = [row("contrast", name, value) for name, value in contrasts.items()]
+    return [row("overlap", "image", float(share)), *rows]
 
 
-def motion(field, affine):
+def motion(field: sitk.Image, affine: sitk.Transform) -> list[Row]:
     """Return the rows ``rotation`` (degrees), of the whole displacement, and ``border_displacement`` (mm).
 
     Parameters
@@ -350,7 +305,7 @@ def motion(field, affine):
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``rotation`` is the angle of the rotation in the affine map that fits x ↦ x + u(x) best (polar decomposition;
         a reflection counts as 180°). ``border_displacement`` is the 95th percentile, over the outermost voxels of the
         grid along each axis of at least three, of the distance between x + u(x) and the affine's own target.
@@ -375,12 +330,12 @@ def motion(field, affine):
     matrix, offset_mm = matrix_and_offset(affine)
     beyond_mm = np.linalg.norm(targets["border"] - (points["border"] @ matrix.T + offset_mm), axis=-1)
     return [
-        ("rotation", "image", float(np.degrees(np.arccos(cosine))), "degrees"),
-        ("border_displacement", "image", float(np.percentile(beyond_mm, 95)) if beyond_mm.size else np.nan, "mm"),
+        row("rotation", "image", float(np.degrees(np.arccos(cosine)))),
+        row("border_displacement", "image", float(np.percentile(beyond_mm, 95)) if beyond_mm.size else np.nan),
     ]
 
 
-def regularity(determinant, mask=None):
+def regularity(determinant: ArrayLike, mask: np.ndarray | None = None) -> list[Row]:
     """Return the rows of the Jacobian's determinant: how strongly space is deformed, and whether it folds.
 
     Parameters
@@ -392,7 +347,7 @@ def regularity(determinant, mask=None):
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``jacobian_min``, ``jacobian_mean``, ``jacobian_p01``, ``jacobian_p99`` (percentiles); ``jacobian_sd_log``, the
         standard deviation of the logarithm of the positive determinants;
         ``jacobian_sd_log_learn2reg``, the same of all determinants + 3, clipped to 1e-9 … 1e9, without the two outer
@@ -416,17 +371,17 @@ def regularity(determinant, mask=None):
     raised = np.clip(inner_values.astype(float) + 3, 1e-9, 1e9)
     sd_log_learn2reg = np.log(raised).std() if raised.size else np.nan
     return [
-        ("jacobian_min", "image", float(minimum), "1"),
-        ("jacobian_mean", "image", float(mean), "1"),
-        ("jacobian_p01", "image", float(low), "1"),
-        ("jacobian_p99", "image", float(high), "1"),
-        ("jacobian_sd_log", "image", float(sd_log), "1"),
-        ("jacobian_sd_log_learn2reg", "image", float(sd_log_learn2reg), "1"),
-        ("folding", "image", float(folding), "%"),
+        row("jacobian_min", "image", float(minimum)),
+        row("jacobian_mean", "image", float(mean)),
+        row("jacobian_p01", "image", float(low)),
+        row("jacobian_p99", "image", float(high)),
+        row("jacobian_sd_log", "image", float(sd_log)),
+        row("jacobian_sd_log_learn2reg", "image", float(sd_log_learn2reg)),
+        row("folding", "image", float(folding)),
     ]
 
 
-def volume_changes(determinant, fixed_labels):
+def volume_changes(determinant: ArrayLike, fixed_labels: ArrayLike) -> list[Row]:
     """Return a row ``volume_change`` for each structure of the fixed image, in %: mean det J over it, less 1.
 
     Parameters
@@ -437,7 +392,7 @@ def volume_changes(determinant, fixed_labels):
 
     Returns
     -------
-    list of tuple
+    list of Row
         Positive: the displacement says that the structure is larger in the moving image. Its structure is the label's
         number; there is no mean, as one organ's growth is not another's shrinking.
     """
@@ -445,13 +400,13 @@ def volume_changes(determinant, fixed_labels):
     sums = np.bincount(index, weights=np.asarray(determinant, dtype=float).ravel())
     changes = 100 * (sums / np.bincount(index) - 1)
     return [
-        ("volume_change", str(int(label)), float(change), "%")
+        row("volume_change", str(int(label)), float(change))
         for label, change in zip(numbers, changes, strict=True)
         if label > 0
     ]
 
 
-def folded_volume(inverted, mask=None):
+def folded_volume(inverted: np.ndarray, mask: np.ndarray | None = None) -> list[Row]:
     """Return the row of the non-diffeomorphic volume, ``ndv``: what is turned inside out, in % of the volume measured.
 
     Parameters
@@ -468,10 +423,10 @@ def folded_volume(inverted, mask=None):
             if voxels > cubes:
                 whole = whole.take(range(cubes), axis) & whole.take(range(1, voxels), axis)
         values = inverted[whole]
-    return [("ndv", "image", 100 * float(values.mean(dtype=float)) if values.size else np.nan, "%")]
+    return [row("ndv", "image", 100 * float(values.mean(dtype=float)) if values.size else np.nan)]
 
 
-def inverse_consistency(errors_mm, mask=None):
+def inverse_consistency(errors_mm: np.ndarray, mask: np.ndarray | None = None) -> list[Row]:
     """Return the rows of how far the way there and back ends from its start, over the fixed image's voxels.
 
     Parameters
@@ -483,7 +438,7 @@ def inverse_consistency(errors_mm, mask=None):
 
     Returns
     -------
-    list of tuple
+    list of Row
         ``inverse_consistency_mean`` and ``inverse_consistency_p95`` in mm over the voxels that stay on the reverse
         grid (NaN if none does); ``inverse_consistency_outside``, the percentage that leaves it.
     """
@@ -492,37 +447,7 @@ def inverse_consistency(errors_mm, mask=None):
     mean, p95 = (inside_mm.mean(), np.percentile(inside_mm, 95)) if inside_mm.size else (np.nan, np.nan)
     outside = 100 * (1 - inside_mm.size / errors_mm.size) if errors_mm.size else np.nan
     return [
-        ("inverse_consistency_mean", "image", float(mean), "mm"),
-        ("inverse_consistency_p95", "image", float(p95), "mm"),
-        ("inverse_consistency_outside", "image", float(outside), "%"),
+        row("inverse_consistency_mean", "image", float(mean)),
+        row("inverse_consistency_p95", "image", float(p95)),
+        row("inverse_consistency_outside", "image", float(outside)),
     ]
-
-
-def runtime(registration):
-    """Return the rows of what a method reports of itself, from the content of its registration.json.
-
-    ``runtime`` (s, from ``seconds``) always; where they are given, ``cpu_time`` (s, from ``cpu_seconds``),
-    ``peak_memory`` (MB, from ``peak_memory_mb``) and ``fre`` (mm, from ``fre_mm``). Null becomes NaN.
-    """
-    values = {key: registration[key] for key in REPORTED if key == "seconds" or key in registration}
-    return [
-        (REPORTED[key][0], "image", np.nan if value is None else float(value), REPORTED[key][1])
-        for key, value in values.items()
-    ]
-
-
-def of_failed(registration, others):
-    """Return the rows of a registration that failed: those of the pair's other methods, each NaN.
-
-    Parameters
-    ----------
-    registration : dict
-        The content of its registration.json: what only such a method reports counts as well, whatever its value.
-    others : list of list of tuple
-        The rows of each method that succeeded. What a few methods alone report of themselves (``fre``) is no failure of
-        the others, and is left out.
-    """
-    own = [(metric, "image", unit) for metric, _, _, unit in runtime({"seconds": None} | registration)]
-    foreign = {"fre"} - {metric for metric, _, _ in own}
-    keys = [(metric, of, unit) for rows in others for metric, of, _, unit in rows if metric not in foreign]
-    return [(metric, structure, np.nan, unit) for metric, structure, unit in dict.fromkeys([*keys, *own])]

@@ -10,14 +10,18 @@ again for each method. Here a surface is found once, and most distances by looki
 similar surfaces are 0 or one step long. Direction cosines do not matter, since they neither stretch nor shear.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.ndimage import find_objects
 from scipy.spatial import cKDTree
 from surface_distance import lookup_tables
 from surface_distance import metrics as library
+
+from cohortmorph.evaluation.metrics import SurfaceAgreement
 
 # A corner's key holds its three indices, each in so many bits, so that a step to a neighbour is one addition.
 KEY_BITS = 20
@@ -44,20 +48,22 @@ class Surface:
 
     corners: np.ndarray
     areas: np.ndarray
-    spacing_mm: tuple
+    spacing_mm: tuple[float, ...]
 
     @cached_property
-    def keys(self):
+    def keys(self) -> np.ndarray:
         """One whole number a corner, ascending."""
         return _keys(self.corners + KEY_MARGIN)
 
     @cached_property
-    def tree(self):
+    def tree(self) -> cKDTree:
         """The corners in mm as a tree."""
         return cKDTree(self.corners * np.array(self.spacing_mm), balanced_tree=False, compact_nodes=False)
 
 
-def of_structures(label_map, structures, spacing_mm):
+def of_structures(
+    label_map: ArrayLike, structures: Sequence[int], spacing_mm: Sequence[float]
+) -> dict[int, Surface | None]:
     """Find the surface of each structure.
 
     Parameters
@@ -99,7 +105,7 @@ def of_structures(label_map, structures, spacing_mm):
     }
 
 
-def distances_mm(from_surface, to_surface):
+def distances_mm(from_surface: Surface, to_surface: Surface) -> np.ndarray:
     """Return the distance from each corner of a surface to the nearest corner of another one, in mm, shape (n,)."""
     left = np.arange(len(from_surface.keys))
     found_mm = np.zeros(len(left))
@@ -117,7 +123,7 @@ def distances_mm(from_surface, to_surface):
     return found_mm
 
 
-def compare(fixed, moved, tolerance_mm):
+def compare(fixed: Surface | None, moved: Surface | None, tolerance_mm: float) -> SurfaceAgreement:
     """Compare two surfaces of one structure.
 
     Parameters
@@ -128,17 +134,11 @@ def compare(fixed, moved, tolerance_mm):
 
     Returns
     -------
-    hd95_mm : float
-        The larger of the two 95th percentiles (by area) of the distances from one surface to the other.
-    mean_mm : float
-        The mean distance (by area) over both surfaces.
-    surface_dice : float
-        The share of both areas that lies within the tolerance of the other surface.
-
+    SurfaceAgreement
         If one surface is missing no distance exists: (NaN, NaN, 0). If both are: (NaN, NaN, NaN).
     """
     if fixed is None or moved is None:
-        return np.nan, np.nan, np.nan if fixed is moved else 0.0
+        return SurfaceAgreement(np.nan, np.nan, np.nan if fixed is moved else 0.0)
     measured = {}
     for name, target, surface, other in [("gt", "pred", fixed, moved), ("pred", "gt", moved, fixed)]:
         lengths_mm = distances_mm(surface, other)
@@ -149,10 +149,15 @@ def compare(fixed, moved, tolerance_mm):
     lengths_mm = np.concatenate([measured["distances_gt_to_pred"], measured["distances_pred_to_gt"]])
     areas = np.concatenate([measured["surfel_areas_gt"], measured["surfel_areas_pred"]])
     surface_dice = library.compute_surface_dice_at_tolerance(measured, tolerance_mm)
-    return float(hd95_mm), float(np.average(lengths_mm, weights=areas)), float(surface_dice)
+    return SurfaceAgreement(float(hd95_mm), float(np.average(lengths_mm, weights=areas)), float(surface_dice))
 
 
-def compare_maps(fixed_surfaces, moved_labels, spacing_mm, tolerance_mm):
+def compare_maps(
+    fixed_surfaces: Mapping[int, Surface | None],
+    moved_labels: ArrayLike,
+    spacing_mm: Sequence[float],
+    tolerance_mm: float,
+) -> dict[int, SurfaceAgreement]:
     """Compare the surfaces of a fixed label map with those of a moved one on the same grid.
 
     Parameters
@@ -165,27 +170,29 @@ def compare_maps(fixed_surfaces, moved_labels, spacing_mm, tolerance_mm):
 
     Returns
     -------
-    dict of int to (hd95_mm, mean_mm, surface_dice)
+    dict of int to SurfaceAgreement
         See :func:`compare`.
     """
     moved_surfaces = of_structures(moved_labels, list(fixed_surfaces), spacing_mm)
     return {label: compare(fixed, moved_surfaces[label], tolerance_mm) for label, fixed in fixed_surfaces.items()}
 
 
-def _surface(mask, start, spacing_mm):
+def _surface(mask: np.ndarray, start: Sequence[int], spacing_mm: tuple[float, ...]) -> Surface:
     """Return the surface of a mask that fills its box, which starts at voxel `start`."""
     padded = np.pad(mask, 1).view(np.uint8)
     code = np.zeros([length - 1 for length in padded.shape], np.uint8)
     kernel, areas = _tables(spacing_mm)
-    for offset, weight in np.ndenumerate(kernel):
-        code += padded[tuple(slice(o, o + n) for o, n in zip(offset, code.shape, strict=True))] * np.uint8(weight)
+    for offset, code_of_voxel in np.ndenumerate(kernel):
+        code += padded[tuple(slice(o, o + n) for o, n in zip(offset, code.shape, strict=True))] * np.uint8(
+            code_of_voxel
+        )
     on_surface = (code != 0) & (code != kernel.sum())
     return Surface(np.argwhere(on_surface) + start, areas[code[on_surface]], spacing_mm)
 
 
 @lru_cache
-def _tables(spacing_mm):
-    """Return the library's weights of the voxels around a corner, and the area (or length) for each sum of them."""
+def _tables(spacing_mm: tuple[float, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the library's codes of the voxels around a corner, and the area (or length) for each sum of them."""
     if len(spacing_mm) == 2:
         lengths = lookup_tables.create_table_neighbour_code_to_contour_length(spacing_mm)
         return lookup_tables.ENCODE_NEIGHBOURHOOD_2D_KERNEL, lengths
@@ -194,7 +201,7 @@ def _tables(spacing_mm):
 
 
 @lru_cache
-def _nearest_steps(spacing_mm):
+def _nearest_steps(spacing_mm: tuple[float, ...]) -> list[tuple[int, float]]:
     """Return the shortest steps between corners, none left out, as (difference of keys, length in mm), ascending."""
     # Half as many on both sides along the finest axis alone fill the list: nothing farther can be in it.
     reach = [int(np.ceil(NEAREST_STEPS / 2 * min(spacing_mm) / step)) for step in spacing_mm]
@@ -205,7 +212,7 @@ def _nearest_steps(spacing_mm):
     return list(zip(_keys(steps[shortest]).tolist(), lengths_mm[shortest].tolist(), strict=True))
 
 
-def _keys(indices):
+def _keys(indices: np.ndarray) -> np.ndarray:
     """Return one whole number for each row of indices; keys of a sum are the sum of keys."""
-    weights = 1 << (KEY_BITS * np.arange(indices.shape[1])[::-1])
-    return indices @ weights
+    place_values = 1 << (KEY_BITS * np.arange(indices.shape[1])[::-1])
+    return indices @ place_values

@@ -3,20 +3,26 @@
 A table of metrics is tidy: one value a row, methods in the configuration's order. docs/metrics.md says what they hold.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from os import PathLike
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cohortmorph.cohort.methods import Method, in_order
-from cohortmorph.run.files import read_json
+from cohortmorph.evaluation.measures import Row
+from cohortmorph.run.files import StrPath, read_json
 
 COLUMNS = ["pair", "split", "method", "weight", "epoch", "metric", "structure", "value", "unit"]
-Row = tuple[str, str, float, str]  # metric, structure, value, unit
+SUMMARY_COLUMNS = ["split", "method", "weight", "epoch", "metric", "structure", "unit", "n", "subjects", "failed",
+                   "mean", "sd", "median", "ci_low", "ci_high"]  # fmt: skip
+COMPARISON_COLUMNS = ["split", "metric", "structure", "unit", "method", "reference", "n", "failed",
+                      "median_difference", "ci_low", "ci_high", "effect_size", "p", "p_holm"]  # fmt: skip
+RANKING_COLUMNS = ["rank", "method", "score", "runtime_s"]  # before the last, three of each metric
+FAILURES_COLUMNS = ["pair", "split", "method", "weight", "epoch", "why"]
+FLAGS_COLUMNS = ["subject", "pair", "method", "flag", "value", "threshold", "sentence"]
 
 
 def table_of(rows: Sequence[Row], pair: str, split: str, method: str) -> pd.DataFrame:
@@ -24,7 +30,7 @@ def table_of(rows: Sequence[Row], pair: str, split: str, method: str) -> pd.Data
 
     Parameters
     ----------
-    rows : list of tuple
+    rows : list of Row
     pair, split : str
     method : str
         The id, as in file names; see :class:`cohortmorph.cohort.methods.Method`.
@@ -35,26 +41,7 @@ def table_of(rows: Sequence[Row], pair: str, split: str, method: str) -> pd.Data
     return table.astype({"epoch": "Int64", "value": float})[COLUMNS]
 
 
-def read_metrics(path: str | PathLike[str]) -> pd.DataFrame:
-    """Read a tidy table; weight stays the text that the user typed, epoch and value may be missing."""
-    types = {name: str for name in COLUMNS} | {"epoch": "Int64", "value": float}
-    missing = {"epoch": [""], "value": [""]}
-    return pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=missing)[COLUMNS]
-
-
-def read_summary(path: str | PathLike[str]) -> pd.DataFrame:
-    """Read summary.tsv; weight and structure stay the texts that they are, epoch is an integer or <NA>."""
-    texts = dict.fromkeys(["split", "method", "weight", "metric", "structure", "unit"], str)
-    table = pd.read_csv(path, sep="\t", dtype=texts | {"epoch": "Int64"})
-    return table.fillna(dict.fromkeys(texts, ""))
-
-
-def read_history(path: str | PathLike[str]) -> pd.DataFrame:
-    """Read a training's history.tsv."""
-    return pd.read_csv(path, sep="\t")
-
-
-def compared(table: pd.DataFrame, selected: dict[str, Any] | None) -> pd.DataFrame:
+def compared(table: pd.DataFrame, selected: Mapping[str, Any] | None) -> pd.DataFrame:
     """Return the rows of all methods, of the networks only those of the selected weight and epoch.
 
     Parameters
@@ -70,30 +57,47 @@ def compared(table: pd.DataFrame, selected: dict[str, Any] | None) -> pd.DataFra
     return table[~learned | ((table.weight == str(selected["weight"])) & (table.epoch == int(selected["epoch"])))]
 
 
-def _read_texts(path: str | PathLike[str], texts: Sequence[str]) -> pd.DataFrame:
-    """Read a table in which these columns hold texts and "" is one; epoch is an integer or <NA>."""
-    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(texts, str) | {"epoch": "Int64"})
-    return table.fillna(dict.fromkeys(texts, ""))
+def read_metrics(path: StrPath) -> pd.DataFrame:
+    """Read a tidy table; weight stays the text that the user typed, epoch and value may be missing."""
+    types = {name: str for name in COLUMNS} | {"epoch": "Int64", "value": float}
+    missing = {"epoch": [""], "value": [""]}
+    return pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=missing)[COLUMNS]
 
 
-def read_comparison(path: str | PathLike[str]) -> pd.DataFrame:
+def read_summary(path: StrPath) -> pd.DataFrame:
+    """Read summary.tsv."""
+    return _read_texts(path, ["split", "method", "weight", "metric", "structure", "unit"])
+
+
+def read_comparison(path: StrPath) -> pd.DataFrame:
     """Read comparison.tsv."""
     return _read_texts(path, ["split", "metric", "structure", "unit", "method", "reference"])
 
 
-def read_ranking(path: str | PathLike[str]) -> pd.DataFrame:
+def read_ranking(path: StrPath) -> pd.DataFrame:
     """Read ranking.tsv."""
     return pd.read_csv(path, sep="\t", dtype={"rank": "Int64"})
 
 
-def read_failures(path: str | PathLike[str]) -> pd.DataFrame:
+def read_failures(path: StrPath) -> pd.DataFrame:
     """Read failures.tsv."""
     return _read_texts(path, ["pair", "split", "method", "weight", "why"])
 
 
-def read_flags(path: str | PathLike[str]) -> pd.DataFrame:
+def read_flags(path: StrPath) -> pd.DataFrame:
     """Read flags.tsv."""
     return _read_texts(path, ["subject", "pair", "method", "flag", "sentence"])
+
+
+def read_history(path: StrPath) -> pd.DataFrame:
+    """Read a training's history.tsv."""
+    return pd.read_csv(path, sep="\t")
+
+
+def _read_texts(path: StrPath, texts: Sequence[str]) -> pd.DataFrame:
+    """Read a table in which these columns hold texts and "" is one; epoch is an integer or <NA>."""
+    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(texts, str) | {"epoch": "Int64"})
+    return table.fillna(dict.fromkeys(texts, ""))
 
 
 READERS = {
@@ -117,30 +121,35 @@ class Evaluation:
         selected_model.json; None if no network was trained.
     """
 
-    metrics: pd.DataFrame
-    summary: pd.DataFrame
-    comparison: pd.DataFrame
-    ranking: pd.DataFrame
-    failures: pd.DataFrame
-    flags: pd.DataFrame
-    selected: dict[str, Any] | None = None
+    metrics: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=COLUMNS))
+    summary: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=SUMMARY_COLUMNS))
+    comparison: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=COMPARISON_COLUMNS))
+    ranking: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=RANKING_COLUMNS))
+    failures: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=FAILURES_COLUMNS))
+    flags: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=FLAGS_COLUMNS))
+    selected: Mapping[str, Any] | None = None
 
     @classmethod
-    def read(cls, files: Any) -> "Evaluation":
+    def read(cls, files: Mapping[str, Any]) -> "Evaluation":
         """Read the tables that `files`, a mapping such as a job's named inputs, has a path for.
 
         Only what is named is read: a folder may hold files of an earlier configuration.
         """
-        tables = {name: read(files[name]) if files.get(name) else pd.DataFrame() for name, read in READERS.items()}
+        tables = {name: read(files[name]) for name, read in READERS.items() if files.get(name)}
         selected = files.get("selected")
         return cls(**tables, selected=read_json(Path(selected)) if selected else None)
 
     @cached_property
     def methods(self) -> list[str]:
         """Names of the methods in the configuration's order, in which metrics.tsv has them."""
-        return list(dict.fromkeys(self.metrics.method)) if len(self.metrics) else []
+        return list(dict.fromkeys(self.metrics.method))
 
-    def in_order(self, names: Any) -> list[str]:
+    @cached_property
+    def learned(self) -> set[str]:
+        """Names of the methods that are networks: those with a weight λ."""
+        return set(self.metrics.method[self.metrics.weight != ""])
+
+    def in_order(self, names: Iterable[str]) -> list[str]:
         """Return these names of methods, each once, in the configuration's order."""
         return in_order(names, self.methods)
 
@@ -150,7 +159,6 @@ class Evaluation:
 
     def label(self, method: str) -> str:
         """Return a method's name for a reader; the selected network's with its λ and epoch."""
-        learned = self.selected is not None and bool((self.metrics.weight[self.metrics.method == method] != "").any())
-        if not learned or self.selected is None:
+        if self.selected is None or method not in self.learned:
             return method
         return Method(method, str(self.selected["weight"]), int(self.selected["epoch"])).label

@@ -34,9 +34,9 @@ def table(errors, metrics, methods):
     errors : DataFrame
         A landmark a row: pair, synthetic (bool), method, near (bool), x, y, z (error in mm, LPS; NaN: no value).
     metrics : DataFrame
-        The tidy table of :mod:`cohortmorph.evaluation.metrics`, for the mean absolute error of synthetic pairs.
+        metrics.tsv, for the mean absolute error of synthetic pairs.
     methods : dict
-        {method id: (method, weight, epoch)} of the methods that take part.
+        {method id: Method} of the methods that take part.
 
     Returns
     -------
@@ -69,7 +69,7 @@ def _landmark_error(chosen):
 
 def _absolute_error(metrics, method, errors, method_id):
     pairs = errors.loc[errors["synthetic"] & (errors["method"] == method_id), "pair"].unique()
-    name, weight, epoch = method
+    name, weight, epoch = method.name, method.weight, method.epoch
     rows = metrics[metrics["pair"].isin(pairs) & (metrics["method"] == name) & (metrics["weight"] == weight)]
     rows = rows[rows["epoch"].isna() if epoch is None else rows["epoch"] == epoch]
     values = rows.pivot_table(index="pair", columns=["metric", "structure"], values="value")

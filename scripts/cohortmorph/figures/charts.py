@@ -16,7 +16,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from matplotlib.transforms import Bbox
 
-from cohortmorph.evaluation.statistics import compared, failures_as_worst
+from cohortmorph.evaluation.statistics import failures_as_worst
+from cohortmorph.evaluation.tables import compared
 from cohortmorph.figures.style import (
     DICE,
     FOLDING,

@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
+from cohortmorph.cohort.pairs import subjects_of
 from cohortmorph.evaluation.statistics import (
     SIGNIFICANCE,
-    compared,
     failures_as_worst,
     independent_units,
     smallest_p_holm,
-    subjects_of,
 )
+from cohortmorph.evaluation.tables import compared
 from cohortmorph.figures.style import DICE, NCC, TRE, Measure, method_label, ordered_methods, ordered_weights
 from cohortmorph.report.wording import count, interval, pairs_in_words, write_text
 

@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from cohortmorph.evaluation.quality import count_in_words
-from cohortmorph.evaluation.statistics import compared
+from cohortmorph.evaluation.tables import Evaluation, compared
 from cohortmorph.figures.style import DICE, NCC, TRE, method_label, ordered_methods
 from cohortmorph.report.findings import choice, front, sureness, verdict
 from cohortmorph.report.tables import (
@@ -233,7 +233,7 @@ def render(
         ),
         headline=headline,
         quality=reviewed,
-        flag_counts=count_in_words(flags, reviewed, selected),
+        flag_counts=count_in_words(flags, reviewed, Evaluation(metrics=metrics, selected=selected)),
         verdicts=verdicts,
         sureness=sureness(metrics, tests),
         choice=chosen,

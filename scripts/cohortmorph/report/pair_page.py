@@ -17,8 +17,9 @@ from matplotlib.image import imsave
 from matplotlib.patches import Rectangle
 from scipy import ndimage
 
+from cohortmorph.cohort.methods import STARTS
 from cohortmorph.evaluation.metrics import landmark_errors_mm
-from cohortmorph.evaluation.quality import FLAGS, STAGES
+from cohortmorph.evaluation.quality import FLAGS
 from cohortmorph.figures import charts
 from cohortmorph.figures import style as figures
 from cohortmorph.figures.pictures import PLANES, Cut, checkerboard, cut, oriented, sliced, views, where
@@ -157,7 +158,7 @@ def magnitude_limit_mm(fields, affine):
     matrix, offset_mm = matrix_and_offset(affine)
     largest_mm = 0.0
     for method, field in fields.items():
-        if field is None or method in STAGES:
+        if field is None or method in STARTS:
             continue
         grid = Grid.of(field)
         some = np.meshgrid(*(np.arange(0, n, max(1, n // 48)) for n in grid.size), indexing="ij")
@@ -376,7 +377,7 @@ def draw(folder, fixed, moving, moved, fields, affine, points=None, selected=Non
             continue
         slices = slices_of(layout, still, oriented(moved[method]), oriented(field), Grid.of(moving), affine)
         for kind, draw_tile in DRAWN.items():
-            if kind in BEYOND_AFFINE and method in STAGES:
+            if kind in BEYOND_AFFINE and method in STARTS:
                 continue
             tiles = [draw_tile(seen, box, limit_mm) for seen, box in zip(slices, layout.boxes, strict=True)]
             save(layout.strip(tiles), folder, method, kind)

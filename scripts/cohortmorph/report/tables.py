@@ -3,7 +3,8 @@
 import numpy as np
 
 from cohortmorph.evaluation.quality import FLAGS, by_pair
-from cohortmorph.evaluation.statistics import SIGNIFICANCE, compared
+from cohortmorph.evaluation.statistics import SIGNIFICANCE
+from cohortmorph.evaluation.tables import compared
 from cohortmorph.figures.style import (
     DICE,
     FOLDING,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from cohortmorph.evaluation.statistics import compared, failures_as_worst
+from cohortmorph.evaluation.statistics import failures_as_worst
+from cohortmorph.evaluation.tables import compared
 from cohortmorph.figures.style import DICE, FOLDING, TRE, method_label, ordered_methods
 from cohortmorph.report.wording import count
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cohortmorph import UserError
 from cohortmorph.cohort.configuration import learned_method
-from cohortmorph.evaluation.metrics import parse_method
+from cohortmorph.cohort.methods import Method
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import intensity, landmarks
 from cohortmorph.spatial.geometry import read_image, to_array
@@ -83,7 +83,8 @@ def described_methods(pair, moved, metrics, failures, selected, folder):
     chosen = learned_method(selected["weight"], selected["epoch"]) if selected else None
     entries = []
     for method, path in moved.items():
-        name, weight, epoch = parse_method(method)
+        of = Method.of(method)
+        name, weight, epoch = of.name, of.weight, of.epoch
         entry = {
             "method": method,
             "label": f"{name}, λ = {weight}, epoch {epoch}" if weight else name,

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cohortmorph.evaluation.statistics import subjects_of
+from cohortmorph.cohort.pairs import subjects_of
 
 DECIMALS = {"mm": 2, "% of voxels": 3, "s": 1, "": 3}
 

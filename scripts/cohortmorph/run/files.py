@@ -17,6 +17,8 @@ StrPath = str | os.PathLike[str]
 
 StrPath = str | os.PathLike[str]
 
+StrPath = str | os.PathLike[str]
+
 
 @contextmanager
 def publishing(path: StrPath) -> Iterator[Path]:

@@ -1,0 +1,286 @@
+"""Everything that is measured of a displacement of one pair, for all who measure one."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from cohortmorph.evaluation import metrics, reported, surfaces
+from cohortmorph.evaluation.measures import DICE, FOLDING, NCC, TRE, Measure, Row, row, shown_in
+from cohortmorph.run.files import StrPath, read_json
+from cohortmorph.run.logs import log
+from cohortmorph.spatial import displacement, geometry, intensity, labels, landmarks
+from cohortmorph.spatial.geometry import Grid, to_array
+
+
+@dataclass(frozen=True)
+class PairFiles:
+    """Where a pair's data lie; "" for what it does not have.
+
+    Attributes
+    ----------
+    fixed, moving : path
+        Images.
+    affine : path
+        Transform (fixed → moving) that the methods start from.
+    fixed_labels, moving_labels, fixed_landmarks, moving_landmarks : path
+        Each on, or in the world of, its own image.
+    fixed_mask : path
+        Where to look, on the fixed image's grid.
+    true_displacement : path
+        In mm, LPS, on the fixed image's grid.
+    """
+
+    fixed: StrPath
+    moving: StrPath
+    affine: StrPath = ""
+    fixed_labels: StrPath = ""
+    moving_labels: StrPath = ""
+    fixed_landmarks: StrPath = ""
+    moving_landmarks: StrPath = ""
+    fixed_mask: StrPath = ""
+    true_displacement: StrPath = ""
+
+    @classmethod
+    def of(cls, files: Any) -> "PairFiles":
+        """Take them from a mapping, such as a job's named inputs, which may hold others and lack some."""
+        return cls(**{field.name: files.get(field.name) or "" for field in fields(cls)})
+
+    @property
+    def has_landmarks(self) -> bool:
+        """Whether both images have landmarks."""
+        return bool(self.fixed_landmarks and self.moving_landmarks)
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether both images have labels."""
+        return bool(self.fixed_labels and self.moving_labels)
+
+
+class PairEvaluation:
+    """A pair that displacements are measured on. Its files are read once, when something first needs them.
+
+    Parameters
+    ----------
+    pair : str
+        Id, for messages.
+    files : PairFiles
+    intensities : sequence of two dicts
+        How the fixed and the moving image are prepared, see :func:`cohortmorph.spatial.intensity.prepare`. Similarity
+        is measured on what every method saw: a CT in Hounsfield units is mostly air and bone.
+    settings : dict
+        ``near_landmarks_mm`` and ``surface_tolerance_mm``; :meth:`row_of` needs neither.
+    """
+
+    def __init__(
+        self,
+        pair: str,
+        files: PairFiles,
+        intensities: Sequence[Mapping[str, Any]],
+        settings: Mapping[str, float] | None = None,
+    ) -> None:
+        self.pair, self.files, self.settings = pair, files, settings or {}
+        self.fixed_intensity, self.moving_intensity = intensities
+
+    def of_methods(
+        self, displacements: Mapping[str, StrPath], reverse_displacements: Mapping[str, StrPath] | None = None
+    ) -> dict[str, list[Row]]:
+        """Return the rows of every method, and of what its registration reports.
+
+        Parameters
+        ----------
+        displacements : dict of method to path
+            Beside each lies its registration.json.
+        reverse_displacements : dict of method to path, optional
+            Of the pair with its images exchanged, on the moving image's grid.
+
+        Returns
+        -------
+        dict of method to list of Row
+            A method whose registration failed has the rows of the others, without values.
+        """
+        reverse, rows, failed = reverse_displacements or {}, {}, {}
+        for method, path in displacements.items():
+            registration = read_json(Path(path).parent / "registration.json")
+            field = displacement.read_unless_failed(path, self.fixed_grid)
+            if field is None or "failed" in registration:
+                failed[method] = registration
+                log.warning("%s: failed, no values: %s", method, registration.get("failed", "it has no displacement"))
+                continue
+            rows[method] = self.rows(field, reverse.get(method, "")) + reported.rows_of(registration)
+            _say(method, rows[method])
+        # Which rows a pair has can be seen from any displacement, if all its registrations failed.
+        examples = list(rows.values())
+        if failed and not examples:
+            still = displacement.sample(sitk.Transform(3, sitk.sitkIdentity), self.fixed_grid)
+            examples = [self.rows(still, next(iter(reverse.values()), ""))]
+        rows |= {method: reported.rows_of_failed(registration, examples) for method, registration in failed.items()}
+        return {method: rows[method] for method in displacements}
+
+    def rows(self, field: sitk.Image, reverse: StrPath = "") -> list[Row]:
+        """Return all that can be measured of one displacement.
+
+        Parameters
+        ----------
+        field : SimpleITK vector image
+            In mm, LPS, on the fixed image's grid.
+        reverse : path, optional
+            The same method's displacement of the pair with its images exchanged, on the moving image's grid.
+        """
+        rows = self._of_landmarks(field) if self.files.has_landmarks else []
+        if self.files.true_displacement:
+            rows += metrics.field_error(field, self.true_displacement, self.mask)
+        if self.files.has_labels:
+            moved_map, spacing_mm = self._moved_map(field), self.fixed_grid.spacing_mm
+            rows += metrics.overlap(self.fixed_map, moved_map, self.structures)
+            tolerance_mm = self.settings["surface_tolerance_mm"]
+            compared = surfaces.compare_maps(self.fixed_surfaces, moved_map, spacing_mm, tolerance_mm)
+            rows += metrics.surface_agreement(compared)
+        moved = self._moved(field)
+        rows += metrics.similarity(self.fixed_values, moved, self.mask)
+        rows += metrics.coverage(self.fixed_values, self.moving_values, moved, self.mask)
+        rows += metrics.motion(field, self.affine)
+        determinant = displacement.jacobian_determinant(field)
+        rows += metrics.regularity(determinant, self.mask)
+        if self.files.fixed_labels:
+            rows += metrics.volume_changes(determinant, self.fixed_map)
+        rows += metrics.folded_volume(displacement.non_diffeomorphic_volume(field), self.mask)
+        return rows + self._consistency(field, reverse) if reverse else rows
+
+    def row_of(self, measure: Measure, field: sitk.Image) -> Row:
+        """Return what :meth:`rows` has of one measure, without the rest: of those to select by, and of folding."""
+        families: dict[str, Callable[[sitk.Image], list[Row]]] = {
+            TRE.metric: self._of_landmarks,
+            DICE.metric: lambda field: metrics.overlap(self.fixed_map, self._moved_map(field), self.structures),
+            NCC.metric: lambda field: metrics.similarity(self.fixed_values, self._moved(field), self.mask),
+            FOLDING.metric: lambda field: metrics.regularity(displacement.jacobian_determinant(field), self.mask),
+        }
+        (found,) = (one for one in families[measure.metric](field) if one.key == measure.key)
+        return found
+
+    @cached_property
+    def fixed(self) -> sitk.Image:
+        """The fixed image, prepared."""
+        image = geometry.read_image(self.files.fixed)
+        return intensity.prepare_or_blank(image, self.fixed_intensity, name=f"{self.pair}, fixed image")
+
+    @cached_property
+    def moving(self) -> sitk.Image:
+        """The moving image, prepared."""
+        image = geometry.read_image(self.files.moving)
+        return intensity.prepare_or_blank(image, self.moving_intensity, name=f"{self.pair}, moving image")
+
+    @cached_property
+    def fixed_values(self) -> np.ndarray:
+        """The fixed image's intensities, shape of its grid."""
+        return to_array(self.fixed)
+
+    @cached_property
+    def moving_values(self) -> np.ndarray:
+        """The moving image's intensities, shape of its grid."""
+        return to_array(self.moving)
+
+    @cached_property
+    def fixed_grid(self) -> Grid:
+        """The fixed image's grid."""
+        return Grid.of(self.fixed)
+
+    @cached_property
+    def moving_grid(self) -> Grid:
+        """The moving image's grid."""
+        return Grid.of(self.moving)
+
+    @cached_property
+    def mask(self) -> np.ndarray | None:
+        """Where to look, shape of the fixed grid; None: everywhere."""
+        return to_array(labels.read(self.files.fixed_mask, self.fixed_grid)) > 0 if self.files.fixed_mask else None
+
+    @cached_property
+    def affine(self) -> sitk.Transform:
+        """The affine transform, fixed → moving."""
+        return geometry.read_affine(self.files.affine)
+
+    @cached_property
+    def true_displacement(self) -> sitk.Image:
+        """The known displacement, on the fixed grid."""
+        return displacement.read(self.files.true_displacement, self.fixed_grid)
+
+    @cached_property
+    def fixed_map(self) -> np.ndarray:
+        """The fixed image's labels, shape of its grid."""
+        return to_array(labels.read(self.files.fixed_labels, self.fixed_grid))
+
+    @cached_property
+    def moving_map(self) -> sitk.Image:
+        """The moving image's labels, on its own grid."""
+        return labels.read(self.files.moving_labels, self.moving_grid)
+
+    @cached_property
+    def structures(self) -> list[int]:
+        """The labels that both images have; what only one has is logged."""
+        shared, others = metrics.shared_structures(self.fixed_map, to_array(self.moving_map))
+        if others:
+            names = ", ".join(map(str, others))
+            log.warning("labels in one of the two images only, which cannot be compared: %s", names)
+        if not shared:
+            log.warning("the two images share no label, so there is no overlap to measure")
+        return shared
+
+    @cached_property
+    def fixed_surfaces(self) -> dict[int, surfaces.Surface | None]:
+        """The surfaces of the fixed image's structures."""
+        return surfaces.of_structures(self.fixed_map, self.structures, self.fixed_grid.spacing_mm)
+
+    @cached_property
+    def points(self) -> tuple[np.ndarray, np.ndarray]:
+        """The landmarks in the fixed and the moving image, LPS mm, each of shape (n, 3)."""
+        fixed, moving = landmarks.read_pair(self.files.fixed_landmarks, self.files.moving_landmarks)
+        return landmarks.points_lps_mm(fixed), landmarks.points_lps_mm(moving)
+
+    @cached_property
+    def near(self) -> np.ndarray:
+        """Which landmarks count for TRE′, shape (n,)."""
+        if not self.files.affine:
+            return np.zeros(len(self.points[0]), bool)
+        return metrics.near_landmarks(*self.points, self.affine, self.settings["near_landmarks_mm"])
+
+    @cached_property
+    def rounding_mm(self) -> float:
+        """The TRE that the landmarks' rounding to voxels leaves to a perfect registration; 0: they are not rounded."""
+        return landmarks.tre_of_rounding_mm(*self.points, self.fixed_grid, self.moving_grid)
+
+    def _moved(self, field: sitk.Image) -> np.ndarray:
+        """Return the moved image; NaN, not the background that moved.nii.gz has, where the moving one ends."""
+        return to_array(displacement.warp(self.moving, field, outside=np.nan))
+
+    def _moved_map(self, field: sitk.Image) -> np.ndarray:
+        """Return the moved labels."""
+        return to_array(displacement.warp_labels(self.moving_map, field))
+
+    def _of_landmarks(self, field: sitk.Image) -> list[Row]:
+        """Return the rows of the landmarks."""
+        errors_mm = metrics.landmark_errors_mm(*self.points, field)
+        rows = metrics.target_registration_error(errors_mm, self.near) + metrics.robustness(*self.points, errors_mm)
+        return rows + ([row("tre_of_rounding", "total", self.rounding_mm)] if self.rounding_mm else [])
+
+    def _consistency(self, field: sitk.Image, reverse: StrPath) -> list[Row]:
+        """Return the rows that compare a displacement with that of the way back."""
+        back = displacement.read_unless_failed(reverse, self.moving_grid)
+        errors_mm = (
+            np.full(self.fixed_grid.size, np.nan) if back is None else displacement.inverse_error_mm(field, back)
+        )
+        return metrics.inverse_consistency(errors_mm, self.mask)
+
+
+def _say(method: str, rows: Sequence[Row]) -> None:
+    """Log the figures that a reader of the log looks for."""
+    values = {one.key: one.value for one in rows}
+    wanted = [measure for measure in shown_in("log") if measure.key in values]
+    log.info("%s: %s", method, ", ".join(f"{measure.metric} {values[measure.key]:.4g}" for measure in wanted))
+    outside = values.get(("landmarks_outside", "total"))
+    if outside:
+        log.warning("%s: %d landmarks lie outside of the fixed image's grid", method, outside)
