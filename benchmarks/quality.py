@@ -29,10 +29,9 @@ import measure_pair  # noqa: E402
 import prealign  # noqa: E402
 import register_affine  # noqa: E402
 
-from cohortmorph.evaluation import metrics, quality, statistics  # noqa: E402
+from cohortmorph.evaluation import metrics, quality, statistics, tables  # noqa: E402
 from cohortmorph.registration import elastix  # noqa: E402
 from cohortmorph.registration import pair as registration  # noqa: E402
-from cohortmorph.report import page as report  # noqa: E402
 from cohortmorph.run.files import read_json  # noqa: E402
 from cohortmorph.spatial import geometry, landmarks  # noqa: E402
 from cohortmorph.spatial.geometry import Grid, to_image, write_image  # noqa: E402
@@ -200,7 +199,7 @@ def count(results, folder, settings):
         print(f"{failure}; {len(pairs)}; {hits['all']}; {hits['without']}; {', '.join(sorted(names))}")
     flagged, total, bad, bad_flagged, pairs = 0, 0, 0, 0, set()
     for number, selected in enumerate(read_json(results / "evaluation/selected_model.json")["candidates"]):
-        flags = quality.flags(whole, report.read_failures(results / "evaluation/failures.tsv"), selected, settings)
+        flags = quality.flags(whole, tables.read_failures(results / "evaluation/failures.tsv"), selected, settings)
         raised = set(zip(flags.pair, flags.method, strict=True))
         rows = statistics.compared(whole[(whole.metric == "tre_mean") & (whole.structure == "total")], selected)
         rows = rows[(rows.method != "initial") & ((number == 0) | (rows.method == "voxelmorph"))]

@@ -6,18 +6,17 @@ Out: flags.tsv, the worst first: subject, pair, method, flag, value, threshold, 
 """
 
 from cohortmorph.evaluation import quality
-from cohortmorph.evaluation.metrics import read_table
-from cohortmorph.report import page as report
+from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.run import files, logs
 
 
 def main(metrics: str, failures: str, selected: str, settings: dict, output: str):
     """Write the flags to `output`; `settings` are the configuration's ``quality``."""
-    values = read_table(metrics)
-    chosen = files.read_json(selected) if selected else None
-    flags = quality.flags(values, report.read_failures(failures), chosen, settings)
+    evaluation = Evaluation.read({"metrics": metrics, "failures": failures, "selected": selected})
+    values = evaluation.metrics
+    flags = quality.flags(values, evaluation.failures, evaluation.selected, settings)
     files.write_table(flags, output)
-    for sentence in quality.count_in_words(flags, set(values.pair), chosen):
+    for sentence in quality.count_in_words(flags, set(values.pair), evaluation):
         logs.log.warning("%s", sentence)
     flagged = set(flags.pair)
     logs.log.info("%d of %d pairs are flagged", len(flagged), len(set(values.pair) | flagged))

@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph.evaluation import metrics, statistics
-from cohortmorph.figures import charts
-from cohortmorph.figures import style as figures
+from cohortmorph.figures.network_charts import weight_search
+from cohortmorph.figures.style import save
 from cohortmorph.learning import training
 from cohortmorph.learning.conditional import ConditionalNetwork, weights_to_try
 from cohortmorph.learning.networks import load_weights, size_multiple
@@ -64,7 +64,7 @@ def main(
     )
     say(found)
     write_table(measured, table)
-    figures.save(charts.weight_search(measured, found), *pictures, phantom=phantom)
+    save(weight_search(measured, found), *pictures, phantom=phantom)
     write_json(found | {"sha256": training.checksum(network)}, selected)
 
 

@@ -9,7 +9,7 @@ import pytest
 from made_up import PAIRS, SIZES_MM, MadeUp, field
 from nbclient import NotebookClient
 
-from cohortmorph.evaluation import metrics
+from cohortmorph.evaluation.tables import read_metrics, table_of
 from cohortmorph.run.files import write_table
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import to_array
@@ -27,7 +27,7 @@ def results(tmp_path_factory):
         for method in ("initial", "affine", NETWORK, "voxelmorph_weight-1_epoch-20"):
             value += 0.25
             rows = [("tre_mean", "total", value, "mm"), ("dice", "mean", 1 / value, ""), ("folding", "image", 0.0, "%")]
-            tables.append(metrics.table_of(rows, pair, split, method))
+            tables.append(table_of(rows, pair, split, method))
     write_table(pd.concat(tables), folder / "evaluation/metrics.tsv")
     return folder
 
@@ -68,7 +68,7 @@ def test_it_draws_its_figures_and_the_numbers_are_those_of_the_files(results):
 
 
 def test_it_runs_without_networks(results):
-    table = metrics.read_table(results / "evaluation/metrics.tsv")
+    table = read_metrics(results / "evaluation/metrics.tsv")
     write_table(table[table.weight == ""], results / "evaluation/metrics.tsv")
     (results / "evaluation/selected_model.json").unlink()
     text = said(run(results))

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import yaml
 
 from cohortmorph.evaluation import metrics, quality
-from cohortmorph.report import page as report
+from cohortmorph.evaluation.tables import Evaluation, read_flags
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.simulated import phantom
 from cohortmorph.spatial import displacement, geometry, landmarks
@@ -132,7 +132,8 @@ def test_failures_come_first_and_each_flag_by_how_far_its_limit_is_passed():
     assert list(found.pair) == [pairs[2], pairs[1], pairs[0]] and found.sentence[0] == "Failed: gave up."
     ordered = quality.by_pair(found, ["P9-T1_to_P9-CT", *pairs])
     assert list(ordered) == [pairs[2], *pairs[:2], "P9-T1_to_P9-CT"] and ordered["P9-T1_to_P9-CT"].empty
-    assert quality.count_in_words(found, pairs)[0] == "registration failed: 1 of 3 pairs (bspline-3r)"
+    evaluation = Evaluation(table, *[pd.DataFrame()] * 3, failures, found)
+    assert quality.count_in_words(found, pairs, evaluation)[0] == "registration failed: 1 of 3 pairs (bspline-3r)"
 
 
 def test_of_the_networks_only_the_selected_one_is_looked_at():
@@ -148,7 +149,7 @@ def test_the_script_writes_the_table_and_counts(tmp_path, caplog):
     write_table(NO_FAILURES, tmp_path / "failures.tsv")
     with caplog.at_level("INFO", logger="cohortmorph"):
         flag_pairs.main(tmp_path / "metrics.tsv", tmp_path / "failures.tsv", "", SETTINGS, tmp_path / "flags.tsv")
-    table = report.read_flags(tmp_path / "flags.tsv")
+    table = read_flags(tmp_path / "flags.tsv")
     assert list(table.columns) == quality.COLUMNS and table.sentence[0] == "The image is turned by 90°, more than 45°."
     assert "turned far: 1 of 1 pairs (affine)" in caplog.text and "1 of 1 pairs are flagged" in caplog.text
 

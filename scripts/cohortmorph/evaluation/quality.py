@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph.evaluation.statistics import compared, subjects_of
-from cohortmorph.figures.style import method_label, ordered_methods
+from cohortmorph.evaluation.tables import Evaluation
 
 COLUMNS = ["subject", "pair", "method", "flag", "value", "threshold", "sentence"]
 # The worst first: what makes a result worthless, then what makes it wrong, then what makes it doubtful.
@@ -88,7 +88,7 @@ def flags(metrics, failures, selected, settings):
         ``threshold`` are in the unit that the sentence names; both are NaN where a registration failed.
     """
     rows = compared(metrics, selected)
-    methods = ordered_methods(rows.method)
+    methods = list(dict.fromkeys(rows.method))
     found = []
     for row in compared(failures, selected).itertuples():
         found.append((row.pair, row.method, "failed", np.nan, np.nan, f"Failed: {row.why.rstrip('.')}."))
@@ -293,12 +293,12 @@ def kind_of(pair):
     return "_to_".join(image.partition("-")[2] for image in pair.split("_to_"))
 
 
-def count_in_words(flags, pairs, selected=None):
+def count_in_words(flags, pairs, evaluation: Evaluation):
     """Say on how many of so many pairs which flags were raised; one sentence a flag, the worst first."""
     sentences = []
     for flag, name in FLAGS.items():
         rows = flags[flags.flag == flag]
         if len(rows):
-            methods = ", ".join(method_label(method, selected) for method in ordered_methods(rows.method))
+            methods = ", ".join(map(evaluation.label, evaluation.in_order(rows.method)))
             sentences.append(f"{name}: {rows.pair.nunique()} of {len(pairs)} pairs ({methods})")
     return sentences

@@ -36,11 +36,9 @@ from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
 from cohortmorph.run.logs import log
-from cohortmorph.spatial.geometry import Grid, affine, to_array, to_image
+from cohortmorph.spatial.geometry import PLANES, Grid, affine, to_array, to_image
 from cohortmorph.spatial.ncc import local_ncc_squared_matrix
 
-# The world axis (LPS) about which a rotation in each plane turns.
-PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}
 # Slices with more pixels than this are binned for the search only: 1° still moves the rim of a head by a pixel.
 SEARCH_PIXELS = 128 * 128
 # Columns of the tables of Harmonization.

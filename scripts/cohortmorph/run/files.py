@@ -2,10 +2,13 @@
 
 import glob
 import json
+import os
 import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
+
+StrPath = str | os.PathLike[str]
 
 
 @contextmanager

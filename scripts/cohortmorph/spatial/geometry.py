@@ -12,6 +12,8 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.run.files import publishing
 
+PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}  # the LPS axis across each plane
+
 
 @dataclass(frozen=True)
 class Grid:
