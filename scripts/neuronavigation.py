@@ -6,15 +6,15 @@ Out: a table with a row for each σ (mm), number of fiducials, number dropped an
      Fitzpatrick's predictions, their correlation; and a figure as PNG and SVG.
 """
 
-from cohortmorph.experiments import neuronavigation as experiments
-from cohortmorph.figures import style as figures
+from cohortmorph.experiments import neuronavigation
+from cohortmorph.figures.style import save
 from cohortmorph.run import logs
 from cohortmorph.run.files import write_table
 
 
 def main(draws: int, seed: int, table: str, pictures: list):
     """Write the table, and draw the figure to every path of `pictures`."""
-    summary, shown = experiments.neuronavigation(draws, seed)
+    summary, shown = neuronavigation.simulate(draws, seed)
     complete = summary[summary.dropped == 0]
     for error in ("fre", "tre"):
         percent = complete[f"{error}_deviation_percent"].abs()
@@ -26,7 +26,7 @@ def main(draws: int, seed: int, table: str, pictures: list):
             errors,
         )
     write_table(summary, table)
-    figures.save(experiments.neuronavigation_figure(summary, shown), *pictures)
+    save(neuronavigation.figure(summary, shown), *pictures)
 
 
 if __name__ == "__main__":

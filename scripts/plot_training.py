@@ -7,19 +7,19 @@ Out: one figure, as PNG and SVG.
 
 import numpy as np
 
-from cohortmorph.figures import charts
-from cohortmorph.figures import style as figures
+from cohortmorph.evaluation.tables import read_history
+from cohortmorph.figures.network_charts import training
+from cohortmorph.figures.style import save
 from cohortmorph.run import logs
 
 
 def main(histories: list, weights: list, outputs: list, phantom: bool = False):
     """Draw `histories`, one for each of `weights` in the same order or one for all, to every path of `outputs`."""
-    tables = [figures.read_history(path) for path in histories]
+    tables = [read_history(path) for path in histories]
     conditional = tables[0] if tables and "validation_weight" in tables[0] else None
     if conditional is not None:
         tables = [conditional[np.isclose(conditional.validation_weight, float(weight))] for weight in weights]
-    of_weights = dict(zip(weights, tables, strict=True))
-    figures.save(charts.training(of_weights, conditional), *outputs, phantom=phantom)
+    save(training(dict(zip(weights, tables, strict=True)), conditional), *outputs, phantom=phantom)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import SimpleITK as sitk
 import write_viewer
 from scipy.spatial.transform import Rotation
 
-from cohortmorph.evaluation.tables import table_of
+from cohortmorph.evaluation.tables import Evaluation, table_of
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image
@@ -62,18 +62,18 @@ class MadeUp:
         for subject, seed in (("A1", 1), ("A2", 2)):
             for n, name in enumerate(("CT", "T1")):
                 geometry.write_image(image(seed + 10 * n), f"results/images/{subject}/{name}.nii.gz")
-        moved, rows = [], []
+        moved, rows = {pair: {} for pair in PAIRS}, []
         for pair in PAIRS:
             moving = sitk.ReadImage(f"results/images/{pair[:2]}/T1.nii.gz")
             for method in METHODS:
                 folder = Path("results/pairs", pair, method)
-                moved.append(str(folder / "moved.nii.gz"))
+                moved[pair][method] = str(folder / "moved.nii.gz")
                 if method == "broken":
                     displacement.write_failed(GRID, folder / "displacement.nii.gz")
-                    geometry.write_image(moving * 0, moved[-1])
+                    geometry.write_image(moving * 0, moved[pair][method])
                     continue
                 displacement.write(field(SIZES_MM[method]), folder / "displacement.nii.gz")
-                geometry.write_image(displacement.warp(moving, field(SIZES_MM[method])), moved[-1])
+                geometry.write_image(displacement.warp(moving, field(SIZES_MM[method])), moved[pair][method])
                 values = [("tre_mean", "total", 1.23456 + len(rows), "mm"), ("folding", "image", 0.5, "%")]
                 rows.append(table_of(values, pair, "test", method))
         tables = Path("results/evaluation")
@@ -86,23 +86,19 @@ class MadeUp:
             table.insert(0, "landmark", [f"Miller_{n}" for n in range(len(points))])
             landmarks.write_tsv(table, f"results/{name}.tsv")
         Path("results/report.html").write_text("<title>the report</title>")
-        write_viewer.main(
-            metrics=str(tables / "metrics.tsv"),
-            failures=str(tables / "failures.tsv"),
-            selected=str(tables / "selected_model.json"),
-            pairs=PAIRS,
-            splits=["validation", "test"],
-            methods=METHODS,
-            fixed_names=["A1-CT", "A2-CT"],
-            moving_names=["A1-T1", "A2-T1"],
-            fixed=[f"results/images/{subject}/CT.nii.gz" for subject in ("A1", "A2")],
-            moving=[f"results/images/{subject}/T1.nii.gz" for subject in ("A1", "A2")],
-            moved=moved,
-            fixed_intensities=[{"window": [0, 120]}] * 2,
-            moving_intensities=[{"percentiles": [1, 99]}] * 2,
-            with_landmarks=PAIRS[:1],
-            fixed_landmarks=["results/CT.tsv"],
-            moving_landmarks=["results/T1.tsv"],
-            output="results/viewer",
-            phantom=True,
-        )
+        images = {"CT": {"window": [0, 120]}, "T1": {"percentiles": [1, 99]}}
+
+        def described(subject, name):
+            file = f"results/images/{subject}/{name}.nii.gz"
+            return {"name": f"{subject}-{name}", "file": file, "intensity": images[name]}
+
+        pairs = [
+            {"pair": pair, "split": split, "moved": moved[pair], "landmarks": landmarks_of_pair,
+             "fixed": described(pair[:2], "CT"), "moving": described(pair[:2], "T1")}
+            for pair, split, landmarks_of_pair in zip(
+                PAIRS, ("validation", "test"), (["results/CT.tsv", "results/T1.tsv"], None), strict=True
+            )
+        ]  # fmt: skip
+        given = {"metrics": tables / "metrics.tsv", "failures": tables / "failures.tsv"}
+        evaluation = Evaluation.read(given | {"selected": tables / "selected_model.json"})
+        write_viewer.main(evaluation, pairs, "results/viewer", phantom=True)

@@ -8,10 +8,12 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from cohortmorph.evaluation import statistics
-from cohortmorph.evaluation.tables import COLUMNS, compared, table_of
-from cohortmorph.figures import charts
-from cohortmorph.figures import style as figures
+from cohortmorph.cohort.methods import Method
+from cohortmorph.evaluation import quality, statistics
+from cohortmorph.evaluation.measures import DICE, TRE
+from cohortmorph.evaluation.tables import COLUMNS, Evaluation, table_of
+from cohortmorph.figures import charts, network_charts
+from cohortmorph.figures.style import colours_of, method_colours, save
 from cohortmorph.run.files import write_json, write_table
 
 WEIGHTS, EPOCHS = ("0.5", "1", "10"), (20, 100)
@@ -56,6 +58,23 @@ def summarized(metrics):
     return statistics.summarize(metrics, 200, 1)
 
 
+NO_FAILURES = pd.DataFrame(columns=["pair", "split", "method", "weight", "epoch", "why"])
+NO_FLAGS = pd.DataFrame(columns=quality.COLUMNS)
+
+
+def evaluated(metrics, selected=None, failures=NO_FAILURES, flags=NO_FLAGS):
+    """Return the evaluation of a run with these metrics."""
+    return Evaluation(
+        metrics=metrics,
+        summary=summarized(metrics),
+        comparison=statistics.compare(metrics, selected, 200, 1),
+        ranking=statistics.rank(metrics, selected),
+        failures=failures,
+        flags=flags,
+        selected=selected,
+    )
+
+
 def histories(epochs=30):
     epoch = np.arange(1, epochs + 1)
     tables = {}
@@ -85,18 +104,10 @@ MISSING = [
 
 @pytest.mark.parametrize(("landmarks", "labels", "learned"), MISSING)
 def test_figures_show_what_was_measured_and_nothing_else(tmp_path, landmarks, labels, learned):
-    metrics = cohort_metrics(landmarks, labels, learned)
-    summary, selected = summarized(metrics), SELECTED if learned else None
-    drawn = {
-        "selection": charts.selection(summary, selected),
-        "weights": charts.weights(metrics, summary),
-        "comparison": charts.comparison(metrics, summary, selected),
-        "runtime": charts.runtime(summary, selected),
-        "folding": charts.folding(metrics, summary, selected),
-        "structures": charts.structures(metrics, selected),
-    }
-    for name, figure in drawn.items():
-        figures.save(figure, tmp_path / f"{name}.png")
+    evaluation = evaluated(cohort_metrics(landmarks, labels, learned), SELECTED if learned else None)
+    for name, draw in plot_comparison.FIGURES.items():
+        figure = draw(evaluation)
+        save(figure, tmp_path / f"{name}.png")
         words = " ".join(titles(figure))
         if name == "folding":
             assert ("TRE" in words) == landmarks and ("Dice" in words) == (labels and not landmarks)
@@ -104,7 +115,7 @@ def test_figures_show_what_was_measured_and_nothing_else(tmp_path, landmarks, la
             words += figure.get_suptitle()
             assert ("Dice of each label" in words) == labels
             assert ("TRE of each axis" in words) == (landmarks and not labels)
-        elif learned or name in ("comparison", "runtime"):
+        elif learned or name in ("methods", "runtime"):
             assert ("TRE" in words) == landmarks
             assert ("Dice" in words) == labels
             assert ("NCC" in words) == (name in ("selection", "weights") or not (landmarks or labels))
@@ -113,19 +124,36 @@ def test_figures_show_what_was_measured_and_nothing_else(tmp_path, landmarks, la
 
 
 def test_the_comparison_shows_means_of_the_summary_on_test_pairs_and_the_selected_network_only():
-    metrics = cohort_metrics()
-    summary = summarized(metrics)
-    figure = charts.comparison(metrics, summary, SELECTED)
+    evaluation = evaluated(cohort_metrics(), SELECTED)
+    figure = charts.comparison(evaluation)
     panel = figure.axes[0]
     methods = ["initial", "affine", "bspline-1r", "bspline-3r", "voxelmorph,\nλ = 1, epoch 100"]
     assert [label.get_text() for label in panel.get_yticklabels()] == methods
     diamonds = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "D"]
-    test = figures.TRE.rows(compared(summary[summary.split == "test"], SELECTED)).set_index("method")["mean"]
+    summary = evaluation.compared(evaluation.summary)
+    test = TRE.rows(summary[summary.split == "test"]).set_index("method")["mean"]
     np.testing.assert_allclose(
         diamonds, test[["initial", "affine", "bspline-1r", "bspline-3r", "voxelmorph"]], rtol=1e-12
     )
     assert all(len(points.get_offsets()) == 4 for points in panel.collections if len(points.get_offsets()) > 1)
     assert [text.get_text() for text in panel.texts] == ["n = 4"] * 5
+
+
+def test_methods_stand_in_the_configuration_s_order_whatever_they_are_called():
+    names = {"bspline-1r": "zeta", "bspline-3r": "alpha"}
+    metrics = cohort_metrics().replace({"method": names})
+    evaluation = evaluated(metrics, SELECTED)
+    wanted = ["initial", "affine", "zeta", "alpha", "voxelmorph"]
+    shown = ["initial", "affine", "zeta", "alpha", "voxelmorph,\nλ = 1, epoch 100"]
+    for figure in (charts.comparison(evaluation), charts.folding(evaluation)):
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == shown
+        diamonds = [line.get_color() for line in figure.axes[0].lines if line.get_marker() == "D"]
+        assert diamonds == [colours_of(evaluation)[method] for method in wanted]
+        assert len(set(diamonds)) == len(wanted)
+    boxes = charts.structures(evaluation).axes[0]
+    assert [label.get_text() for label in boxes.get_yticklabels()] == wanted
+    # They have the colours that the demo's methods have in the same places.
+    assert list(colours_of(evaluation).values()) == list(colours_of(evaluated(cohort_metrics(), SELECTED)).values())
 
 
 NAMES = ["initial", "harmonized", "affine", "bspline-1r", "bspline-3r", "bspline-mutual-information", "niftyreg",
@@ -151,8 +179,7 @@ def many_methods(count, subjects=6, failing=0, seed=0):
 @pytest.mark.parametrize(("count", "subjects", "failing"), [(3, 6, 0), (7, 1, 0), (8, 6, 2), (13, 8, 1)])
 @pytest.mark.parametrize("seed", range(3))
 def test_each_method_is_named_beside_its_point_and_no_name_covers_another(count, subjects, failing, seed):
-    summary = summarized(many_methods(count, subjects, failing, seed))
-    figure = charts.runtime(summary, SELECTED)
+    figure = charts.runtime(evaluated(many_methods(count, subjects, failing, seed), SELECTED))
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     assert not figure.legends
@@ -176,30 +203,31 @@ def test_the_pareto_front_is_what_no_other_method_beats():
     points = pd.DataFrame({"x": [1, 2, 3, 4, 4], "y": [5, 6, 3, 3, 1]}, index=list("abcde"))
     assert charts.pareto_front(points, lower_is_better=True) == ["a", "c", "e"]
     assert charts.pareto_front(points, lower_is_better=False) == ["a", "b"]
-    figure = charts.runtime(summarized(many_methods(8)), SELECTED)
+    figure = charts.runtime(evaluated(many_methods(8), SELECTED))
     (dashed,) = [line for line in figure.axes[0].lines if line.get_linestyle() == "--"]
     y = dashed.get_ydata()
     assert (np.diff(dashed.get_xdata()) > 0).all() and (np.diff(y) < 0).all()
 
 
 def test_runtime_shows_the_intervals_of_the_summary():
-    summary = summarized(cohort_metrics())
-    axes = charts.runtime(summary, SELECTED).axes[0]
-    row = figures.TRE.rows(summary[(summary.split == "test") & (summary.method == "affine")]).iloc[0]
+    evaluation = evaluated(cohort_metrics(), SELECTED)
+    summary = evaluation.summary
+    axes = charts.runtime(evaluation).axes[0]
+    row = TRE.rows(summary[(summary.split == "test") & (summary.method == "affine")]).iloc[0]
     ends = [segment for lines in axes.collections for segment in lines.get_segments()]
     assert any(np.allclose(segment[:, 1], [row.ci_low, row.ci_high]) for segment in ends)
 
 
 def test_folding_stands_beside_accuracy_and_zero_has_a_place():
     metrics = cohort_metrics()
-    figure = charts.folding(metrics, summarized(metrics), SELECTED)
+    figure = charts.folding(evaluated(metrics, SELECTED))
     assert titles(figure) == ["TRE on test pairs (lower is better)", "Folding on test pairs (lower is better)"]
     panel = figure.axes[1]
     assert "% of voxels" in panel.get_xlabel() and panel.get_xlim()[0] < 0
     diamonds = [line.get_xdata()[0] for line in panel.lines if line.get_marker() == "D"]
     assert diamonds[0] == 0 and diamonds[2] == pytest.approx(0.1, abs=0.02) and max(diamonds) < panel.get_xlim()[1]
     metrics.loc[metrics.metric == "folding", "value"] = 0
-    still = charts.folding(metrics, summarized(metrics), SELECTED)
+    still = charts.folding(evaluated(metrics, SELECTED))
     assert "no method folds anywhere" in [text.get_text() for text in still.axes[1].texts]
 
 
@@ -207,19 +235,19 @@ def test_structures_are_drawn_one_by_one_and_of_many_the_worst():
     metrics = cohort_metrics()
     failing = (metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "affine") & (metrics.metric == "dice")
     metrics.loc[failing, "value"] = np.nan
-    figure = charts.structures(metrics, SELECTED)
+    figure = charts.structures(evaluated(metrics, SELECTED))
     assert titles(figure) == ["label 1", "label 2"] and "4 test pairs" in figure.get_suptitle()
     crosses = [points for points in figure.axes[0].collections
                if len(points.get_offsets()) == 1 and points.get_sizes()[0] == 22]  # fmt: skip
     initial = metrics[(metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "initial")]
-    assert crosses[0].get_offsets()[0][0] == figures.DICE.rows(initial).value.iloc[0], "as bad as doing nothing"
+    assert crosses[0].get_offsets()[0][0] == DICE.rows(initial).value.iloc[0], "as bad as doing nothing"
     assert "failed" in figure.get_supxlabel()
     medians = [line.get_xdata()[0] for line in figure.axes[1].lines if line.get_linewidth() == 1.6]
     of_label = metrics[(metrics.split == "test") & (metrics.structure == "2") & (metrics.method == "bspline-3r")]
     assert medians[3] == pytest.approx(of_label.value.median())
     rows = [("dice", str(label), 1 - label / 100, "1") for label in range(1, 36)]
     many = table_of(rows, "P1-T1_to_P1-CT", "test", "affine")
-    figure = charts.structures(many)
+    figure = charts.structures(evaluated(many))
     assert titles(figure) == [f"label {number}" for number in range(24, 36)]
     assert "the 12 worst of 35 labels" in figure.get_suptitle()
 
@@ -228,7 +256,7 @@ def test_failed_pairs_are_said(tmp_path):
     metrics = cohort_metrics()
     first = (metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "affine") & (metrics.metric == "tre_mean")
     metrics.loc[first, "value"] = np.nan
-    figure = charts.comparison(metrics, summarized(metrics), SELECTED)
+    figure = charts.comparison(evaluated(metrics, SELECTED))
     assert [text.get_text() for text in figure.axes[0].texts][1] == "n = 4,\n1 failed"
     # The pair is not lost: its cross lies where the worst method on that pair is.
     worst = metrics[(metrics.pair == "P05-T1_to_P05-CT") & (metrics.metric == "tre_mean")
@@ -245,7 +273,8 @@ def test_the_choice_of_the_network_shows_validation_pairs_only():
     spoiled = metrics.assign(value=metrics.value.where(metrics.split != "test", 1e6))
     lines = []
     for table in (metrics, spoiled):
-        for figure in (charts.selection(summarized(table), SELECTED), charts.weights(table, summarized(table))):
+        evaluation = evaluated(table, SELECTED)
+        for figure in (network_charts.selection(evaluation), network_charts.weights(evaluation)):
             lines.append([np.asarray(line.get_ydata(), float) for panel in figure.axes for line in panel.lines])
     for one, other in zip(lines[:2], lines[2:], strict=True):
         assert len(one) == len(other) > 10
@@ -254,18 +283,18 @@ def test_the_choice_of_the_network_shows_validation_pairs_only():
 
 
 def test_the_selected_network_is_marked():
-    summary = summarized(cohort_metrics())
-    panel = next(
-        axes for axes in charts.selection(summary, SELECTED).axes if axes.get_title(loc="left").startswith("TRE")
-    )
+    evaluation = evaluated(cohort_metrics(), SELECTED)
+    summary = evaluation.summary
+    panels = network_charts.selection(evaluation).axes
+    panel = next(axes for axes in panels if axes.get_title(loc="left").startswith("TRE"))
     (ring,) = [line for line in panel.lines if line.get_markersize() == 15]
-    rows = figures.TRE.rows(summary[(summary.split == "validation") & (summary.method == "voxelmorph")])
+    rows = TRE.rows(summary[(summary.split == "validation") & (summary.method == "voxelmorph")])
     chosen = rows[(rows.weight == "1") & (rows.epoch == 100)]
     np.testing.assert_allclose(ring.get_ydata(), chosen["mean"])
 
 
 def test_training_shows_every_weight_and_its_validation():
-    figure = charts.training(histories())
+    figure = network_charts.training(histories())
     loss = figure.axes[0]
     table = histories()["10"]
     np.testing.assert_allclose(loss.lines[4].get_ydata(), table.loss)
@@ -274,7 +303,7 @@ def test_training_shows_every_weight_and_its_validation():
     assert labels == ["λ = 0.5", "λ = 1", "λ = 10", "training", "validation"]
     bare = {weight: table.assign(validation_loss=np.nan, validation_similarity=np.nan, validation_penalty=np.nan)
             for weight, table in histories().items()}  # fmt: skip
-    assert "validation" not in [text.get_text() for text in charts.training(bare).legends[0].get_texts()]
+    assert "validation" not in [text.get_text() for text in network_charts.training(bare).legends[0].get_texts()]
 
 
 def test_a_conditional_training_shows_one_line_for_all_weights_and_each_weight_s_validation():
@@ -283,7 +312,7 @@ def test_a_conditional_training_shows_one_line_for_all_weights_and_each_weight_s
     for part in ("loss", "similarity", "penalty"):
         table[f"validation_{part}"] = epoch + table["validation_weight"]
     of_weights = {weight: table[table.validation_weight == float(weight)] for weight in WEIGHTS}
-    figure = charts.training(of_weights, table)
+    figure = network_charts.training(of_weights, table)
     loss = figure.axes[0]
     assert len(loss.lines) == len(WEIGHTS) + 1
     np.testing.assert_allclose(loss.lines[-1].get_ydata(), table.loss)
@@ -302,18 +331,18 @@ def test_a_search_over_weights_shows_pairs_mean_choice_and_folding():
     ]
     table = pd.DataFrame(rows, columns=COLUMNS)
     found = {"metric": "dice", "weight": "4.0", "as_good": ["2.0", "4.0"], "folding_percent_max": 0.5}
-    dice, folding = charts.weight_search(table, found | {"validation_pairs": 3}).axes
+    dice, folding = network_charts.weight_search(table, found | {"validation_pairs": 3}).axes
     np.testing.assert_allclose(dice.lines[3].get_ydata(), [0.71, 0.72, 0.74])
     np.testing.assert_allclose(dice.lines[4].get_xdata(), 4.0)
     np.testing.assert_allclose(folding.lines[3].get_ydata(), [0.1, 0.05, 0.025])
     assert dice.get_xscale() == "log" and len(dice.patches) == 1
-    assert not charts.weight_search(table, found | {"validation_pairs": 3, "as_good": None}).axes[0].patches
+    assert not network_charts.weight_search(table, found | {"validation_pairs": 3, "as_good": None}).axes[0].patches
 
 
 def test_a_training_with_labels_shows_their_part():
-    assert len(charts.training(histories()).axes) == 3
+    assert len(network_charts.training(histories()).axes) == 3
     tables = {weight: table.assign(label_loss=1 / table.epoch) for weight, table in histories().items()}
-    axes = charts.training(tables).axes
+    axes = network_charts.training(tables).axes
     assert len(axes) == 4 and "Label loss" in axes[3].get_title(loc="left")
     np.testing.assert_allclose(axes[3].lines[2].get_ydata(), tables["10"].label_loss)
     assert len(axes[3].lines) == len(WEIGHTS), "validation has no labels"
@@ -330,8 +359,18 @@ def test_scripts_of_tables_write_every_figure(tmp_path):
     names = ("selection", "weights", "methods", "runtime", "structures", "folding")
     outputs = {name: [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"] for name in names}
     for selected in (tmp_path / "selected.json", ""):
-        plot_comparison.main(tmp_path / "metrics.tsv", tmp_path / "summary.tsv", selected, **outputs, phantom=True)
+        given = {"metrics": tmp_path / "metrics.tsv", "summary": tmp_path / "summary.tsv", "selected": selected}
+        plot_comparison.main(Evaluation.read(given), outputs, phantom=True)
     assert all(path.stat().st_size > 1000 for paths in outputs.values() for path in paths)
-    read = figures.read_summary(tmp_path / "summary.tsv")
-    assert list(read[read.method == "voxelmorph"].weight.unique()) == list(WEIGHTS)
-    assert (read[read.method == "affine"].weight == "").all()
+
+
+def test_the_chart_of_landmarks_shows_each_landmark_and_the_mean():
+    methods = [Method("zeta"), Method("alpha"), Method("voxelmorph", "1", 100)]
+    errors_mm = {method: np.array([3.0, 5.0, np.nan]) / (n + 1) for n, method in enumerate(methods)}
+    axes = charts.landmark_errors(errors_mm, method_colours(methods)).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["zeta", "alpha", "voxelmorph,\nλ = 1, epoch 100"]
+    diamonds = [line for line in axes.lines if line.get_marker() == "D"]
+    np.testing.assert_allclose([line.get_xdata()[0] for line in diamonds], [4, 2, 4 / 3])
+    assert len({line.get_color() for line in diamonds}) == 3
+    assert all(len(points.get_offsets()) == 2 for points in axes.collections), "a landmark outside is left out"

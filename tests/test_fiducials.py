@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import neuronavigation
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,9 +11,10 @@ import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from neuronavigation import main as write_neuronavigation
 
 from cohortmorph import UserError
-from cohortmorph.experiments import neuronavigation as experiments
+from cohortmorph.experiments import neuronavigation
 from cohortmorph.registration import fiducials
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid, matrix_and_offset
@@ -171,12 +171,12 @@ def test_the_predictions_are_the_formulas_by_hand():
 @pytest.fixture(scope="module")
 def simulated():
     """Return 2000 simulated patients with six fiducials, dropped down to three."""
-    return experiments.drop_worst(6, 1.0, 2000, np.random.default_rng(5))
+    return neuronavigation.drop_worst(6, 1.0, 2000, np.random.default_rng(5))
 
 
 def test_fiducials_lie_on_the_upper_half_of_the_head_and_apart():
-    points = experiments.on_the_head(500, 6, np.random.default_rng(1))
-    np.testing.assert_allclose(((points / experiments.HEAD_MM) ** 2).sum(axis=2), 1)
+    points = neuronavigation.on_the_head(500, 6, np.random.default_rng(1))
+    np.testing.assert_allclose(((points / neuronavigation.HEAD_MM) ** 2).sum(axis=2), 1)
     assert points[..., 2].min() >= 0
     apart_mm = np.linalg.norm(points[:, :, None] - points[:, None], axis=3) + 1e9 * np.eye(6)
     assert np.median(apart_mm.min(axis=(1, 2))) > 50
@@ -185,10 +185,10 @@ def test_fiducials_lie_on_the_upper_half_of_the_head_and_apart():
 
 def test_registering_many_draws_is_registering_each():
     rng = np.random.default_rng(2)
-    fixed = experiments.on_the_head(20, 5, rng)
+    fixed = neuronavigation.on_the_head(20, 5, rng)
     moving = fixed @ rotation(np.array([0.4, 1, -0.5, 0.2])).T + [3, -200, 50] + rng.normal(scale=4, size=fixed.shape)
     moving[:5] = (fixed @ MIRROR)[:5] + rng.normal(size=(5, 5, 3))
-    rotations, offsets_mm = experiments.fit_rigid_draws(fixed, moving)
+    rotations, offsets_mm = neuronavigation.fit_rigid_draws(fixed, moving)
     for n in range(20):
         matrix, offset_mm = matrix_and_offset(fiducials.fit_rigid(fixed[n], moving[n]))
         np.testing.assert_allclose(rotations[n], matrix, atol=1e-6)
@@ -198,9 +198,9 @@ def test_registering_many_draws_is_registering_each():
 @pytest.mark.parametrize(("number", "sigma_mm"), [(4, 0.5), (4, 2.0), (8, 1.0), (12, 2.0)])
 def test_without_dropping_the_means_are_within_two_percent_of_fitzpatrick_s_predictions(number, sigma_mm):
     # So many draws that two percent are about four standard errors.
-    drawn = experiments.drop_worst(number, sigma_mm, 40_000, np.random.default_rng(11), fewest=number)
-    summary = experiments.summarize(drawn, number, sigma_mm)
-    assert len(summary) == len(experiments.TARGETS_LPS_MM)
+    drawn = neuronavigation.drop_worst(number, sigma_mm, 40_000, np.random.default_rng(11), fewest=number)
+    summary = neuronavigation.summarize(drawn, number, sigma_mm)
+    assert len(summary) == len(neuronavigation.TARGETS_LPS_MM)
     for error in ("fre", "tre"):
         assert summary[f"{error}_standard_error_percent"].max() < 0.6
         assert summary[f"{error}_deviation_percent"].abs().max() < 2
@@ -210,7 +210,7 @@ def test_without_dropping_the_means_are_within_two_percent_of_fitzpatrick_s_pred
 
 
 def test_dropping_the_worst_always_lowers_fre_and_on_average_raises_tre(simulated):
-    summary = experiments.summarize(simulated, 6, 1.0)
+    summary = neuronavigation.summarize(simulated, 6, 1.0)
     assert list(summary.dropped.unique()) == [0, 1, 2, 3]
     assert list(summary.registered) == [6 - dropped for dropped in summary.dropped]
     assert (summary[summary.dropped > 0].fre_fell_percent == 100).all()  # in each single draw: it cannot do else
@@ -224,15 +224,15 @@ def test_dropping_the_worst_always_lowers_fre_and_on_average_raises_tre(simulate
 def test_the_fiducial_that_is_dropped_has_the_largest_residual():
     """One draw, step by step with the single registration."""
     rng = np.random.default_rng(7)
-    fixed = experiments.on_the_head(1, 6, rng)
+    fixed = neuronavigation.on_the_head(1, 6, rng)
     moving = fixed + rng.normal(scale=1.0, size=fixed.shape)
-    table = experiments.drop_worst(6, 1.0, 1, np.random.default_rng(7))
+    table = neuronavigation.drop_worst(6, 1.0, 1, np.random.default_rng(7))
     fixed, moving = fixed[0], moving[0]
     for dropped in range(4):
         transform = fiducials.fit_rigid(fixed, moving)
         row = table[(table.dropped == dropped) & (table.target == "deep")].iloc[0]
         assert row.fre_mm == pytest.approx(fiducials.fre_mm(transform, fixed, moving), abs=1e-6)
-        target = experiments.TARGETS_LPS_MM["deep"]
+        target = neuronavigation.TARGETS_LPS_MM["deep"]
         assert row.tre_mm == pytest.approx(
             np.linalg.norm(np.array(transform.TransformPoint(target)) - target), abs=1e-6
         )
@@ -243,26 +243,27 @@ def test_the_fiducial_that_is_dropped_has_the_largest_residual():
 
 
 def test_the_script_writes_the_same_table_and_pictures_for_the_same_seed(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "FIDUCIALS", (4, 5))
-    monkeypatch.setattr(experiments, "SHOWN_FIDUCIALS", (5,))
+    monkeypatch.setattr(neuronavigation, "FIDUCIALS", (4, 5))
+    monkeypatch.setattr(neuronavigation, "SHOWN_FIDUCIALS", (5,))
     for folder, seed in {"one": 1, "again": 1, "other": 2}.items():
         pictures = [tmp_path / folder / name for name in ("n.png", "n.svg")]
-        neuronavigation.main(200, seed, tmp_path / folder / "n.tsv", pictures)
+        write_neuronavigation(200, seed, tmp_path / folder / "n.tsv", pictures)
     for name in ("n.tsv", "n.png", "n.svg"):
         one, again, other = ((tmp_path / folder / name).read_bytes() for folder in ("one", "again", "other"))
         assert one == again != other
     table = pd.read_csv(tmp_path / "one" / "n.tsv", sep="\t")
     keys = ["sigma_mm", "fiducials", "dropped", "target"]
     assert not table.duplicated(keys).any()
-    assert len(table) == len(experiments.SIGMAS_MM) * (2 + 3) * len(experiments.TARGETS_LPS_MM)
+    assert len(table) == len(neuronavigation.SIGMAS_MM) * (2 + 3) * len(neuronavigation.TARGETS_LPS_MM)
 
 
 def test_the_figure_shows_every_simulated_and_predicted_value():
     summary = pd.concat(
-        experiments.summarize(experiments.drop_worst(n, 1.0, 100, np.random.default_rng(1)), n, 1.0) for n in (5, 8)
+        neuronavigation.summarize(neuronavigation.drop_worst(n, 1.0, 100, np.random.default_rng(1)), n, 1.0)
+        for n in (5, 8)
     )
-    shown = {n: experiments.drop_worst(n, 1.0, 100, np.random.default_rng(1)) for n in (5, 8)}
-    figure = experiments.neuronavigation_figure(summary, shown)
+    shown = {n: neuronavigation.drop_worst(n, 1.0, 100, np.random.default_rng(1)) for n in (5, 8)}
+    figure = neuronavigation.figure(summary, shown)
     panels = figure.axes
     assert [axes.get_xlabel() for axes in panels] == ["fiducials dropped, the worst first"] * 2 + ["FRE (mm)"] * 2
     for axes, number in zip(panels[:2], shown, strict=True):

@@ -182,7 +182,7 @@ def test_kinds_show_what_they_promise():
     assert (fusion.blend(fixed, moved, 0.6) == 51).all()
     tinted = fusion.colour(fixed, moved + 0.7, 0.6)[0, 0, 0]
     assert tinted[0] > tinted[1] > tinted[2]
-    board = fusion.checkerboard(fixed, moved, (1.0, 2.0, 5.0), 4)[:, :, 0, 0]
+    board = fusion.in_squares(fixed, moved, Grid((8, 8, 1), (1.0, 2.0, 5.0), (0, 0, 0)), 4)[:, :, 0, 0]
     assert (board[:4, :2] == 128).all() and (board[4:, :2] == 0).all() and (board[:4, 2:4] == 0).all()
 
 
@@ -212,21 +212,25 @@ def subject(tmp_path):
     write_image(to_image(values_of(grid), grid), tmp_path / "CT.nii.gz")
     write_json({"modality": "MR"}, tmp_path / "MR.json")
     write_json({"weight": "2", "epoch": 5}, tmp_path / "selected.json")
-    moved, registrations = [], []
-    for seed, (image, method) in enumerate([(i, m) for i in ("T1", "T2") for m in ("a", "b")], start=1):
-        write_image(to_image(values_of(grid, seed), grid), tmp_path / f"{image}_{method}.nii.gz")
-        failed = {"failed": "no overlap"} if (image, method) == ("T2", "b") else {}
-        write_json(failed, tmp_path / f"{image}_{method}.json")
-        moved.append(str(tmp_path / f"{image}_{method}.nii.gz"))
-        registrations.append(str(tmp_path / f"{image}_{method}.json"))
-    percentiles = {"percentiles": [0, 100]}
+    methods = {"a": "voxelmorph_weight-1_epoch-5", "b": "voxelmorph_weight-2_epoch-5"}
+    percentiles, moving, seed = {"percentiles": [0, 100]}, [], 0
+    for image in ("T1", "T2"):
+        files = {"moved": {}, "registration": {}}
+        for letter, method in methods.items():
+            seed += 1
+            for kind, suffix in (("moved", "nii.gz"), ("registration", "json")):
+                files[kind][method] = str(tmp_path / f"{image}_{letter}.{suffix}")
+            write_image(to_image(values_of(grid, seed), grid), files["moved"][method])
+            write_json(
+                {"failed": "no overlap"} if (image, letter) == ("T2", "b") else {}, files["registration"][method]
+            )
+        moving.append(
+            {"name": image, "modality": image, "intensity": percentiles, "sidecar": str(tmp_path / "MR.json")} | files
+        )
     return dict(
-        subject="P01", fixed_name="CT", fixed=str(tmp_path / "CT.nii.gz"), names=["T1", "T2"], modalities=["T1", "T2"],
-        methods=["voxelmorph_weight-1_epoch-5", "voxelmorph_weight-2_epoch-5"], moved=moved,
-        registrations=registrations, sidecars=[str(tmp_path / "MR.json")] * 2,
-        selected_model=str(tmp_path / "selected.json"), fixed_intensity=percentiles,
-        moving_intensities=[percentiles] * 2, settings=SETTINGS, output=str(tmp_path / "fused"),
-        frame_of_reference=FRAME,
+        subject="P01", fixed={"name": "CT", "file": str(tmp_path / "CT.nii.gz"), "intensity": percentiles},
+        moving=moving, selected_model=str(tmp_path / "selected.json"), settings=SETTINGS,
+        output=str(tmp_path / "fused"), frame_of_reference=FRAME,
     )  # fmt: skip
 
 
@@ -245,6 +249,18 @@ def test_a_subject_is_fused_by_the_selected_network_and_a_failure_is_told(subjec
     assert {one.FrameOfReferenceUID for one in slices_of(folder / "dicom/T1")} == {FRAME}
 
 
+def test_without_a_choice_the_one_method_is_taken(subject, tmp_path):
+    one = "voxelmorph_weight-1_epoch-5"
+    for image in subject["moving"]:
+        for kind in ("moved", "registration"):
+            image[kind] = {one: image[kind][one]}
+    fuse_subject.main(**subject | {"selected_model": ""})
+    assert read_json(tmp_path / "fused/fusion.json")["method"] == one
+    for number, seed in ((1, 1), (2, 3)):
+        image, _ = dicom.read_series(tmp_path / f"fused/dicom/T{number}", allow=["derived"])
+        np.testing.assert_array_equal(to_array(image), values_of(grid_of(), seed))
+
+
 def test_an_older_folder_is_replaced_and_what_is_switched_off_is_not_written(subject, tmp_path):
     fuse_subject.main(**subject)
     fuse_subject.main(**subject | {"settings": SETTINGS | {"kinds": ["blend"], "png": False, "dicom": "none"}})
@@ -255,13 +271,13 @@ def test_an_older_folder_is_replaced_and_what_is_switched_off_is_not_written(sub
 def test_the_frame_of_reference_is_that_of_the_fixed_series(tmp_path):
     write(values_of(grid_of()), grid_of(), tmp_path / "CT", image="CT")
     known = pydicom.dcmread(next((tmp_path / "CT").iterdir())).FrameOfReferenceUID
-    assert fuse_subject.frame_of_reference_of(str(tmp_path / "CT"), "CT", "", []) == known
+    assert fusion.frame_of_reference_of(str(tmp_path / "CT"), "CT", "", []) == known
     (tmp_path / "image.nii.gz").touch()
-    assert fuse_subject.frame_of_reference_of(str(tmp_path / "image.nii.gz"), "CT", "", []) == ""
+    assert fusion.frame_of_reference_of(str(tmp_path / "image.nii.gz"), "CT", "", []) == ""
 
 
 def test_modalities():
-    of = fuse_subject.dicom_modality
+    of = fusion.dicom_modality
     assert [of("T1", "MR"), of("T1", None), of("CT", None), of("CT", "PT"), of("PET", None)] == [
         *("MR", "MR", "CT", "OT", "OT")
     ]

@@ -7,7 +7,7 @@ import regnet_table
 
 from cohortmorph import UserError
 from cohortmorph.cohort.methods import Method
-from cohortmorph.evaluation.tables import table_of
+from cohortmorph.evaluation.tables import Evaluation, table_of
 from cohortmorph.experiments import regnet
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.simulated import synthetic
@@ -31,31 +31,29 @@ ERRORS = {
 def arguments(tmp_path):
     """Two test pairs, A synthetic and B real, of ten landmarks each."""
     points = np.random.default_rng(1).uniform(-30, 30, (10, 3))
-    paths = {"displacements": [], "affines": [], "fixed_landmarks": [], "moving_landmarks": []}
+    pairs = []
     for pair in "AB":
-        for role in ("fixed", "moving"):
-            path = tmp_path / f"{pair}_{role}.tsv"
+        of_pair = {"pair": pair, "synthetic": pair == "A", "affine": str(tmp_path / f"{pair}.tfm")}
+        of_pair["landmarks"] = [str(tmp_path / f"{pair}_{role}.tsv") for role in ("fixed", "moving")]
+        for path in of_pair["landmarks"]:
             landmarks.write_tsv(synthetic.landmark_table(points), path)
-            paths[f"{role}_landmarks"].append(str(path))
-        paths["affines"].append(str(tmp_path / f"{pair}.tfm"))
-        geometry.write_transform(geometry.affine(np.eye(3), ERRORS[pair, "affine"]), paths["affines"][-1])
-        for method in METHODS:
-            path = tmp_path / pair / method / "displacement.nii.gz"
+        geometry.write_transform(geometry.affine(np.eye(3), ERRORS[pair, "affine"]), of_pair["affine"])
+        of_pair["displacements"] = {method: str(tmp_path / pair / method / "displacement.nii.gz") for method in METHODS}
+        for method, path in of_pair["displacements"].items():
             shift = ERRORS.get((pair, method), (99, 99, 99))
             displacement.write(displacement.sample(geometry.affine(np.eye(3), shift), GRID), path)
-            paths["displacements"].append(str(path))
+        pairs.append(of_pair)
     rows = [("mae_mean", axis, value, "mm") for axis, value in zip(regnet.AXES, (2.0, 1.0, 1.0, 0.5), strict=True)]
     rows += [("mae_sd", axis, 0.5, "mm") for axis in regnet.AXES]
     tables = [table_of(rows, "A", "test", method) for method in METHODS]
     write_table(pd.concat(tables), tmp_path / "metrics.tsv")
     write_json({"weight": "1", "epoch": 20}, tmp_path / "selected.json")
-    return paths | {
-        "pairs": ["A", "B"],
+    given = {"metrics": tmp_path / "metrics.tsv", "selected": tmp_path / "selected.json"}
+    return {
+        "evaluation": Evaluation.read(given),
+        "pairs": pairs,
         "methods": METHODS,
-        "metrics_table": str(tmp_path / "metrics.tsv"),
-        "selected": str(tmp_path / "selected.json"),
         "near_landmarks_mm": 8,
-        "synthetic": ["A"],
         "same_patient": True,
         "table": str(tmp_path / "table.tsv"),
         "text": str(tmp_path / "table.md"),
@@ -101,7 +99,7 @@ def test_only_the_selected_network_takes_part_and_the_text_says_what_stands_in(a
 
 
 def test_a_failed_registration_has_no_row_of_its_own_making(arguments):
-    displacement.write_failed(GRID, arguments["displacements"][1])
+    displacement.write_failed(GRID, arguments["pairs"][0]["displacements"]["bspline-3r"])
     regnet_table.main(**arguments)
     table = pd.read_csv(arguments["table"], sep="\t")
     rows = table[(table["method"] == "bspline-3r") & (table["data"] == "synthetic, test")]
@@ -109,8 +107,29 @@ def test_a_failed_registration_has_no_row_of_its_own_making(arguments):
 
 
 def test_pairs_without_landmarks_are_refused(arguments):
-    with pytest.raises(UserError, match="needs landmarks in both images of every test pair"):
-        regnet_table.main(**arguments | {"fixed_landmarks": arguments["fixed_landmarks"][:1]})
+    for missing in (None, [arguments["pairs"][1]["landmarks"][0], ""]):
+        arguments["pairs"][1]["landmarks"] = missing
+        with pytest.raises(UserError, match="needs landmarks in both images of every test pair"):
+            regnet_table.main(**arguments)
+
+
+def test_the_figure_has_every_method_in_order_and_the_distances_after_the_affine(arguments):
+    known = regnet.methods_taking_part(arguments["methods"], arguments["evaluation"].selected)
+    errors = regnet.landmark_errors(arguments["pairs"], known, 8)
+    assert errors[errors.pair == "A"].start_mm.to_numpy() == pytest.approx(5, abs=1e-3)
+    assert errors[errors.pair == "B"].start_mm.to_numpy() == pytest.approx(10, abs=1e-3)
+    drawn = regnet.figure(errors, known)
+    names = ["affine", "bspline-3r", "voxelmorph, λ = 1, epoch 20"]
+    assert [text.get_text() for text in drawn.legends[0].get_texts()] == names
+    assert [axes.get_title(loc="center") or axes.get_title(loc="left") for axes in drawn.axes[::3]] == [
+        "synthetic pairs", "real pairs"
+    ]  # fmt: skip
+    residuals = drawn.axes[0].collections
+    for points, method in zip(residuals, known, strict=True):
+        of_method = errors[(errors.method == method) & errors.synthetic]
+        lengths_mm = np.linalg.norm(of_method[["x", "y", "z"]], axis=1)
+        np.testing.assert_allclose(points.get_offsets(), np.stack([of_method.start_mm, lengths_mm], axis=1))
+    assert len({line.get_color() for line in drawn.axes[0].lines[:3]}) == 3
 
 
 def test_mae_over_all_voxels_of_two_pairs():

@@ -1,5 +1,6 @@
 """The report says what the tables say, admits what they cannot say, and needs no other file."""
 
+import dataclasses
 import json
 import re
 from html.parser import HTMLParser
@@ -8,19 +9,19 @@ import numpy as np
 import pandas as pd
 import pytest
 import write_report
-from test_charts import SELECTED, cohort_metrics, histories, summarized
+from test_charts import NO_FAILURES, NO_FLAGS, SELECTED, cohort_metrics, evaluated, histories, summarized
 
-from cohortmorph.evaluation import comparison, quality, selection
-from cohortmorph.evaluation.tables import FAILURES_COLUMNS, FLAGS_COLUMNS, Evaluation, compared
-from cohortmorph.figures import charts
-from cohortmorph.figures import style as figures
-from cohortmorph.report import findings, troubles
-from cohortmorph.report import page as report
-from cohortmorph.report import tables as report_tables
+from cohortmorph.evaluation import quality, statistics
+from cohortmorph.evaluation.measures import DICE, TRE
+from cohortmorph.evaluation.tables import Evaluation
+from cohortmorph.figures.network_charts import training
+from cohortmorph.figures.style import message, save
+from cohortmorph.report import findings, tables, troubles
+from cohortmorph.report.gallery import Picture, Pictures, pair_pictures
+from cohortmorph.report.page import render
+from cohortmorph.report.provenance import Provenance, without_folders
 from cohortmorph.run.files import write_json, write_table
 
-FAILURES = pd.DataFrame(columns=FAILURES_COLUMNS)
-FLAGS = pd.DataFrame(columns=FLAGS_COLUMNS)
 MANY = {"validation": ["P04"], "test": [f"H{number:03d}" for number in range(6)]}
 
 
@@ -59,39 +60,36 @@ class Page(HTMLParser):
 def picture(tmp_path_factory):
     """A path of a small figure, as PNG."""
     path = tmp_path_factory.mktemp("figures") / "figure.png"
-    figures.save(figures.message("a figure"), path)
+    save(message("a figure"), path)
     return str(path)
 
 
-def comparison_of(metrics, selected):
-    return comparison.compare(Evaluation(metrics=metrics, selected=selected), 200, 1)
-
-
-def rendered(metrics, selected=SELECTED, picture=None, **changes):
-    shown = [report.Picture(picture, "A title", "A caption.")] if picture else []
-    arguments = {
-        "tests": comparison_of(metrics, selected),
-        "ranking": comparison.rank(Evaluation(metrics=metrics, selected=selected)),
-        "failures": FAILURES, "flags": FLAGS,
-        "curves": shown, "comparisons": shown, "pairs": shown, "harmonized": shown,
-        "provenance": report.provenance({"seed": 1}, 1, "abc"), "parameter_texts": {},
-    }  # fmt: skip
+def rendered(metrics, selected=SELECTED, picture=None, failures=NO_FAILURES, flags=NO_FLAGS, **changes):
+    shown = [Picture(picture, "A title", "A caption.")] if picture else []
     if selected is not None:
-        selected = selection.select_model(metrics, "ncc", 0.5) | selected
-    return report.render(metrics, summarized(metrics), selected, **(arguments | changes))
+        selected = statistics.select_model(metrics, "ncc", 0.5) | selected
+    arguments = {
+        "pictures": Pictures(curves=shown, comparisons=shown, pairs=shown, harmonized=shown),
+        "provenance": Provenance.of({"seed": 1}, 1, "abc"),
+    }
+    return render(evaluated(metrics, selected, failures, flags), **(arguments | changes))
 
 
 def verdict(measure, metrics, selected=SELECTED):
-    return findings.verdict(measure, metrics, summarized(metrics), selected)
+    return findings.verdict(measure, evaluated(metrics, selected))
 
 
 def sureness(metrics, selected=SELECTED):
-    return " ".join(findings.sureness(metrics, comparison_of(metrics, selected)))
+    return " ".join(findings.sureness(evaluated(metrics, selected)))
+
+
+def what_went_wrong(metrics, failures=NO_FAILURES):
+    return troubles.what_went_wrong(evaluated(metrics, SELECTED, failures))
 
 
 def failed_registrations(*rows):
     """Return failures.tsv from (pair, split, method, weight, epoch, why)."""
-    return pd.DataFrame(rows, columns=FAILURES_COLUMNS)
+    return pd.DataFrame(rows, columns=NO_FAILURES.columns)
 
 
 def words(verdict):
@@ -108,9 +106,10 @@ def of(metrics, metric, method, pair=None, structure=None):
 
 def test_the_report_contains_the_numbers_of_the_summary(picture):
     metrics = cohort_metrics()
-    summary = summarized(metrics)
+    evaluation = evaluated(metrics, SELECTED)
+    summary = evaluation.summary
     page = Page(rendered(metrics, picture=picture))
-    test = compared(summary[summary.split == "test"], SELECTED)
+    test = evaluation.compared(summary[summary.split == "test"])
     for metric, structure, decimals in [
         ("tre_mean", "total", 2), ("tre_mean", "z", 2), ("tre_near_mean", "total", 2), ("dice", "mean", 3),
         ("dice", "2", 3), ("ncc_squared", "image", 3), ("folding", "image", 3), ("runtime", "image", 1),
@@ -121,7 +120,7 @@ def test_the_report_contains_the_numbers_of_the_summary(picture):
             assert f"{row.mean:.{decimals}f} ± {row.sd:.{decimals}f}" in page.text
     row = test[(test.metric == "tre_mean") & (test.structure == "total") & (test.method == "bspline-3r")].iloc[0]
     assert f"95 % interval {row.ci_low:.2f} to {row.ci_high:.2f}, n = 4 pairs of 2 subjects." in page.text
-    columns, rows = report_tables.comparison_table(summary, SELECTED)
+    columns, rows = tables.comparison_table(evaluation)
     table = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
     assert list(table) == ["initial", "affine", "bspline-1r", "bspline-3r", "voxelmorph, λ = 1, epoch 100"]
     means = test.set_index(["method", "metric", "structure"])["mean"]
@@ -130,7 +129,7 @@ def test_the_report_contains_the_numbers_of_the_summary(picture):
     assert table["bspline-1r"]["folding (%)"].startswith(f"{means['bspline-1r', 'folding', 'image']:.3f} ± ")
     assert table["initial"]["runtime (s)"] == "–" and table["initial"]["n"] == "4"
     assert page.headers[: len(columns) + 3] == ["λ", "epoch 20", "epoch 100", *columns]
-    axes_and_labels, rows = report_tables.structures_table(summary, SELECTED)
+    axes_and_labels, rows = tables.structures_table(evaluation)
     by_axis = dict(zip(axes_and_labels, rows[1], strict=True))
     assert by_axis["error inferior–superior (mm)"].startswith(f"{means['affine', 'tre_mean', 'z']:.2f} ± ")
     assert by_axis["Dice, label 2"].startswith(f"{means['affine', 'dice', '2']:.3f} ± ")
@@ -154,9 +153,8 @@ def test_every_text_is_escaped(picture):
         metrics.replace({"method": {"bspline-1r": evil}}),
         selected=SELECTED | {"reason": evil},
         picture=picture,
-        curves=[report.Picture(picture, evil, f'"{evil}')],
-        provenance=report.provenance({"cohort": evil, evil: 1}, 1, evil),
-        parameter_texts={evil: evil},
+        pictures=Pictures(curves=[Picture(picture, evil, f'"{evil}')]),
+        provenance=dataclasses.replace(Provenance.of({"cohort": evil, evil: 1}, 1, evil), parameter_texts={evil: evil}),
     )
     assert "<script" not in html
     assert Page(html).text.count(evil) >= 9
@@ -184,17 +182,16 @@ def test_a_report_comes_of_whatever_was_measured(landmarks, labels, selected):
 
 def raised(*rows):
     """Return flags.tsv from (pair, method, flag)."""
-    table = pd.DataFrame([(*row, 2.0, 1.0, f"Why {row[2]}.") for row in rows], columns=FLAGS_COLUMNS[1:])
+    table = pd.DataFrame([(*row, 2.0, 1.0, f"Why {row[2]}.") for row in rows], columns=quality.COLUMNS[1:])
     return quality.sort(table)
 
 
-def tiles(metrics, selected=SELECTED, failures=FAILURES, flags=FLAGS):
+def tiles(metrics, selected=SELECTED, failures=NO_FAILURES, flags=NO_FLAGS):
     """Return the first page's answers, by question."""
-    verdicts = [one for one in (verdict(measure, metrics, selected) for measure in (figures.TRE, figures.DICE)) if one]
-    chosen = findings.choice(selection.select_model(metrics, "ncc", 0.5) | selected) if selected else None
-    tests = comparison_of(metrics, selected)
-    found = findings.front(verdicts, chosen, metrics, tests, failures, flags, selected)
-    return {tile["question"]: tile for tile in found}
+    evaluation = evaluated(metrics, selected, failures, flags)
+    verdicts = [one for measure in (TRE, DICE) if (one := findings.verdict(measure, evaluation))]
+    chosen = findings.choice(statistics.select_model(metrics, "ncc", 0.5) | selected) if selected else None
+    return {tile["question"]: tile for tile in findings.front(evaluation, verdicts, chosen)}
 
 
 def test_the_first_page_answers_which_method_which_network_how_sure_and_what_failed():
@@ -242,7 +239,8 @@ def test_flagged_pairs_come_first_and_lead_to_their_pages():
     page = Page(rendered(metrics, flags=flags, links={pair: f"qc/{pair}.html" for pair in pairs}))
     links = [resource for resource in page.resources if resource.startswith("qc/")]
     assert links[:2] == [f"qc/{pairs[5]}.html", f"qc/{pairs[3]}.html"], "on the first page"
-    table = report_tables.quality_table(flags, metrics, SELECTED, {pair: f"qc/{pair}.html" for pair in pairs})
+    evaluation = evaluated(metrics, SELECTED, failures, flags)
+    table = tables.quality_table(evaluation, {pair: f"qc/{pair}.html" for pair in pairs})
     assert [row["pair"] for row in table[:4]] == [pairs[5], "P01-T1_to_P01-CT", pairs[3], pairs[0]]
     assert table[1]["link"] == "" and table[0]["sentence"] == "Why failed." and len(table) == 9
     assert table[0]["flags"] == ["registration failed (affine)", "folding (affine)"]
@@ -256,32 +254,32 @@ def test_a_cohort_without_test_pairs_says_so():
 
 def test_the_best_method_is_named_with_its_uncertainty():
     metrics = cohort_metrics()
-    best = verdict(figures.TRE, metrics)
+    best = verdict(TRE, metrics)
     assert best.method == "bspline-3r" and re.fullmatch(r"1\.\d\d mm", best.value)
     assert "n = 4 pairs of 2 subjects" in words(best) and "better than it on 4 of 4 pairs" in words(best)
-    assert verdict(figures.DICE, metrics).method == "bspline-3r"
-    assert verdict(figures.DICE, cohort_metrics(labels=False)) is None
+    assert verdict(DICE, metrics).method == "bspline-3r"
+    assert verdict(DICE, cohort_metrics(labels=False)) is None
     # One subject's pairs twice as bad for the best method: its interval now holds the next one's.
     metrics.loc[of(metrics, "tre_mean", "bspline-3r") & metrics.pair.str.startswith("P06"), "value"] *= 1.6
-    assert "Its interval overlaps with that of bspline-1r" in words(verdict(figures.TRE, metrics))
+    assert "Its interval overlaps with that of bspline-1r" in words(verdict(TRE, metrics))
 
 
 def test_a_failure_counts_as_the_worst_and_is_said():
     metrics = cohort_metrics()
     metrics.loc[of(metrics, "tre_mean", "bspline-3r", "P05-T1_to_P05-CT", "total"), "value"] = np.nan
-    best = verdict(figures.TRE, metrics)
+    best = verdict(TRE, metrics)
     assert best.method == "bspline-1r", "with 30 mm, as before registration, on one of four pairs"
     assert "Failed on some pair, where the worst value counts: bspline-3r." in words(best)
-    trouble = troubles.what_went_wrong(metrics, SELECTED, FAILURES)
+    trouble = what_went_wrong(metrics)
     assert "No value of tre_mean by bspline-3r for P05-T1_to_P05-CT: the worst value of the pair counts." in trouble
     metrics.loc[of(metrics, "runtime", "bspline-3r", "P05-T1_to_P05-CT"), "value"] = np.nan
-    trouble = troubles.what_went_wrong(metrics, SELECTED, FAILURES)
+    trouble = what_went_wrong(metrics)
     assert "No value of runtime by bspline-3r for P05-T1_to_P05-CT: it takes no part in the mean." in trouble
     # A failure where the others are hardly better does not topple the best one, but is said.
     metrics = cohort_metrics()
     only_two = metrics[metrics.method.isin(["bspline-1r", "bspline-3r"])].copy()
     only_two.loc[of(only_two, "tre_mean", "bspline-3r", "P05-T1_to_P05-CT", "total"), "value"] = np.nan
-    best = verdict(figures.TRE, only_two)
+    best = verdict(TRE, only_two)
     assert best.method == "bspline-3r" and "It failed on 1 pair, where the worst value counts." in words(best)
     assert "n = 4 pairs of 2 subjects" in words(best) and "better than it on 3 of 4 pairs" in words(best)
 
@@ -295,7 +293,7 @@ def test_failed_registrations_are_listed_with_their_cause():
         (pair, "test", "voxelmorph", "10", 20, "out of memory"),
         ("P04-T1_to_P04-CT", "validation", "affine", "", pd.NA, "no overlap"),
     )
-    trouble = troubles.what_went_wrong(metrics, SELECTED, failures)
+    trouble = what_went_wrong(metrics, failures)
     assert f"bspline-3r failed on {pair}, P06-T1_to_P06-CT: elastix gave up." in trouble
     (others,) = [sentence for sentence in trouble if "more registration" in sentence]
     assert others.startswith("2 more registrations failed on validation pairs or by networks that were not chosen")
@@ -305,8 +303,9 @@ def test_failed_registrations_are_listed_with_their_cause():
 
 def test_the_tests_are_tabled_with_effect_and_interval():
     metrics = cohort_metrics(subjects={"validation": ["V1"], "test": [f"H{number:03d}" for number in range(12)]})
-    tests = comparison_of(metrics, SELECTED)
-    columns, rows = report_tables.tests_table(tests, SELECTED)
+    evaluation = evaluated(metrics, SELECTED)
+    tests = evaluation.comparison
+    columns, rows = tables.tests_table(evaluation)
     table = {(row[0], row[1]): dict(zip(columns, row, strict=True)) for row in rows}
     assert [key[1] for key in table][:4] == ["initial", "affine", "bspline-1r", "voxelmorph, λ = 1, epoch 100"]
     found = tests[(tests.metric == "tre_mean") & (tests.structure == "total") & (tests.method == "bspline-1r")].iloc[0]
@@ -318,10 +317,9 @@ def test_the_tests_are_tabled_with_effect_and_interval():
     assert {label for label, _ in table} == {"TRE (mm)", "Dice"}
     page = Page(rendered(metrics))
     assert row["95 % interval"] in page.text and "in the manner of Learn2Reg" in page.text
-    ranking = comparison.rank(Evaluation(metrics=metrics, selected=SELECTED))
-    columns, rows = report_tables.ranking_table(ranking, SELECTED)
+    columns, rows = tables.ranking_table(evaluation)
     assert columns[:3] == ["rank", "method", "score"] and rows[0][:3] == ["1", "bspline-3r", "1.00"]
-    assert rows[0][columns.index("TRE: wins, score")] == "3, 1.00" and report_tables.ranking_caution(ranking) == ""
+    assert rows[0][columns.index("TRE: wins, score")] == "3, 1.00" and tables.ranking_caution(evaluation) == ""
 
 
 def test_too_few_subjects_are_told_in_words_and_get_no_stars():
@@ -342,13 +340,9 @@ def test_too_few_subjects_are_told_in_words_and_get_no_stars():
 def test_doing_nothing_can_be_best_and_that_is_said():
     metrics = cohort_metrics()
     metrics.loc[of(metrics, "tre_mean", "initial"), "value"] = 0.5
-    best = verdict(figures.TRE, metrics)
+    best = verdict(TRE, metrics)
     assert best.method == "initial" and "no registration improved it" in words(best)
-    worse = [
-        sentence
-        for sentence in troubles.what_went_wrong(metrics, SELECTED, FAILURES)
-        if "worse TRE than the start" in sentence
-    ]
+    worse = [sentence for sentence in what_went_wrong(metrics) if "worse TRE than the start" in sentence]
     assert len(worse) == 4
 
 
@@ -365,7 +359,7 @@ def test_few_subjects_and_linked_ones_are_cautioned():
 
 def test_a_single_pair_has_no_interval():
     metrics = cohort_metrics(subjects={"validation": ["P04"], "test": ["P05"]}).query("pair.str.contains('T1')")
-    best = verdict(figures.TRE, metrics)
+    best = verdict(TRE, metrics)
     assert "No interval from a single subject, n = 1 pair of 1 subject." in words(best)
     assert "overlaps" not in words(best)
     assert "nan" not in Page(rendered(metrics)).text.lower()
@@ -378,8 +372,9 @@ def test_what_went_wrong_is_listed():
     metrics.loc[of(metrics, "tre_mean", "affine", pair), "value"] = 99
     metrics = metrics[~((metrics.metric == "dice") & (metrics.pair == pair))]
     rounded = metrics[metrics.metric == "tre_mean"].assign(metric="tre_of_rounding", structure="total", value=1.1)
+    rounded = rounded.drop_duplicates(["pair", "method", "weight", "epoch"])
     metrics = pd.concat([metrics, rounded[rounded.pair == pair]])
-    trouble = "\n".join(troubles.what_went_wrong(metrics, SELECTED, FAILURES))
+    trouble = "\n".join(what_went_wrong(metrics))
     assert f"Landmarks of {pair} lie on voxel centres or slices: that alone is a mean TRE of about 1.10 mm" in trouble
     assert f"{pair}: 3 of 43 landmarks lie outside of the fixed image" in trouble
     assert f"affine left a worse TRE than the start had: {pair}." in trouble
@@ -391,13 +386,13 @@ def test_what_went_wrong_is_listed():
 def test_nothing_wrong_is_said_too():
     metrics = cohort_metrics()
     metrics.loc[metrics.metric == "folding", "value"] = 0
-    assert troubles.what_went_wrong(metrics, SELECTED, FAILURES) == []
+    assert what_went_wrong(metrics) == []
     assert "no method folds" in Page(rendered(metrics)).text
 
 
 def test_the_choice_is_explained_and_its_edges_are_warned_of():
     metrics = cohort_metrics()
-    selected = selection.select_model(metrics, "tre", 0.5)
+    selected = statistics.select_model(metrics, "tre", 0.5)
     chosen = findings.choice(selected)
     assert chosen["headline"] == f"λ = {selected['weight']}, epoch {selected['epoch']}" == "λ = 0.5, epoch 100"
     assert "the smallest λ and the last epoch" in chosen["warnings"][0]
@@ -421,12 +416,13 @@ def test_pairs_come_worst_first_and_what_is_left_out_is_counted():
     pairs = sorted(metrics[metrics.split == "test"].pair.unique())
     worst, failed = pairs[2], pairs[1]
     metrics.loc[of(metrics, "tre_mean", "voxelmorph", worst), "value"] = 50
-    pictures, left_out = report.pair_pictures({pair: "x.png" for pair in pairs}, metrics, SELECTED, most=3)
-    assert pictures[0].title == f"{worst} (test pair)" and left_out == 1
-    assert "voxelmorph, λ = 1, epoch 100 50.00" in pictures[0].caption
+    paths = {pair: "x.png" for pair in pairs}
+    pictures = Pictures.of(evaluated(metrics, SELECTED), {}, paths, {}, most=3)
+    assert pictures.pairs[0].title == f"{worst} (test pair)" and pictures.left_out == 1 and len(pictures.pairs) == 3
+    assert "voxelmorph, λ = 1, epoch 100 50.00" in pictures.pairs[0].caption
     metrics.loc[of(metrics, "tre_mean", "voxelmorph", failed, "total"), "value"] = np.nan
-    pictures, _ = report.pair_pictures({pair: "x.png" for pair in pairs}, metrics, SELECTED)
-    assert [picture.title.split()[0] for picture in pictures[:2]] == [failed, worst]
+    found = pair_pictures(paths, evaluated(metrics, SELECTED))
+    assert [picture.title.split()[0] for picture in found[:2]] == [failed, worst]
 
 
 def test_folders_of_the_machine_stay_out_of_the_report():
@@ -434,7 +430,7 @@ def test_folders_of_the_machine_stay_out_of_the_report():
         "data_folder": "/home/someone/Patients", "cohort": "/home/someone/cohort.tsv", "seed": 1,
         "pairs": {"table": "${HOME}/pairs.tsv", "moving": ["T1", "/data/x.nii"]}, "prealign": "config/affine.txt",
     }  # fmt: skip
-    assert report.without_folders(config) == {
+    assert without_folders(config) == {
         "cohort": "cohort.tsv", "seed": 1, "pairs": {"table": "pairs.tsv", "moving": ["T1", "x.nii"]},
         "prealign": "config/affine.txt",
     }  # fmt: skip
@@ -442,32 +438,38 @@ def test_folders_of_the_machine_stay_out_of_the_report():
 
 def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     metrics = cohort_metrics()
-    selected = selection.select_model(metrics, "tre", 0.5)
+    selected = statistics.select_model(metrics, "tre", 0.5)
     write_table(metrics, tmp_path / "metrics.tsv")
     write_table(summarized(metrics), tmp_path / "summary.tsv")
     write_json(selected, tmp_path / "selected.json")
-    write_table(comparison_of(metrics, selected), tmp_path / "comparison.tsv")
-    write_table(comparison.rank(Evaluation(metrics=metrics, selected=selected)), tmp_path / "ranking.tsv")
+    write_table(statistics.compare(metrics, selected, 200, 1), tmp_path / "comparison.tsv")
+    write_table(statistics.rank(metrics, selected), tmp_path / "ranking.tsv")
     row = ("P05-T1_to_P05-CT", "test", "affine", "", pd.NA, "no overlap at all")
     write_table(failed_registrations(row), tmp_path / "failures.tsv")
-    write_table(FLAGS, tmp_path / "flags.tsv")
-    figures.save(charts.training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
+    write_table(NO_FLAGS, tmp_path / "flags.tsv")
+    save(training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
     (tmp_path / "affine.txt").write_text('(Transform "AffineTransform") // see http://elastix.example\n')
     pairs = sorted(metrics[metrics.split == "test"].pair.unique())
     svg, png = str(tmp_path / "figure.svg"), str(tmp_path / "figure.png")
+    given = {
+        name: tmp_path / f"{name}.tsv" for name in ("metrics", "summary", "comparison", "ranking", "failures", "flags")
+    }
+    evaluation = Evaluation.read(given | {"selected": tmp_path / "selected.json"})
+    shown = dict.fromkeys(("training", "selection"), svg) | {"weights": []}
+    shown |= dict.fromkeys(("methods", "runtime", "structures", "folding"), png)
     for run in ("one", "two"):
         write_report.main(
-            metrics=tmp_path / "metrics.tsv", summary=tmp_path / "summary.tsv", selected=tmp_path / "selected.json",
-            comparison=tmp_path / "comparison.tsv", ranking=tmp_path / "ranking.tsv",
-            failures=tmp_path / "failures.tsv",
-            training=svg, selection=svg, weights="", methods=png, runtime=png, structures=png, folding=png,
-            flags=tmp_path / "flags.tsv", reviews=[tmp_path / f"qc/{pair}.html" for pair in pairs],
-            pair_pictures=[png] * 4, pairs=pairs,
-            harmonize_pictures=[png] * 2, subjects=["P05", "P06"], parameter_files=[tmp_path / "affine.txt"],
-            config={"data_folder": str(tmp_path), "voxelmorph": {"weights": ["0.5"]}}, seed=7, commit="abc",
+            evaluation,
+            Pictures.of(evaluation, shown, dict.fromkeys(pairs, png), dict.fromkeys(["P05", "P06"], png), most=3),
+            Provenance.of(
+                {"data_folder": str(tmp_path), "voxelmorph": {"weights": ["0.5"]}}, 7, "abc", [tmp_path / "affine.txt"]
+            ),
+            pages={pair: tmp_path / f"qc/{pair}.html" for pair in pairs},
+            output=tmp_path / f"{run}.html",
+            provenance_output=tmp_path / f"{run}.json",
             skipped=["ants"],
-            output=tmp_path / f"{run}.html", provenance=tmp_path / f"{run}.json", phantom=True, pictures_max=3,
-        )  # fmt: skip
+            phantom=True,
+        )
     html = (tmp_path / "one.html").read_text()
     assert html == (tmp_path / "two.html").read_text()
     page = Page(html)

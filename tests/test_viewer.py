@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from made_up import METHODS, PAIRS, WHY, MadeUp, image
 
+from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.report import viewer
 from cohortmorph.spatial import geometry
 
@@ -51,16 +52,22 @@ def test_the_table_names_no_folder_of_this_machine_and_no_landmark(folder, table
 def test_methods_have_their_values_and_reasons(table):
     first = {entry["method"]: entry for entry in table["pairs"][0]["methods"]}
     assert list(first) == METHODS
-    assert first["affine"]["tre_mm"] == 2.23456 and first["affine"]["folding_percent"] == 0.5
-    assert first["affine"]["dice"] is None and first["affine"]["failed"] is None
-    assert first["broken"]["failed"] == WHY and first["broken"]["tre_mm"] is None
-    assert first[NETWORK]["label"] == "voxelmorph, λ = 2, epoch 20" and first[NETWORK]["tre_mm"] == 3.23456
+    assert first["affine"]["values"] == {"tre_mean": 2.23456, "folding": 0.5} and first["affine"]["failed"] is None
+    assert first["broken"]["failed"] == WHY and first["broken"]["values"] == {}
+    assert first[NETWORK]["label"] == "voxelmorph, λ = 2, epoch 20"
+    assert first[NETWORK]["values"]["tre_mean"] == 3.23456
     assert [method for method, entry in first.items() if entry["selected"]] == [NETWORK]
+
+
+def test_measures_are_those_of_the_registry(table):
+    shown = {measure["metric"]: measure for measure in table["measures"]}
+    assert list(shown) == ["tre_mean", "dice", "ncc_squared", "folding"]
+    assert shown["tre_mean"] == {"metric": "tre_mean", "label": "TRE (mm)", "decimals": 2}
 
 
 def test_values_are_those_of_the_pair(table):
     second = {entry["method"]: entry for entry in table["pairs"][1]["methods"]}
-    assert second["affine"]["tre_mm"] == 5.23456 and f"{PAIRS[1]}/affine" in second["affine"]["moved"]
+    assert second["affine"]["values"]["tre_mean"] == 5.23456 and f"{PAIRS[1]}/affine" in second["affine"]["moved"]
 
 
 def test_landmarks_stand_in_lps_where_both_images_have_some(cohort, table):
@@ -84,8 +91,9 @@ def test_an_image_of_one_value_has_no_window(tmp_path):
 
 def test_without_a_network_none_is_selected():
     nothing = pd.DataFrame(columns=["pair", "method", "weight", "epoch", "why", "metric", "structure", "value"])
+    evaluation = Evaluation(*[nothing] * 6)
     paths = {"affine": "results/pairs/A/affine/moved.nii.gz"}
-    (entry,) = viewer.described_methods("A", paths, nothing, nothing, None, "results/viewer")
+    (entry,) = viewer.described_methods("A", paths, evaluation, "results/viewer")
     assert not entry["selected"] and entry["moved"] == "../pairs/A/affine/moved.nii.gz"
 
 

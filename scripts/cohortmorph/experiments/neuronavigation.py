@@ -1,4 +1,4 @@
-"""Simulated experiments that need no cohort: neuronavigation, where the surgeon drops the worst fiducial.
+"""Simulated neuronavigation, where the surgeon drops the worst fiducial; it needs no cohort.
 
 N extrinsic fiducials on the head are localized in the image and on the patient, and registered rigidly. The surgeon
 looks at the residuals, drops the fiducial with the largest one, and registers the rest again, down to three. What
@@ -13,6 +13,8 @@ lies farthest from those before it, as a surgeon spreads them. The targets are t
 deviation σ along each axis, the same at all fiducials. The true transform is the identity: a rigid one would change
 neither FRE nor TRE.
 """
+
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
@@ -31,7 +33,7 @@ SHOWN_FIDUCIALS, SHOWN_SIGMA_MM, SHOWN_TARGET, SHOWN_DRAWS = (5, 8, 12), 1.0, "d
 FRE_COLOUR, TRE_COLOUR = "#0072B2", "#D55E00"  # of Okabe and Ito
 
 
-def on_the_head(draws, fiducials, rng):
+def on_the_head(draws: int, fiducials: int, rng: np.random.Generator) -> np.ndarray:
     """Draw configurations of well-spread fiducials on the upper half of the ellipsoid.
 
     Parameters
@@ -58,7 +60,7 @@ def on_the_head(draws, fiducials, rng):
     return points
 
 
-def fit_rigid_draws(fixed_lps_mm, moving_lps_mm):
+def fit_rigid_draws(fixed_lps_mm: np.ndarray, moving_lps_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Fit a rigid transform to each of many configurations at once; alone, it is that of ``fiducials.fit_rigid``.
 
     Parameters
@@ -84,7 +86,9 @@ def fit_rigid_draws(fixed_lps_mm, moving_lps_mm):
     return rotations, moving_mean - np.einsum("dij,dj->di", rotations, fixed_mean)
 
 
-def drop_worst(fiducials, sigma_mm, draws, rng, fewest=FEWEST):
+def drop_worst(
+    fiducials: int, sigma_mm: float, draws: int, rng: np.random.Generator, fewest: int = FEWEST
+) -> pd.DataFrame:
     """Register simulated patients with all fiducials, then again and again without the one with the largest residual.
 
     Parameters
@@ -128,7 +132,7 @@ def drop_worst(fiducials, sigma_mm, draws, rng, fewest=FEWEST):
     return pd.concat(tables, ignore_index=True)
 
 
-def summarize(simulated, fiducials, sigma_mm):
+def summarize(simulated: pd.DataFrame, fiducials: int, sigma_mm: float) -> pd.DataFrame:
     """Summarize the table of :func:`drop_worst`: a row for each number dropped and target.
 
     Returns
@@ -166,7 +170,7 @@ def summarize(simulated, fiducials, sigma_mm):
     return pd.DataFrame(rows)
 
 
-def neuronavigation(draws, seed):
+def simulate(draws: int, seed: int) -> tuple[pd.DataFrame, dict[int, pd.DataFrame]]:
     """Run the experiment for all of FIDUCIALS and SIGMAS_MM.
 
     Parameters
@@ -194,21 +198,21 @@ def neuronavigation(draws, seed):
 
 
 @styled
-def neuronavigation_figure(summary, shown):
+def figure(summary: pd.DataFrame, shown: Mapping[int, pd.DataFrame]) -> Figure:
     """Draw FRE and TRE (root mean squares, mm) against the number dropped, and TRE against FRE before any is dropped.
 
     Parameters
     ----------
     summary, shown
-        As :func:`neuronavigation` gives them.
+        As :func:`simulate` gives them.
 
     Returns
     -------
     matplotlib.figure.Figure
         A column for each of SHOWN_FIDUCIALS.
     """
-    figure = Figure(figsize=(WIDTH_INCHES, 7.2), layout="constrained")
-    panels = figure.subplots(2, len(shown), sharey="row", squeeze=False)
+    drawn = Figure(figsize=(WIDTH_INCHES, 7.2), layout="constrained")
+    panels = drawn.subplots(2, len(shown), sharey="row", squeeze=False)
     rows = summary[(summary.sigma_mm == SHOWN_SIGMA_MM) & (summary.target == SHOWN_TARGET)]
     colours = {"fre": (FRE_COLOUR, "o"), "tre": (TRE_COLOUR, "s")}
     for (fiducials, simulated), dropping, scatter in zip(shown.items(), *panels, strict=True):
@@ -233,11 +237,11 @@ def neuronavigation_figure(summary, shown):
         axes.set_xlim(0, max(other.get_xlim()[1] for other in panels[1]))
     panels[0, 0].set_ylabel("root mean square (mm)")
     panels[1, 0].set_ylabel("TRE (mm)")
-    figure.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
-    figure.suptitle(
+    drawn.legend(*panels[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    drawn.suptitle(
         "Simulated neuronavigation: the fiducial with the largest error is dropped, and the rest registered again "
         f"(σ = {SHOWN_SIGMA_MM:g} mm, {SHOWN_TARGET} target)",
         x=0.01,
         ha="left",
     )
-    return figure
+    return drawn

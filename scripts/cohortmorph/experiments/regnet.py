@@ -4,11 +4,20 @@ Sokooti et al., Nonrigid image registration using multi-scale 3D convolutional n
 is that of chapter 2 of Sokooti's thesis. Its data (SPREAD, 19 pairs of lung CT) are not public.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cohortmorph.figures.style import method_colours, method_label, ordered_methods
+from cohortmorph import UserError
+from cohortmorph.cohort.methods import Method
+from cohortmorph.evaluation.metrics import landmark_errors_mm, near_landmarks
+from cohortmorph.figures.pair_pictures import methods_to_draw
+from cohortmorph.figures.style import method_colours
+from cohortmorph.spatial import displacement, geometry, landmarks
 
 AXES = ("total", "x", "y", "z")
 ROW = ["measure", "data", "method", "n", *(f"{axis}_{name}_mm" for axis in AXES for name in ("mean", "sd"))]
@@ -26,17 +35,72 @@ PUBLISHED = {
 }
 
 
-def table(errors, metrics, methods):
+def methods_taking_part(ids: Sequence[str], selected: Mapping[str, Any] | None) -> dict[str, Method]:
+    """Return {id: method} of these ids, of the networks only that of selected_model.json."""
+    return {method.id: method for method in methods_to_draw(ids, selected)}
+
+
+def landmark_errors(
+    pairs: Sequence[Mapping[str, Any]], methods: Mapping[str, Method], near_landmarks_mm: float
+) -> pd.DataFrame:
+    """Measure the error of every landmark of test pairs by every method.
+
+    Parameters
+    ----------
+    pairs : list of dict
+        ``pair`` (its id), ``synthetic`` (bool), and the paths ``displacements`` (by method id), ``affine`` (fixed →
+        moving), ``landmarks`` (of the fixed and of the moving image).
+    methods : dict of id to Method
+        Those that take part.
+    near_landmarks_mm : float
+        Landmarks that are nearer after the affine alignment are near.
+
+    Returns
+    -------
+    DataFrame
+        A row for each method and landmark: ``x``, ``y``, ``z`` (the error, mm, LPS; NaN where the registration
+        failed), ``pair``, ``method`` (id), ``near``, ``synthetic``, ``landmark`` (number) and ``start_mm``, the
+        distance after the affine alignment.
+
+    Raises
+    ------
+    UserError
+        If a pair has no landmarks.
+    """
+    if not all(pair["landmarks"] and all(pair["landmarks"]) for pair in pairs):
+        raise UserError(
+            "regnet_table needs landmarks in both images of every test pair (cohort table, column landmarks)."
+        )
+    tables = []
+    for pair in pairs:
+        fixed, moving = (landmarks.points_lps_mm(points) for points in landmarks.read_pair(*pair["landmarks"]))
+        affine = geometry.read_affine(pair["affine"])
+        aligned = np.array([affine.TransformPoint(tuple(point)) for point in fixed])
+        of_pair = {
+            "pair": pair["pair"],
+            "near": near_landmarks(fixed, moving, affine, near_landmarks_mm),
+            "synthetic": pair["synthetic"],
+            "landmark": range(len(fixed)),
+            "start_mm": np.linalg.norm(aligned - moving, axis=1),
+        }
+        for method in methods:
+            field = displacement.read_unless_failed(pair["displacements"][method])
+            errors_mm = np.full_like(fixed, np.nan) if field is None else landmark_errors_mm(fixed, moving, field)
+            tables.append(pd.DataFrame(errors_mm, columns=["x", "y", "z"]).assign(method=method, **of_pair))
+    return pd.concat(tables, ignore_index=True)
+
+
+def table(errors: pd.DataFrame, metrics: pd.DataFrame, methods: Mapping[str, Method]) -> pd.DataFrame:
     """Return the rows of the table.
 
     Parameters
     ----------
     errors : DataFrame
-        A landmark a row: pair, synthetic (bool), method, near (bool), x, y, z (error in mm, LPS; NaN: no value).
+        See :func:`landmark_errors`.
     metrics : DataFrame
         metrics.tsv, for the mean absolute error of synthetic pairs.
-    methods : dict
-        {method id: Method} of the methods that take part.
+    methods : dict of id to Method
+        Those that take part, in the order of the rows.
 
     Returns
     -------
@@ -50,7 +114,7 @@ def table(errors, metrics, methods):
         for measure in ("MAE", "TRE", "TRE′"):
             for method in methods:
                 if measure == "MAE":
-                    row = _absolute_error(metrics, methods[method], errors, method) if is_synthetic else None
+                    row = _absolute_error(metrics, methods[method], errors) if is_synthetic else None
                 else:
                     chosen = errors[(errors["synthetic"] == is_synthetic) & (errors["method"] == method)]
                     row = _landmark_error(chosen if measure == "TRE" else chosen[chosen["near"]])
@@ -59,7 +123,8 @@ def table(errors, metrics, methods):
     return pd.DataFrame(rows, columns=ROW)
 
 
-def _landmark_error(chosen):
+def _landmark_error(chosen: pd.DataFrame) -> tuple[float, ...] | None:
+    """Return the number of landmarks with a value, then mean and sd (mm) of the error, total and along each axis."""
     vectors = chosen[["x", "y", "z"]].dropna().to_numpy()
     if not len(vectors):
         return None
@@ -67,11 +132,12 @@ def _landmark_error(chosen):
     return (len(vectors), *(value for length in lengths for value in (length.mean(), length.std())))
 
 
-def _absolute_error(metrics, method, errors, method_id):
-    pairs = errors.loc[errors["synthetic"] & (errors["method"] == method_id), "pair"].unique()
-    name, weight, epoch = method.name, method.weight, method.epoch
-    rows = metrics[metrics["pair"].isin(pairs) & (metrics["method"] == name) & (metrics["weight"] == weight)]
-    rows = rows[rows["epoch"].isna() if epoch is None else rows["epoch"] == epoch]
+def _absolute_error(metrics: pd.DataFrame, method: Method, errors: pd.DataFrame) -> tuple[float, ...] | None:
+    """Return the number of synthetic pairs, then mean and sd (mm) of the absolute error over all their voxels."""
+    pairs = errors.loc[errors["synthetic"] & (errors["method"] == method.id), "pair"].unique()
+    rows = metrics[metrics["pair"].isin(pairs) & (metrics["method"] == method.name)]
+    rows = rows[rows["weight"] == method.weight]
+    rows = rows[rows["epoch"].isna() if method.epoch is None else rows["epoch"] == method.epoch]
     values = rows.pivot_table(index="pair", columns=["metric", "structure"], values="value")
     if ("mae_mean", "total") not in values:
         return None
@@ -83,13 +149,13 @@ def _absolute_error(metrics, method, errors, method_id):
     return tuple(found)
 
 
-def published():
+def published() -> pd.DataFrame:
     """Return the published rows in the same form; n is 0, as the table does not print it."""
     rows = [(*key, 0, *values) for key, values in PUBLISHED.items()]
     return pd.DataFrame(rows, columns=ROW)
 
 
-def as_text(ours, same_patient):
+def as_text(ours: pd.DataFrame, same_patient: bool) -> str:
     """Return both tables as Markdown, with what a reader must know of them."""
     notes = [
         "SPREAD, the data of the published rows, are not public. The real pairs of this cohort stand in for its test "
@@ -118,27 +184,25 @@ def as_text(ours, same_patient):
     return "\n".join(lines + [f"- {note}" for note in notes]) + "\n"
 
 
-def figure(errors, initial_mm):
+def figure(errors: pd.DataFrame, methods: Mapping[str, Method]) -> Figure:
     """Draw residuals against the distance after the affine, residuals along each axis, and the capture range.
 
     Parameters
     ----------
     errors : DataFrame
-        See :func:`table`; with a column ``landmark`` that tells the landmarks of a pair apart.
-    initial_mm : Series
-        Distance after the affine alignment, by (pair, landmark), mm.
+        See :func:`landmark_errors`.
+    methods : dict of id to Method
+        Those that take part, in order.
 
     Returns
     -------
     matplotlib Figure
         A row for synthetic and a row for real pairs, where there are any.
     """
-    errors = errors.assign(
-        residual_mm=np.linalg.norm(errors[["x", "y", "z"]], axis=1),
-        start_mm=initial_mm.reindex(pd.MultiIndex.from_frame(errors[["pair", "landmark"]])).to_numpy(),
-    ).dropna(subset="residual_mm")
-    methods = [method for method in ordered_methods(errors["method"].unique()) if method != "initial"]
-    colours = method_colours(methods)
+    errors = errors.assign(residual_mm=np.linalg.norm(errors[["x", "y", "z"]], axis=1)).dropna(subset="residual_mm")
+    colours = method_colours(methods.values())
+    there = set(errors["method"])
+    shown = [method for id, method in methods.items() if id in there and id != "initial"]
     kinds = [(True, "synthetic pairs"), (False, "real pairs")]
     kinds = [(kind, title) for kind, title in kinds if (errors["synthetic"] == kind).any()]
     drawn = Figure(figsize=(11, 3.6 * len(kinds) + 0.5), layout="constrained")
@@ -146,33 +210,12 @@ def figure(errors, initial_mm):
     for (kind, title), (residuals, axes, capture) in zip(kinds, panels, strict=True):
         rows = errors[errors["synthetic"] == kind]
         limit_mm = max(1.0, rows["start_mm"].max())
-        edges_mm = np.arange(0, limit_mm + 2, 2.0)
-        middles_mm = edges_mm[:-1] + 1
-        for number, method in enumerate(methods):
-            of_method = rows[rows["method"] == method]
-            look = {"color": colours[method], "label": method_label(method)}
-            bins = np.digitize(of_method["start_mm"], edges_mm) - 1
-            means = [of_method["residual_mm"][bins == n].mean() for n in range(len(middles_mm))]
-            residuals.scatter(
-                of_method["start_mm"], of_method["residual_mm"], s=6, alpha=0.25, color=colours[method], linewidths=0
-            )
-            residuals.plot(middles_mm, means, **look)
-            caught = [100 * (of_method["residual_mm"][bins == n] <= 2).mean() for n in range(len(middles_mm))]
-            capture.plot(middles_mm, caught, marker="o", markersize=3, **look)
-            width = 0.8 / len(methods)
-            places = np.arange(3) + (number - (len(methods) - 1) / 2) * width
-            boxes = axes.boxplot(
-                [of_method[axis].abs() for axis in "xyz"],
-                positions=places,
-                widths=width * 0.85,
-                patch_artist=True,
-                whis=(5, 95),
-                showfliers=False,
-                medianprops={"color": "k"},
-                manage_ticks=False,
-            )
-            for box in boxes["boxes"]:
-                box.set_facecolor(colours[method])
+        for number, method in enumerate(shown):
+            of_method = rows[rows["method"] == method.id]
+            _against_start(residuals, capture, of_method, limit_mm, colours[method.name], method.label)
+            width = 0.8 / len(shown)
+            places = np.arange(3) + (number - (len(shown) - 1) / 2) * width
+            _boxes(axes, of_method, places, width, colours[method.name])
         residuals.plot([0, limit_mm], [0, limit_mm], color="0.6", linestyle=":", linewidth=1)
         residuals.set(
             title=title, xlabel="distance after the affine, mm", ylabel="residual distance, mm", ylim=(0, None)
@@ -189,3 +232,33 @@ def figure(errors, initial_mm):
     handles, names = panels[0, 0].get_legend_handles_labels()
     drawn.legend(handles, names, loc="outside lower center", ncols=min(len(names), 8), frameon=False)
     return drawn
+
+
+def _against_start(
+    residuals: Axes, capture: Axes, errors: pd.DataFrame, limit_mm: float, colour: str, label: str
+) -> None:
+    """Draw one method's residuals against the distance after the affine, and how many landmarks it caught."""
+    edges_mm = np.arange(0, limit_mm + 2, 2.0)
+    middles_mm = edges_mm[:-1] + 1
+    bins = np.digitize(errors["start_mm"], edges_mm) - 1
+    of_bins = [errors["residual_mm"][bins == n] for n in range(len(middles_mm))]
+    residuals.scatter(errors["start_mm"], errors["residual_mm"], s=6, alpha=0.25, color=colour, linewidths=0)
+    residuals.plot(middles_mm, [of_bin.mean() for of_bin in of_bins], color=colour, label=label)
+    caught = [100 * (of_bin <= 2).mean() for of_bin in of_bins]
+    capture.plot(middles_mm, caught, marker="o", markersize=3, color=colour, label=label)
+
+
+def _boxes(axes: Axes, errors: pd.DataFrame, places: np.ndarray, width: float, colour: str) -> None:
+    """Draw a box of one method's absolute errors along each axis; whiskers reach from 5 to 95 %."""
+    boxes = axes.boxplot(
+        [errors[axis].abs() for axis in "xyz"],
+        positions=places,
+        widths=width * 0.85,
+        patch_artist=True,
+        whis=(5, 95),
+        showfliers=False,
+        medianprops={"color": "k"},
+        manage_ticks=False,
+    )
+    for box in boxes["boxes"]:
+        box.set_facecolor(colour)

@@ -1,17 +1,17 @@
-"""What all figures share: one house style, the measures and methods as they are named and ordered, and files.
+"""What all figures share: one house style, the colours of methods and of weights λ, and files.
 
-charts.py draws tables, pictures.py draws images. A table without what a figure needs gives a figure that says so,
-since a rule's output must exist.
+A table without what a figure needs gives a figure that says so, since a rule's output must exist.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.figure import Figure
 
-from cohortmorph.run.files import publishing
+from cohortmorph.cohort.methods import Method, ordered_weights
+from cohortmorph.evaluation.tables import Evaluation
+from cohortmorph.run.files import StrPath, publishing
 
 WIDTH_INCHES, DPI = 10.6, 150  # 1590 pixels: a full text width in print, and Snakemake's report cuts larger images
 STYLE = {
@@ -32,111 +32,55 @@ STYLE = {
     "xtick.labelsize": 9,
     "ytick.labelsize": 9,
 }
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
-METHOD_COLOURS = {
-    "initial": "#7f7f7f",
-    "harmonized": "#CC79A7",
-    "affine": "#E69F00",
-    "bspline-1r": "#56B4E9",
-    "bspline-3r": "#0072B2",
-    "voxelmorph": "#D55E00",
-}
-OTHER_COLOURS = ("#009E73", "#000000", "#8C6D1F", "#6A3D9A", "#004D40", "#B2182B")
+# Okabe and Ito's colours, which colour-blind readers can tell apart; then others that are as dark.
+START_COLOURS = {"initial": "#7f7f7f", "harmonized": "#CC79A7", "affine": "#E69F00"}
+CLASSICAL_COLOURS = ("#56B4E9", "#0072B2", "#009E73", "#000000", "#8C6D1F", "#6A3D9A", "#004D40", "#5B7F95")
+LEARNED_COLOURS = ("#D55E00", "#B2182B", "#A0522D", "#E78AC3")
 WEIGHT_MARKERS = "osD^vP*X"
-
-
-@dataclass(frozen=True)
-class Measure:
-    """A metric as figures and report show it: its rows in the tables, its name, unit, and which end is good."""
-
-    metric: str
-    structure: str
-    name: str
-    unit: str
-    lower_is_better: bool
-
-    @property
-    def label(self):
-        """The name with its unit, for an axis."""
-        return f"{self.name} ({self.unit})" if self.unit else self.name
-
-    @property
-    def direction(self):
-        """Which end is good, as a word."""
-        return "lower" if self.lower_is_better else "higher"
-
-    @property
-    def title(self):
-        """The name as the first word of a title."""
-        return self.name[0].upper() + self.name[1:]
-
-    def rows(self, table):
-        """Return the rows of a tidy table that hold this measure."""
-        return table[(table.metric == self.metric) & (table.structure == self.structure)]
-
-
-TRE = Measure("tre_mean", "total", "TRE", "mm", True)
-DICE = Measure("dice", "mean", "Dice", "", False)
-NCC = Measure("ncc_squared", "image", "squared NCC", "", False)
-FOLDING = Measure("folding", "image", "folding", "% of voxels", True)
-RUNTIME = Measure("runtime", "image", "runtime", "s", True)
 
 styled = matplotlib.rc_context(STYLE)
 
 
-def read_summary(path):
-    """Read summary.tsv; weight and structure stay the texts that they are, epoch is an integer or <NA>."""
-    texts = dict.fromkeys(["split", "method", "weight", "metric", "structure", "unit"], str)
-    table = pd.read_csv(path, sep="\t", dtype=texts | {"epoch": "Int64"})
-    return table.fillna(dict.fromkeys(texts, ""))
+def method_colours(methods: Iterable[Method]) -> dict[str, str]:
+    """Return a colour for each name of a method: the starts have their own, the others take theirs in order.
+
+    Parameters
+    ----------
+    methods : iterable of Method
+        All of the run, in the configuration's order, whatever a figure shows of them: each then has one colour in all
+        figures. A network counts once, however many λ and epochs of it there are.
+
+    Returns
+    -------
+    dict of str to str
+    """
+    learned = {method.name: method.learned for method in methods}
+    colours: dict[str, str] = {}
+    for palette, is_learned in ((CLASSICAL_COLOURS, False), (LEARNED_COLOURS, True)):
+        names = [name for name, of_name in learned.items() if of_name == is_learned and name not in START_COLOURS]
+        colours |= {name: palette[place % len(palette)] for place, name in enumerate(names)}
+    return {name: START_COLOURS.get(name) or colours[name] for name in learned}
 
 
-def read_history(path):
-    """Read a training's history.tsv."""
-    return pd.read_csv(path, sep="\t")
+def colours_of(evaluation: Evaluation) -> dict[str, str]:
+    """Return the :func:`method_colours` of a run."""
+    if not evaluation.methods:
+        return {}
+    rows = evaluation.metrics.drop_duplicates("method")
+    return method_colours(Method(name, weight) for name, weight in zip(rows.method, rows.weight, strict=True))
 
 
-def ordered_methods(methods):
-    """Sort methods as every figure and table shows them: from doing nothing to the learned one."""
-    first = ["initial", "harmonized", "affine"]
-
-    def place(method):
-        if method in first:
-            return (first.index(method), "")
-        return (5 if method.startswith("voxelmorph") else 3 if method.startswith("bspline") else 4, method)
-
-    return sorted(set(methods), key=place)
-
-
-def method_colours(methods):
-    """Return a colour for each method; known methods always have the same one."""
-    others = [method for method in ordered_methods(methods) if method not in METHOD_COLOURS]
-    return METHOD_COLOURS | {method: OTHER_COLOURS[n % len(OTHER_COLOURS)] for n, method in enumerate(others)}
-
-
-def ordered_weights(weights):
-    """Sort regularization weights (strings) by their value."""
-    return sorted({weight for weight in weights if weight}, key=float)
-
-
-def weight_styles(weights):
+def weight_styles(weights: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Return (colour, marker) for each weight: dark to light as it grows, with markers for readers without colour."""
-    weights = ordered_weights(weights)
-    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.82, max(len(weights), 2)))
+    ordered = ordered_weights(weights)
+    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.82, max(len(ordered), 2)))
     return {
         weight: (matplotlib.colors.to_hex(shade), WEIGHT_MARKERS[n % len(WEIGHT_MARKERS)])
-        for n, (weight, shade) in enumerate(zip(weights, shades, strict=False))
+        for n, (weight, shade) in enumerate(zip(ordered, shades, strict=False))
     }
 
 
-def method_label(method, selected=None):
-    """Return a method's name for a reader; the learned one with its λ and epoch."""
-    if method == "voxelmorph" and selected:
-        return f"voxelmorph, λ = {selected['weight']}, epoch {selected['epoch']}"
-    return method
-
-
-def save(figure, *paths, phantom=False):
+def save(figure: Figure, *paths: StrPath, phantom: bool = False) -> None:
     """Write a figure to each path (format by suffix); `phantom` says so on the figure itself."""
     if phantom:
         figure.text(0.998, 0.998, "PHANTOM", ha="right", va="top", color="#B2182B", weight="bold", size=12)
@@ -148,7 +92,7 @@ def save(figure, *paths, phantom=False):
 
 
 @styled
-def message(text):
+def message(text: str) -> Figure:
     """Return a figure that only says why there is nothing to draw."""
     figure = Figure(figsize=(WIDTH_INCHES, 1.2))
     figure.text(0.5, 0.5, text, ha="center", va="center", color="0.35")

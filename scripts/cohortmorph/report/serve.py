@@ -14,8 +14,10 @@ from functools import partial
 from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any, BinaryIO
 
 from cohortmorph import UserError
+from cohortmorph.run.files import StrPath
 
 VIEWER, REPORT = "viewer/index.html", "report.html"
 
@@ -29,11 +31,11 @@ class Handler(SimpleHTTPRequestHandler):
         ".gz": "application/gzip",
     }
 
-    def __init__(self, *arguments, word, **keywords):
+    def __init__(self, *arguments: Any, word: str, **keywords: Any) -> None:
         self.word = word
         super().__init__(*arguments, **keywords)
 
-    def send_head(self):
+    def send_head(self) -> BinaryIO | None:
         """Answer, if the address begins with the word."""
         before, _, rest = self.path.removeprefix("/").partition("/")
         if not secrets.compare_digest(before.encode(), self.word.encode()):
@@ -42,28 +44,28 @@ class Handler(SimpleHTTPRequestHandler):
         self.path = f"/{rest}"
         return super().send_head()
 
-    def list_directory(self, path):
+    def list_directory(self, path: StrPath) -> None:
         """List nothing."""
         self.send_error(HTTPStatus.NOT_FOUND, "There is no such file")
 
-    def end_headers(self):
+    def end_headers(self) -> None:
         """Let the browser keep nothing: another run may change a file at any time."""
         self.send_header("Cache-Control", "no-store")
         self.send_header("Referrer-Policy", "no-referrer")
         super().end_headers()
 
-    def log_message(self, *arguments):
+    def log_message(self, *arguments: Any) -> None:
         """Say nothing of what was read."""
 
 
-def server_of(folder):
+def server_of(folder: StrPath) -> tuple[ThreadingHTTPServer, str]:
     """Return a server of `folder` on a free port of this machine, and the address that its pages begin with."""
     word = secrets.token_urlsafe(16)
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder), word=word))
     return server, f"http://127.0.0.1:{server.server_port}/{word}/"
 
 
-def pages_in(folder):
+def pages_in(folder: StrPath) -> list[str]:
     """Return the pages that there are, the viewer first; no page at all is a UserError."""
     folder = Path(folder)
     pages = [page for page in (VIEWER, REPORT) if (folder / page).is_file()]
@@ -75,7 +77,7 @@ def pages_in(folder):
     return pages
 
 
-def open_browser(address):
+def open_browser(address: str) -> bool:
     """Open a browser, if this machine has one with a window; say whether."""
     has_screen = sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     # Without a screen `webbrowser` may find one for terminals, which would take this one and cannot draw.
@@ -85,7 +87,7 @@ def open_browser(address):
         return False
 
 
-def main(folder):
+def main(folder: StrPath) -> None:
     """Serve `folder` until Ctrl-C."""
     pages = pages_in(folder)
     server, address = server_of(folder)

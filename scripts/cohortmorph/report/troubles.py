@@ -1,40 +1,39 @@
 """What went wrong in a cohort, in sentences: failed registrations, missing values, foldings, worse landmarks."""
 
-import numpy as np
+from collections.abc import Collection, Iterable, Iterator
 
+import numpy as np
+import pandas as pd
+
+from cohortmorph.evaluation.measures import DICE, FOLDING, TRE
 from cohortmorph.evaluation.statistics import failures_as_worst
-from cohortmorph.evaluation.tables import compared
-from cohortmorph.figures.style import DICE, FOLDING, TRE, method_label, ordered_methods
+from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.report.wording import count
 
 
-def what_went_wrong(metrics, selected, failures, skipped=()):
+def what_went_wrong(evaluation: Evaluation, skipped: Collection[str] = ()) -> list[str]:
     """List, in sentences, what failed, folded, got worse or was left out on the test pairs; empty if nothing did.
 
     Parameters
     ----------
-    metrics, failures : DataFrame
-        metrics.tsv and failures.tsv.
-    selected : dict or None
-        selected_model.json.
-    skipped : sequence of str
+    evaluation : Evaluation
+    skipped : collection of str
         Methods whose tool is not installed.
     """
-    test = compared(metrics[metrics.split == "test"], selected)
-    pairs = set(test.pair)
+    test = evaluation.compared(evaluation.metrics[evaluation.metrics.split == "test"])
     return [
         *_left_out(skipped),
-        *_unmeasured(test, pairs),
-        *_registrations_failed(failures, selected),
-        *_values_missing(test, failures, selected),
+        *_unmeasured(test),
+        *_registrations_failed(evaluation),
+        *_values_missing(test, evaluation),
         *_landmarks_outside(test),
         *_landmarks_rounded(test),
-        *_foldings(test, selected),
-        *_worse(test, selected),
+        *_foldings(test, evaluation),
+        *_worse(test, evaluation),
     ]
 
 
-def _left_out(skipped):
+def _left_out(skipped: Collection[str]) -> list[str]:
     """Say which methods did not take part."""
     if not skipped:
         return []
@@ -44,26 +43,28 @@ def _left_out(skipped):
     ]
 
 
-def _unmeasured(test, pairs):
+def _unmeasured(test: pd.DataFrame) -> Iterator[str]:
     """Say for which pairs there are no landmarks or labels."""
-    for measure, needs in ((TRE, "landmarks"), (DICE, "labels")):
+    pairs = set(test.pair)
+    for measure in (TRE, DICE):
         without = pairs - set(measure.rows(test).pair)
         if without and without == pairs:
-            yield f"No {measure.name}: no test pair has {needs} on both images."
+            yield f"No {measure.name}: no test pair has {measure.needs} on both images."
         elif without:
-            yield f"No {measure.name} for {_listed(without)} of {len(pairs)} test pairs: they have no {needs}."
+            yield f"No {measure.name} for {_listed(without)} of {len(pairs)} test pairs: they have no {measure.needs}."
 
 
-def _registrations_failed(failures, selected):
+def _registrations_failed(evaluation: Evaluation) -> Iterator[str]:
     """Say which registrations failed on which pairs, and why; those of validation and other networks are counted."""
-    shown = compared(failures[failures.split == "test"], selected)
+    failures = evaluation.failures
+    shown = evaluation.compared(failures[failures.split == "test"])
     for (method, why), rows in shown.groupby(["method", "why"], sort=False):
-        yield f"{method_label(method, selected)} failed on {', '.join(sorted(rows.pair))}: {why.rstrip('.')}."
+        yield f"{evaluation.label(method)} failed on {', '.join(sorted(rows.pair))}: {why.rstrip('.')}."
     in_training = failures[failures.split == "train"]
     for (method, why), rows in in_training.groupby(["method", "why"], sort=False):
         left_out = "; training leaves them out" if method == "affine" else ""
         pairs = ", ".join(rows.pair)
-        yield f"{method_label(method, selected)} failed on train images {pairs}: {why.rstrip('.')}{left_out}."
+        yield f"{evaluation.label(method)} failed on train images {pairs}: {why.rstrip('.')}{left_out}."
     others = len(failures) - len(shown) - len(in_training)
     if others:
         yield (
@@ -72,19 +73,19 @@ def _registrations_failed(failures, selected):
         )
 
 
-def _values_missing(test, failures, selected):
+def _values_missing(test: pd.DataFrame, evaluation: Evaluation) -> Iterator[str]:
     """Say which values do not exist although the registration did not fail, and what counts in their place."""
-    registrations = compared(failures, selected)  # the networks of `test` are the selected ones already
+    registrations = evaluation.compared(evaluation.failures)  # the networks of `test` are the selected ones already
     known = set(zip(registrations.pair, registrations.method, strict=True))
     failed = failures_as_worst(test)
     unexplained = np.array([key not in known for key in zip(failed.pair, failed.method, strict=True)], dtype=bool)
     failed = failed[failed.failed & unexplained]
     for (metric, method), rows in failed.groupby(["metric", "method"], sort=False):
         instead = "it takes no part in the mean" if rows.value.isna().any() else "the worst value of the pair counts"
-        yield f"No value of {metric} by {method_label(method, selected)} for {_listed(rows.pair)}: {instead}."
+        yield f"No value of {metric} by {evaluation.label(method)} for {_listed(rows.pair)}: {instead}."
 
 
-def _landmarks_outside(test):
+def _landmarks_outside(test: pd.DataFrame) -> Iterator[str]:
     """Say which pairs have landmarks that could not be measured."""
     counts = test[test.metric.isin(["landmarks_n", "landmarks_outside"])]
     counts = counts.pivot_table(index="pair", columns="metric", values="value", aggfunc="max")
@@ -95,7 +96,7 @@ def _landmarks_outside(test):
             yield f"{pair}: {outside:g} of {total:g} landmarks lie outside of the fixed image, and so not in the TRE."
 
 
-def _landmarks_rounded(test):
+def _landmarks_rounded(test: pd.DataFrame) -> Iterator[str]:
     """Say where landmarks lie on voxels, and what TRE that makes by itself."""
     rounded = test[test.metric == "tre_of_rounding"].drop_duplicates("pair")
     if len(rounded):
@@ -105,34 +106,33 @@ def _landmarks_rounded(test):
         )
 
 
-def _foldings(test, selected):
+def _foldings(test: pd.DataFrame, evaluation: Evaluation) -> Iterator[str]:
     """Say which methods turn space inside out somewhere."""
     rows = FOLDING.rows(test)
-    for method in ordered_methods(rows.method):
+    for method in evaluation.in_order(rows.method):
         of_method = rows[rows.method == method]
         folded = of_method[of_method.value > 0]
         if len(folded):
             yield (
-                f"{method_label(method, selected)} folds in {len(folded)} of {count(len(of_method), 'test pair')}, at "
-                "worst "
+                f"{evaluation.label(method)} folds in {len(folded)} of {count(len(of_method), 'test pair')}, at worst "
                 f"{folded.value.max():.3g} % of the voxels."
             )
 
 
-def _worse(test, selected):
+def _worse(test: pd.DataFrame, evaluation: Evaluation) -> Iterator[str]:
     """Say where a method left a larger TRE (else a smaller Dice) than there was before any registration."""
     measure = TRE if len(TRE.rows(test)) else DICE
     values = measure.rows(test).pivot_table(index="pair", columns="method", values="value")
     if "initial" not in values:
         return
     sign = 1 if measure.lower_is_better else -1
-    for method in ordered_methods(values.columns):
+    for method in evaluation.in_order(values.columns):
         worse = values.index[sign * (values[method] - values["initial"]) > 0]
         if len(worse):
-            yield f"{method_label(method, selected)} left a worse {measure.name} than the start had: {_listed(worse)}."
+            yield f"{evaluation.label(method)} left a worse {measure.name} than the start had: {_listed(worse)}."
 
 
-def _listed(pairs, most=6):
+def _listed(pairs: Iterable[str], most: int = 6) -> str:
     """List pairs, the first few by name."""
     pairs = sorted(set(pairs))
     return ", ".join(pairs[:most]) + (f" and {len(pairs) - most} more" if len(pairs) > most else "")

@@ -19,6 +19,8 @@ StrPath = str | os.PathLike[str]
 
 StrPath = str | os.PathLike[str]
 
+StrPath = str | os.PathLike[str]
+
 
 @contextmanager
 def publishing(path: StrPath) -> Iterator[Path]:

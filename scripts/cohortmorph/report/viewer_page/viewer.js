@@ -14,18 +14,13 @@ const PLANES = {
   sagittal: { type: SLICE_TYPE.SAGITTAL, right: [0, 1, 0], up: [0, 0, 1], through: [1, 0, 0] },
   all: { type: SLICE_TYPE.MULTIPLANAR, right: [-1, 0, 0], up: [0, 1, 0], through: [0, 0, 1] },
 };
-const COLUMNS = [
-  ["tre_mm", "TRE (mm)", (value) => value.toFixed(2)],
-  ["dice", "Dice", (value) => value.toFixed(3)],
-  ["ncc_squared", "NCC²", (value) => value.toFixed(3)],
-  ["folding_percent", "folding (%)", (value) => String(Number(value.toPrecision(2)))], // a little is not none
-];
 const AXES = { 0: [0, 1, 2], 1: [0, 2, 1], 2: [1, 2, 0] }; // of NiiVue's slices: across, up, through
 const FIXED_LANDMARK = "#56B4E9";
 const MOVING_LANDMARK = "#F0E442";
 const BALL_MM = 4;
 
 const state = {
+  measures: [],
   pairs: [],
   pair: 0,
   method: 0,
@@ -297,27 +292,35 @@ function drawTable(id, columns, rows, chosen, choose) {
   if (focused) row?.querySelector("button").focus();
 }
 
+// Write a method's value of a measure of pairs.json; a little is not none.
+function written(method, measure) {
+  const value = method?.values[measure.metric];
+  if (value === undefined) return "–";
+  const text = value.toFixed(measure.decimals);
+  return value !== 0 && Number(text) === 0 ? String(Number(value.toPrecision(2))) : text;
+}
+
 function drawTables() {
-  const text = (value, write) => (value === null || value === undefined ? "–" : write(value));
-  const columns = COLUMNS.filter(([key]) => state.pairs.some((pair) => pair.methods.some((method) => method[key] !== null)));
-  const [key, title, write] = columns[0] ?? COLUMNS[0];
+  const measured = (measure) => state.pairs.some((pair) => pair.methods.some((method) => measure.metric in method.values));
+  const columns = state.measures.filter(measured);
+  const first = columns[0] ?? state.measures[0];
   const name = methodShown().method;
   drawTable(
     "pairs",
-    ["pair", "split", `${title}, ${methodShown().label}`],
+    ["pair", "split", `${first.label}, ${methodShown().label}`],
     state.pairs.map((pair) => {
       const method = pair.methods.find((one) => one.method === name);
-      return [pair.pair.replace("_to_", " → "), pair.split, method?.failed ? "failed" : text(method?.[key], write)];
+      return [pair.pair.replace("_to_", " → "), pair.split, method?.failed ? "failed" : written(method, first)];
     }),
     state.pair,
     choosePair,
   );
   drawTable(
     "methods",
-    ["method", ...columns.map(([, heading]) => heading)],
+    ["method", ...columns.map((measure) => measure.label)],
     pairShown().methods.map((method) => [
       method.label + (method.selected ? " ★" : ""),
-      ...columns.map(([one, , form], n) => (method.failed ? (n ? "" : "failed") : text(method[one], form))),
+      ...columns.map((measure, n) => (method.failed ? (n ? "" : "failed") : written(method, measure))),
     ]),
     state.method,
     chooseMethod,
@@ -453,6 +456,7 @@ async function start() {
   for (const kind of ["keydown", "keyup"]) document.addEventListener(kind, onKey, { capture: true });
   const table = JSON.parse(new TextDecoder().decode(await bytesOf("pairs.json")));
   element("phantom").hidden = !table.phantom;
+  state.measures = table.measures;
   state.pairs = table.pairs;
   if (!state.pairs.length) throw new Trouble("There is no pair to show: only validation and test pairs are registered by every method.");
   await reset();
