@@ -1,4 +1,5 @@
-# The front door. Python 3.11 or newer and make are all that is assumed; everything else comes from uv.lock.
+# The front door. Python 3.11 (with venv) and make are all that is assumed; everything else comes from uv.lock. With
+# another Python 3 alone, uv downloads 3.11, or stops where it may not.
 PYTHON ?= python3
 CORES ?= 2
 
@@ -16,7 +17,7 @@ help:
 	@echo "make demo      register the embedded phantom cohort, end to end, and say which files to open"
 	@echo "make progress  beside a run: what is done, what runs, time left (docs/progress.md)"
 	@echo "make test      run all tests, some on a private HTCondor pool of their own (unpacked, not installed, from Debian's packages)"
-	@echo "make lint      check the style of Python and Snakemake files"
+	@echo "make lint      check the style of Python and Snakemake files, and types"
 	@echo "make view      look at every pair, method by method, in the browser (docs/viewer.md)"
 	@echo "make report    open the report"
 	@echo "make clean     remove the environment and caches; results stay"
@@ -60,6 +61,7 @@ test-pool: setup
 lint: setup
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
+	$(RUN) mypy
 	$(RUN) snakefmt --check Snakefile rules
 	$(RUN) snakemake --lint
 
@@ -71,4 +73,4 @@ report:
 	@$(PYTHON) -m webbrowser "file://$(CURDIR)/results/report.html"
 
 clean:
-	rm -rf .venv .uv .snakemake .pytest_cache .hypothesis .ruff_cache
+	rm -rf .venv .uv .snakemake .pytest_cache .hypothesis .ruff_cache .mypy_cache

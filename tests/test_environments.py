@@ -1,5 +1,6 @@
 """The conda environments hold the versions that were tested: those of uv.lock."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -96,3 +97,11 @@ def test_imports_are_followed_into_the_rooms(tmp_path):
     assert reached_from(tmp_path / "dotted.py", tmp_path) == {"deepest"}
     with pytest.raises(AssertionError, match=r"lost.py:1: there is no cohortmorph.room.moved_away"):
         reached_from(tmp_path / "lost.py", tmp_path)
+
+
+def test_the_version_is_the_same_wherever_it_is_written(locked):
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    newest = re.search(r"^## (.*)$", (ROOT / "CHANGELOG.md").read_text(), re.M)[1]
+    assert locked["cohortmorph"] == version == cited["version"]
+    assert newest in (f"{version} ({cited['date-released']})", "Unreleased")

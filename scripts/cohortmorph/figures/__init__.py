@@ -1,4 +1,4 @@
 """What is drawn: the one style, charts of tables, pictures of images, fused images.
 
-May import: run, cohort, spatial, registration, evaluation.
+May import: run, cohort, spatial, clinic, registration, evaluation.
 """
