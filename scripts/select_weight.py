@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph.evaluation import metrics, statistics
-from cohortmorph.figures.network_charts import weight_search
+from cohortmorph.figures import network_charts
 from cohortmorph.figures.style import save
 from cohortmorph.learning import training
 from cohortmorph.learning.conditional import ConditionalNetwork, weights_to_try
@@ -64,7 +64,7 @@ def main(
     )
     say(found)
     write_table(measured, table)
-    save(weight_search(measured, found), *pictures, phantom=phantom)
+    save(network_charts.weight_search(measured, found), *pictures, phantom=phantom)
     write_json(found | {"sha256": training.checksum(network)}, selected)
 
 
