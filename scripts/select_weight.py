@@ -10,8 +10,8 @@ No file of a train or test subject is read: see the rule's inputs.
 
 from cohortmorph.evaluation import weight_search
 from cohortmorph.evaluation.selection import log_search, search_weight
-from cohortmorph.figures import charts
-from cohortmorph.figures import style as figures
+from cohortmorph.figures import network_charts
+from cohortmorph.figures.style import save
 from cohortmorph.learning.networks import checksum, start_tensorflow
 from cohortmorph.run import logs
 from cohortmorph.run.files import write_json, write_table
@@ -36,7 +36,7 @@ def main(
     found = search_weight(measured, **selection, named=conditional["weights"], seed=seed)
     log_search(found)
     write_table(measured, outputs["table"])
-    figures.save(charts.weight_search(measured, found), *outputs["pictures"], phantom=phantom)
+    save(network_charts.weight_search(measured, found), *outputs["pictures"], phantom=phantom)
     write_json(found | {"sha256": checksum(network)}, outputs["selected"])
 
 

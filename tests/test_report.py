@@ -182,7 +182,7 @@ def test_a_report_comes_of_whatever_was_measured(landmarks, labels, selected):
 
 def raised(*rows):
     """Return flags.tsv from (pair, method, flag)."""
-    table = pd.DataFrame([(*row, 2.0, 1.0, f"Why {row[2]}.") for row in rows], columns=quality.COLUMNS[1:])
+    table = pd.DataFrame([(*row, 2.0, 1.0, f"Why {row[2]}.") for row in rows], columns=NO_FLAGS.columns[1:])
     return quality.sort(table)
 
 
@@ -442,8 +442,9 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     write_table(metrics, tmp_path / "metrics.tsv")
     write_table(summarized(metrics), tmp_path / "summary.tsv")
     write_json(selected, tmp_path / "selected.json")
-    write_table(statistics.compare(metrics, selected, 200, 1), tmp_path / "comparison.tsv")
-    write_table(statistics.rank(metrics, selected), tmp_path / "ranking.tsv")
+    made = evaluated(metrics, selected)
+    write_table(made.comparison, tmp_path / "comparison.tsv")
+    write_table(made.ranking, tmp_path / "ranking.tsv")
     row = ("P05-T1_to_P05-CT", "test", "affine", "", pd.NA, "no overlap at all")
     write_table(failed_registrations(row), tmp_path / "failures.tsv")
     write_table(NO_FLAGS, tmp_path / "flags.tsv")

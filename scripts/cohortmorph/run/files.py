@@ -17,10 +17,6 @@ StrPath = str | os.PathLike[str]
 
 StrPath = str | os.PathLike[str]
 
-StrPath = str | os.PathLike[str]
-
-StrPath = str | os.PathLike[str]
-
 
 @contextmanager
 def publishing(path: StrPath) -> Iterator[Path]:
