@@ -31,13 +31,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
+from cohortmorph.evaluation.metrics import dice
 from cohortmorph.learning.losses import ncc_voxelmorph
 from cohortmorph.learning.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
 from cohortmorph.learning.samples import Samples, pad
 from cohortmorph.learning.trainer import Trainer
 from cohortmorph.registration.process import peak_memory_mb
 from cohortmorph.spatial import geometry
-from cohortmorph.spatial.labels import dice
 
 # (shape, batch size)
 CASES = {"64": ((64, 64, 64), 1), "2d": ((256, 256), 8), "96": ((96, 96, 96), 1)}

@@ -38,9 +38,8 @@ rule measure_pair:
         pair="{pair}",
         split=of(plan.split),
         methods=plan.methods,
-        near_landmarks_mm=config["evaluation"]["near_landmarks_mm"],
-        surface_tolerance_mm=config["evaluation"]["surface_tolerance_mm"],
         intensities=of(plan.intensities),
+        settings={key: config["evaluation"][key] for key in ("near_landmarks_mm", "surface_tolerance_mm")},
     script:
         "../scripts/measure_pair.py"
 
@@ -153,11 +152,11 @@ if network:
             **needs(memory_mb=6000, minutes=120),
         params:
             pairs=of(plan.pairs_to_judge_by),
-            weights=of(network.range_of_weights),
-            epoch=network.kept_epochs[-1],
-            settings=network.architecture,
-            selection=config["evaluation"]["selection"],
-            bootstrap_samples=config["evaluation"]["bootstrap_samples"],
+            conditional=of(network.search_settings),
+            selection={
+                **config["evaluation"]["selection"],
+                "bootstrap_samples": config["evaluation"]["bootstrap_samples"],
+            },
             seed=config["seed"],
             phantom=plan.phantom,
         script:

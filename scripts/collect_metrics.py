@@ -45,7 +45,7 @@ if __name__ == "__main__":
         main(
             tables=list(snakemake.input.tables),
             registrations=list(snakemake.input.registrations),
-            training_alignments=list(snakemake.input.training_alignments),
+            training_alignments=list(snakemake.input.get("training_alignments", [])),
             metrics=snakemake.output.metrics,
             summary=snakemake.output.summary,
             failures=snakemake.output.failures,

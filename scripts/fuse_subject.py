@@ -7,6 +7,7 @@ Out: a folder: `{image}_{kind}.nii.gz` in colours, `png/{image}_{kind}/` with on
 Where a registration failed nothing is fused, and fusion.json says so.
 """
 
+from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.cohort import sources
 from cohortmorph.cohort.methods import selected_method
 from cohortmorph.figures.fusion import Fusion, frame_of_reference_of
@@ -56,7 +57,7 @@ if __name__ == "__main__":
     given = dict(snakemake.params)
     folder, series, options = (given.pop(key) for key in ("data_folder", "series", "dicom"))
     name = f"subject {subject}, image {image}"
-    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), sources.without_identity(name):
+    with logs.job(snakemake.log[0], packages=["pydicom", "SimpleITK"]), without_identity(name):
         frame = ""
         if given["settings"]["dicom"] == "linked":
             path = sources.path_of(snakemake.input.table, folder, subject, image)
@@ -64,7 +65,7 @@ if __name__ == "__main__":
         main(
             subject=subject,
             fixed={"name": image, "file": snakemake.input.fixed, "intensity": given.pop("fixed_intensity")},
-            selected_model=snakemake.input.get("selected_model", ""),
+            selected_model=snakemake.input.get("selected", ""),
             output=snakemake.output[0],
             frame_of_reference=frame,
             **given,

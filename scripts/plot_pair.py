@@ -36,7 +36,7 @@ def main(
     ----------
     given : mapping
         The paths ``fixed``, ``moving``, ``affine``, in the order of `methods` ``moved`` and ``displacements``, and
-        where there are some ``fixed_landmarks``, ``moving_landmarks`` and ``selected_model``.
+        where there are some ``fixed_landmarks``, ``moving_landmarks`` and ``selected``.
     pair : str
         Its id, for the title.
     methods : list of str
@@ -56,7 +56,7 @@ def read(
     given: Mapping[str, Any], pair: str, methods: list, fixed_intensity: dict, moving_intensity: dict
 ) -> RegisteredPair:
     """Read the files of a pair; of the networks only the selected one."""
-    selected = files.read_json(given["selected_model"]) if given.get("selected_model") else None
+    selected = files.read_json(given["selected"]) if given.get("selected") else None
     drawn = pair_pictures.methods_to_draw(methods, selected)
     moved = dict(zip(methods, given["moved"], strict=True))
     displacements = dict(zip(methods, given["displacements"], strict=True))

@@ -9,9 +9,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from cohortmorph.cohort.methods import Method
-from cohortmorph.evaluation import quality, statistics
+from cohortmorph.evaluation import statistics
+from cohortmorph.evaluation.comparison import compare, rank
 from cohortmorph.evaluation.measures import DICE, TRE
-from cohortmorph.evaluation.tables import COLUMNS, Evaluation, table_of
+from cohortmorph.evaluation.tables import COLUMNS, FAILURES_COLUMNS, FLAGS_COLUMNS, Evaluation, table_of
 from cohortmorph.figures import charts, network_charts
 from cohortmorph.figures.style import colours_of, method_colours, save
 from cohortmorph.run.files import write_json, write_table
@@ -30,10 +31,10 @@ def cohort_metrics(landmarks=True, labels=True, learned=True, subjects=None, see
         "bspline-1r": (2, 0.7, 0.4, 0.1, 18),
         "bspline-3r": (1.5, 0.8, 0.5, 0, 25),
     }
-    for rank, weight in enumerate(WEIGHTS if learned else ()):
+    for place, weight in enumerate(WEIGHTS if learned else ()):
         for epoch in EPOCHS:
             name = f"voxelmorph_weight-{weight}_epoch-{epoch}"
-            quality[name] = (2 + rank * 0.3 + 20 / epoch, 0.75 - 2 / epoch, 0.45 - rank / 20 - 2 / epoch, 0, 2)
+            quality[name] = (2 + place * 0.3 + 20 / epoch, 0.75 - 2 / epoch, 0.45 - place / 20 - 2 / epoch, 0, 2)
     tables = []
     for split, ids in subjects.items():
         for subject in ids:
@@ -58,8 +59,8 @@ def summarized(metrics):
     return statistics.summarize(metrics, 200, 1)
 
 
-NO_FAILURES = pd.DataFrame(columns=["pair", "split", "method", "weight", "epoch", "why"])
-NO_FLAGS = pd.DataFrame(columns=quality.COLUMNS)
+NO_FAILURES = pd.DataFrame(columns=FAILURES_COLUMNS)
+NO_FLAGS = pd.DataFrame(columns=FLAGS_COLUMNS)
 
 
 def evaluated(metrics, selected=None, failures=NO_FAILURES, flags=NO_FLAGS):
@@ -67,8 +68,8 @@ def evaluated(metrics, selected=None, failures=NO_FAILURES, flags=NO_FLAGS):
     return Evaluation(
         metrics=metrics,
         summary=summarized(metrics),
-        comparison=statistics.compare(metrics, selected, 200, 1),
-        ranking=statistics.rank(metrics, selected),
+        comparison=compare(Evaluation(metrics, selected=selected), 200, 1),
+        ranking=rank(Evaluation(metrics, selected=selected)),
         failures=failures,
         flags=flags,
         selected=selected,

@@ -271,7 +271,7 @@ def test_a_pair_is_drawn_with_the_selected_network_and_equal_limits(tmp_path):
     write_transform(affine(np.eye(3), np.zeros(3)), tmp_path / "affine.tfm")
     files = {"fixed": tmp_path / "fixed.nii.gz", "moving": paths[0], "moved": paths, "displacements": fields,
              "affine": tmp_path / "affine.tfm", "fixed_landmarks": [],
-             "selected_model": tmp_path / "selected.json"}  # fmt: skip
+             "selected": tmp_path / "selected.json"}  # fmt: skip
     outputs = {"overview": tmp_path / "pair.png", "pictures": tmp_path / "qc", "description": tmp_path / "qc.json"}
     plot_pair.main(files, "P05-T1_to_P05-CT", methods, [settings, settings], **outputs)
     described = read_json(tmp_path / "qc.json")

@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
-import pandas as pd
 import pytest
 
 from cohortmorph import UserError
+from cohortmorph.cohort.pairs import Image
 from cohortmorph.pool import executor, queue
 from cohortmorph.pool.lock import lock_folder
 
@@ -227,17 +228,10 @@ def test_what_goes_along_is_what_the_rules_name():
 
 def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    images = pd.DataFrame(
-        {
-            "subject": ["A01", "A02"],
-            "image": ["CT", "T1"],
-            "source": ["/pacs/1", "/pacs/2"],
-            "labels": ["/data/ct.nii.gz", "labels/t1.nii.gz"],
-            "landmarks": ["", "../t1.fcsv"],
-            "mask": ["", ""],
-            "fiducials": ["", ""],
-        }
-    )
+    images = [
+        Image("A01", "CT", source="/pacs/1", labels="/data/ct.nii.gz"),
+        Image("A02", "T1", source="/pacs/2", labels="labels/t1.nii.gz", landmarks="../t1.fcsv"),
+    ]
     said = executor.outside(images, ["../mine.yaml", str(tmp_path / "here.yaml")])
     assert (
         "3 files" in said
@@ -246,8 +240,8 @@ def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
         and "subject A01, image CT, column labels: /data/ct.nii.gz" in said
     )
     assert "subject A02, image T1, column landmarks: ../t1.fcsv" in said and "/pacs" not in said
-    assert executor.outside(images.assign(labels="", landmarks="")) == ""
-    assert executor.outside(images.assign(labels="/pacs/Doe/rtstruct.dcm", landmarks="")) == "", "converted here"
+    assert executor.outside([replace(image, labels="", landmarks="") for image in images]) == ""
+    assert executor.outside([Image("A01", "CT", labels="/pacs/Doe/rtstruct.dcm")]) == "", "converted here"
 
 
 @pytest.mark.parametrize(("slots", "found"), [([{"TotalSlotGPUs": 2}, {}], True), ([{"TotalSlotGPUs": 0}, {}], False)])

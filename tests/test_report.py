@@ -11,8 +11,9 @@ import pytest
 import write_report
 from test_charts import NO_FAILURES, NO_FLAGS, SELECTED, cohort_metrics, evaluated, histories, summarized
 
-from cohortmorph.evaluation import quality, statistics
+from cohortmorph.evaluation import quality
 from cohortmorph.evaluation.measures import DICE, TRE
+from cohortmorph.evaluation.selection import select_model
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.figures.network_charts import training
 from cohortmorph.figures.style import message, save
@@ -67,7 +68,7 @@ def picture(tmp_path_factory):
 def rendered(metrics, selected=SELECTED, picture=None, failures=NO_FAILURES, flags=NO_FLAGS, **changes):
     shown = [Picture(picture, "A title", "A caption.")] if picture else []
     if selected is not None:
-        selected = statistics.select_model(metrics, "ncc", 0.5) | selected
+        selected = select_model(metrics, "ncc", 0.5) | selected
     arguments = {
         "pictures": Pictures(curves=shown, comparisons=shown, pairs=shown, harmonized=shown),
         "provenance": Provenance.of({"seed": 1}, 1, "abc"),
@@ -190,7 +191,7 @@ def tiles(metrics, selected=SELECTED, failures=NO_FAILURES, flags=NO_FLAGS):
     """Return the first page's answers, by question."""
     evaluation = evaluated(metrics, selected, failures, flags)
     verdicts = [one for measure in (TRE, DICE) if (one := findings.verdict(measure, evaluation))]
-    chosen = findings.choice(statistics.select_model(metrics, "ncc", 0.5) | selected) if selected else None
+    chosen = findings.choice(select_model(metrics, "ncc", 0.5) | selected) if selected else None
     return {tile["question"]: tile for tile in findings.front(evaluation, verdicts, chosen)}
 
 
@@ -392,7 +393,7 @@ def test_nothing_wrong_is_said_too():
 
 def test_the_choice_is_explained_and_its_edges_are_warned_of():
     metrics = cohort_metrics()
-    selected = statistics.select_model(metrics, "tre", 0.5)
+    selected = select_model(metrics, "tre", 0.5)
     chosen = findings.choice(selected)
     assert chosen["headline"] == f"λ = {selected['weight']}, epoch {selected['epoch']}" == "λ = 0.5, epoch 100"
     assert "the smallest λ and the last epoch" in chosen["warnings"][0]
@@ -438,7 +439,7 @@ def test_folders_of_the_machine_stay_out_of_the_report():
 
 def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     metrics = cohort_metrics()
-    selected = statistics.select_model(metrics, "tre", 0.5)
+    selected = select_model(metrics, "tre", 0.5)
     write_table(metrics, tmp_path / "metrics.tsv")
     write_table(summarized(metrics), tmp_path / "summary.tsv")
     write_json(selected, tmp_path / "selected.json")

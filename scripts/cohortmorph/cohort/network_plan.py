@@ -88,6 +88,14 @@ class NetworkPlan:
             raise UserError(problem)
         return self.weights
 
+    def search_settings(self, **_: str) -> dict[str, Any]:
+        """Return what the search of λ needs to know of the network for every λ: its weights, epoch and architecture."""
+        return {
+            "weights": self.range_of_weights(),
+            "epoch": self.kept_epochs[-1],
+            "settings": self.architecture,
+        }
+
     # ---- what it learns from
 
     @cached_property

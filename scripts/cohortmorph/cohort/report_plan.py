@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 from cohortmorph import UserError
-from cohortmorph.cohort.pairs import Image
+from cohortmorph.cohort.pairs import Image, Pair
 from cohortmorph.cohort.plan import Files, Plan
 
 
@@ -146,17 +146,22 @@ class ReportPlan:
                 role: {"name": of.id, "file": self.plan.file_of(of), "intensity": self.plan.intensity_of(of)}
                 for role, of in (("fixed", pair.fixed), ("moving", pair.moving))
             }
-            landmarks = [pair.fixed.landmarks, pair.moving.landmarks]
             found.append(
                 {
                     "pair": id,
                     "split": pair.split,
                     **images,
                     "moved": {method: self.plan.results.moved(id, method) for method in self.plan.methods},
-                    "landmarks": landmarks if all(landmarks) else None,
+                    "landmarks": self._landmarks(pair),
                 }
             )
         return found
+
+    @staticmethod
+    def _landmarks(pair: Pair) -> list[str] | None:
+        """Return the landmark files of the fixed and the moving image, None unless both have some."""
+        files = [pair.fixed.landmarks, pair.moving.landmarks]
+        return files if all(files) else None
 
     # ---- RegNet's table
 
@@ -166,7 +171,7 @@ class ReportPlan:
         return {
             "displacements": [path for pair in pairs for path in pair["displacements"].values()],
             "affines": [pair["affine"] for pair in pairs],
-            "landmarks": sorted({path for pair in pairs for path in pair["landmarks"] if path}),
+            "landmarks": sorted({path for pair in pairs for path in pair["landmarks"] or ()}),
         }
 
     @cached_property
@@ -180,7 +185,7 @@ class ReportPlan:
                 "synthetic": id in synthetic,
                 "displacements": {method: results.displacement(id, method) for method in self.plan.methods},
                 "affine": results.affine(id),
-                "landmarks": [cohort.pair(id).fixed.landmarks, cohort.pair(id).moving.landmarks],
+                "landmarks": self._landmarks(cohort.pair(id)),
             }
             for id in cohort.pairs_in("test")
         ]

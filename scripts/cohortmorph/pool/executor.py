@@ -12,10 +12,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cohortmorph import UserError
 from cohortmorph.cohort import sources
+from cohortmorph.cohort.pairs import Image
 from cohortmorph.pool.queue import withdraw
 
 log = logging.getLogger("snakemake.logging")
@@ -138,24 +137,23 @@ def telling(report_error: Callable[..., Any]) -> Callable[..., Any]:
     return report_and_tell
 
 
-def outside(images: pd.DataFrame, config_files: Iterable[str | os.PathLike[str]] = ()) -> str:
+def outside(images: Iterable[Image], config_files: Iterable[str | os.PathLike[str]] = ()) -> str:
     """Say which files cannot be sent with a job, as they lie outside of this folder, or return "".
 
     Parameters
     ----------
-    images : DataFrame
-        See :class:`cohortmorph.cohort.cohort.Cohort`. Sources and structures from the clinic are no matter: they
-        are converted here.
+    images : iterable of Image
+        The cohort's. Sources and structures from the clinic are no matter: they are converted here.
     config_files : sequence of path
         Those of --configfile.
     """
     found = [f"  --configfile {path}" for path in config_files if os.path.relpath(path).startswith("..")]
     found += [
-        f"  subject {row.subject}, image {row.image}, column {column}: {getattr(row, column)}"
-        for row in images.itertuples()
+        f"  subject {image.subject}, image {image.name}, column {column}: {getattr(image, column)}"
+        for image in images
         for column in ("labels", "landmarks", "mask", "fiducials")
-        if not sources.is_segmentation(getattr(row, column))
-        and (Path(getattr(row, column)).is_absolute() or ".." in Path(getattr(row, column)).parts)
+        if not sources.is_segmentation(getattr(image, column))
+        and (Path(getattr(image, column)).is_absolute() or ".." in Path(getattr(image, column)).parts)
     ]
     if not found:
         return ""

@@ -4,13 +4,13 @@ What the rules need of this room is here: :func:`begin`, :func:`on_htcondor`, ``
 """
 
 import socket
+from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
 from cohortmorph import UserError
+from cohortmorph.cohort.pairs import Image
 from cohortmorph.pool.executor import Executor, outside
 from cohortmorph.pool.lock import lock_folder
 from cohortmorph.pool.queue import FOLDER, Watch, has_gpus, remove_leftovers, remove_leftovers_if_possible
@@ -25,13 +25,13 @@ def on_htcondor(workflow: Any) -> bool:
     return getattr(workflow.executor_plugin, "name", None) == "htcondor"
 
 
-def begin(workflow: Any, images: pd.DataFrame) -> None:
+def begin(workflow: Any, images: Iterable[Image]) -> None:
     """Make a run safe, before its first job: one run in this folder, none of its earlier jobs, a fresh event log.
 
     Parameters
     ----------
     workflow : snakemake.workflow.Workflow
-    images : DataFrame
+    images : iterable of Image
         See :class:`cohortmorph.cohort.cohort.Cohort`.
 
     Raises

@@ -15,8 +15,6 @@ if TYPE_CHECKING:  # not loaded: every job reads this module, few write tables
 
 StrPath = str | os.PathLike[str]
 
-StrPath = str | os.PathLike[str]
-
 
 @contextmanager
 def publishing(path: StrPath) -> Iterator[Path]:
