@@ -186,7 +186,9 @@ MANY = settings(max_examples=60, deadline=None)
 def test_every_input_is_another_rule_s_output_or_a_user_s_file(producers, cohort, config, skip):
     plan = Plan(cohort, config, tuple(skip))
     conditional = bool(plan.network and plan.network.chosen["conditional"])
-    made, given_by_user = producers[conditional], users_files(plan)
+    # One job writes the pages of all pairs: its outputs are this cohort's.
+    pages = [("write_reviews", re.compile(re.escape(plan.results.review(f"{pair}.html")))) for pair in plan.evaluated]
+    made, given_by_user = [*producers[conditional], *pages], users_files(plan)
     for job, files in files_of(plan):
         for path in paths_in(files) - given_by_user:
             rules = {rule for rule, pattern in made if pattern.fullmatch(path)}
@@ -240,9 +242,9 @@ def test_a_new_subject_adds_only_its_own_files(cohort, config):
             assert after[job] == files, job
     for job in set(after) - set(before):
         assert "New" in job
-        assert all(
-            "New" in path for path in paths_in(after[job]) if path.startswith("results/") and "models" not in path
-        )
+        of_all = ("results/models/", "results/evaluation/selected_model.json")  # what a network learned is for everybody
+        own = [path for path in paths_in(after[job]) if path.startswith("results/") and not path.startswith(of_all)]
+        assert all("New" in path for path in own), job
     trained = [Plan(one, config).network for one in (cohort, more)]
     assert [one and one.training_files for one in trained[:1]] == [one and one.training_files for one in trained[1:]]
 

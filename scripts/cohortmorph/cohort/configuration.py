@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from functools import cache
 from pathlib import Path
@@ -31,7 +32,7 @@ KINDS = {
 }
 
 
-def with_defaults(config):
+def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of `config` with the schema's defaults for missing keys, and without entries set to null.
 
     A second configuration file cannot delete a key, so an entry of `baselines` or `intensity` is left out by null.
@@ -43,7 +44,7 @@ def with_defaults(config):
     return filled
 
 
-def parameter_files(chosen):
+def parameter_files(chosen: Mapping[str, Any]) -> list[str]:
     """Return the parameter files of a method's entry in the configuration, as a list; points have none."""
     files = chosen.get("parameters", [])
     return [files] if isinstance(files, str) else list(files)
@@ -56,7 +57,7 @@ def networks_of(config: dict[str, Any]) -> list[Method]:
     return [Method("voxelmorph", weight, epoch) for weight, epoch in pairs]
 
 
-def conditional_problem(weights):
+def conditional_problem(weights: Sequence[str]) -> str:
     """Return why one network cannot learn all these λ (strings), or "" if it can."""
     if len(weights) > 1 and min(map(float, weights)) > 0:
         return ""
@@ -66,12 +67,12 @@ def conditional_problem(weights):
     )
 
 
-def variables(config):
+def variables(config: Mapping[str, Any]) -> list[str]:
     """Return the names of the environment's variables that the configuration uses: every job needs them."""
     return sorted(set(VARIABLE.findall(config["data_folder"])))
 
 
-def key_paths(schema, before=()):
+def key_paths(schema: Mapping[str, Any], before: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     """Return the paths of all keys of a JSON Schema, as tuples; a free name stands as ``{title}``."""
     paths = []
     for key, value in schema.get("properties", {}).items():
@@ -86,12 +87,13 @@ def key_paths(schema, before=()):
 
 
 @cache
-def schema_of(name):
+def schema_of(name: str) -> dict[str, Any]:
+    """Return a schema: config, cohort (a row of the table) or pairs."""
     return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
 
 
 @cache
-def validator_of(name):
+def validator_of(name: str) -> Any:
     """Return a schema's validator; 200.0 is no whole number to it (it names a file), .nan and .inf are no numbers."""
     base = jsonschema.Draft202012Validator
 
@@ -105,7 +107,7 @@ def validator_of(name):
     return jsonschema.validators.extend(base, type_checker=types)(schema_of(name))
 
 
-def explained(error, whole):
+def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple[Any, ...], str]]:
     """Turn one error of jsonschema into a list of (key path, text)."""
     key, found, limit = tuple(error.absolute_path), error.instance, error.validator_value
     expected = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
@@ -195,13 +197,13 @@ def _without_nulls(value):
 # ---- YAML and its lines
 
 
-def read_yaml(path):
+def read_yaml(path: Path) -> tuple[yaml.Node | None, Any]:
     """Return (node tree with line numbers, content) of a YAML file."""
     text = path.read_text(encoding="utf-8-sig")
     return yaml.compose(text, Loader=yaml.SafeLoader), yaml.safe_load(text)
 
 
-def key_lines(node, before=()):
+def key_lines(node: yaml.Node | None, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], int]]:
     """Yield (key path as strings, line) of every key and list item below a YAML node."""
     if isinstance(node, yaml.MappingNode):
         items = [(str(key.value), key, value) for key, value in node.value]
@@ -214,7 +216,7 @@ def key_lines(node, before=()):
         yield from key_lines(value, (*before, name))
 
 
-def value_at(content, key):
+def value_at(content: Any, key: Iterable[str]) -> Any:
     """Return the value at a key path (as strings), or None."""
     for name in key:
         if isinstance(content, dict):
@@ -229,20 +231,23 @@ def value_at(content, key):
 # ---- values in words
 
 
-def in_words(value):
+def in_words(value: Any) -> str:
+    """Return a value as a user would write it."""
     return repr(value) if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def dotted(key):
+def dotted(key: Iterable[Any]) -> str:
+    """Return a key path as `a.b.c`."""
     return ".".join(map(str, key))
 
 
-def listed(values, most=10):
+def listed(values: Iterable[Any], most: int = 10) -> str:
+    """Return values after one another, of more than `most` the number of those left out."""
     values = list(map(str, values))
     return ", ".join(values[:most]) + (f" and {len(values) - most} more" if len(values) > most else "")
 
 
-def nearest(value, known):
+def nearest(value: Any, known: Iterable[Any]) -> str:
     """Return " (did you mean …?)" for the nearest known word, or nothing."""
     by_lower = {str(word).lower(): str(word) for word in known}
     near = difflib.get_close_matches(str(value).lower(), by_lower, n=1)
