@@ -13,6 +13,6 @@ rule check_cohort:
     conda:
         "../envs/workflow.yaml"
     params:
-        summary=cohorts.describe(cohort),
+        summary=of(plan.description),
     script:
         "../scripts/check_cohort.py"

@@ -8,8 +8,9 @@ from snakemake.exceptions import WorkflowError
 sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from cohortmorph import UserError
-from cohortmorph.cohort import cohort as cohorts, configuration, plan as plans, skipped
+from cohortmorph.cohort import configuration, plan as plans, skipped
 from cohortmorph.cohort.report_plan import ReportPlan
+from cohortmorph.evaluation.measures import SELECTABLE
 from cohortmorph.pool import htcondor as pool
 from cohortmorph.run import provenance
 
@@ -19,19 +20,15 @@ has_environments = bool(workflow.deployment_settings.deployment_method)  # each 
 chosen_files = list(map(str, workflow.overwrite_configfiles))
 config_files = [path for path in map(str, workflow.configfiles) if path not in chosen_files] + chosen_files
 
+# What a metric of evaluation.selection needs of a pair.
+needs_of_metrics = {name: measure.needs for name, measure in SELECTABLE.items()}
+
 try:
-    # A job reads the same table as the run that sent it, which has looked at files and tools.
-    cohort = cohorts.load(
-        config, config_files, files_are_here=is_main_run, tools_are_here=is_main_run and not has_environments
-    )
-    config.update(configuration.with_defaults(config))
-    if is_main_run:
-        skipped.tell(config["baselines"], tools_are_here=not has_environments)
-    plan = plans.Plan(cohort, config, skipped.told())
-    shown = ReportPlan(plan)
+    plan = plans.load(config, config_files, needs_of_metrics, is_main_run, has_environments)
 except UserError as error:
     raise WorkflowError(str(error)) from None
-results, network = plan.results, plan.network
+config.update(plan.config)
+cohort, results, network, shown = plan.cohort, plan.results, plan.network, ReportPlan(plan)
 # The jobs of a pool get these of the environment as well.
 workflow.register_envvars(skipped.VARIABLE, *configuration.variables(config))
 SHARED_FILES = bool(workflow.storage_settings.shared_fs_usage)  # whether the machines of a pool see this folder

@@ -13,7 +13,7 @@ rule prealign:
     benchmark:
         results.benchmark("prealign/{pair}")
     wildcard_constraints:
-        pair=plan.aligned_pairs,
+        pair=cohort.aligned_pairs,
     conda:
         "../envs/elastix.yaml"
     resources:
@@ -38,7 +38,7 @@ rule compose_affine:
     benchmark:
         results.benchmark("compose_affine/{pair}")
     wildcard_constraints:
-        pair=plan.composed_pairs,
+        pair=cohort.composed_pairs,
     conda:
         "../envs/imaging.yaml"
     resources:

@@ -3,6 +3,7 @@
 import re
 import shutil
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import check_cohort
@@ -16,8 +17,10 @@ from cohortmorph import UserError
 from cohortmorph.cohort import checks, cohort, configuration
 from cohortmorph.cohort.pairs import Pair
 from cohortmorph.evaluation import statistics
+from cohortmorph.evaluation.measures import SELECTABLE
 
 REPOSITORY = Path(__file__).parents[1]
+load = partial(cohort.load, needs={name: measure.needs for name, measure in SELECTABLE.items()})
 COLUMNS = ["subject", "image", "modality", "source", "labels", "landmarks", "mask", "split"]
 SHIPPED = yaml.safe_load((REPOSITORY / "config/config.yaml").read_text())
 BETWEEN = {"design": "between-subjects", "image": "MR", "reference": "H1", "moving_per_fixed": 1}
@@ -83,7 +86,7 @@ def load_files(*files):
     config = {}
     for file in files:
         merged(config, yaml.safe_load(Path(file).read_text()))
-    return cohort.load(config, files)
+    return load(config, files)
 
 
 def problems(call, *arguments):
@@ -186,7 +189,7 @@ def test_defaults():
 
 def test_between_subjects_each_subject_is_fixed_once_and_the_last_group_takes_who_is_left():
     write_mr_cohort()
-    loaded = cohort.load(mr_config(BETWEEN), [])
+    loaded = load(mr_config(BETWEEN), [])
     assert list(loaded.pairs) == [
         "H5-MR_to_H4-MR",
         "H4-MR_to_H5-MR",
@@ -205,7 +208,7 @@ def test_between_subjects_each_subject_is_fixed_once_and_the_last_group_takes_wh
 
 def test_to_reference():
     write_mr_cohort()
-    loaded = cohort.load(mr_config({"design": "to-reference", "image": "MR", "reference": "H2"}), [])
+    loaded = load(mr_config({"design": "to-reference", "image": "MR", "reference": "H2"}), [])
     pairs = list(loaded.pairs.values())
     assert [pair.moving.id for pair in pairs] == [f"H{n}-MR" for n in (1, 3, 4, 5, 6, 7, 8)]
     assert {pair.fixed.id for pair in pairs} == {pair.frame.id for pair in pairs} == {"H2-MR"}
@@ -217,7 +220,7 @@ def test_table_of_pairs():
     write_mr_cohort()
     names = ["fixed_subject", "fixed_image", "moving_subject", "moving_image"]
     write_table([names, ["H1", "MR", "H2", "MR"], ["H1", "MR", "H4", "MR"], ["H7", "MR", "H6", "MR"]], "pairs.tsv")
-    loaded = cohort.load(mr_config({"design": "table", "table": "pairs.tsv"}), [])
+    loaded = load(mr_config({"design": "table", "table": "pairs.tsv"}), [])
     assert list(loaded.pairs) == ["H2-MR_to_H1-MR", "H4-MR_to_H1-MR", "H6-MR_to_H7-MR"]
     assert [pair.split for pair in loaded.pairs.values()] == ["train", "validation", "test"]
     assert all(pair.frame == pair.fixed for pair in loaded.pairs.values())
@@ -245,7 +248,7 @@ def test_between_subjects_grows_with_subjects_and_never_mixes_splits(splits, mov
     seed.shuffle(enough)
     splits = ["train", *enough]
     write_mr_cohort(splits)
-    loaded = cohort.load(mr_config(BETWEEN | {"moving_per_fixed": moving_per_fixed}), [])
+    loaded = load(mr_config(BETWEEN | {"moving_per_fixed": moving_per_fixed}), [])
     judged = sum(split != "train" for split in splits)
     assert len(loaded.pairs) == moving_per_fixed * judged
     # No subject is in two groups, so that statistics have as many independent units as there are groups.
@@ -522,7 +525,7 @@ def test_command_line_is_named():
     config = deepcopy(SHIPPED)
     config["voxelmorph"]["batch_size"] = 0
     config["sed"] = 2
-    lines = problems(cohort.load, config, ["config/config.yaml"])
+    lines = problems(load, config, ["config/config.yaml"])
     assert lines == [
         "command line (--config), sed: unknown key (did you mean 'seed'?); known here: " + ", ".join(json_keys()),
         "command line (--config), voxelmorph.batch_size: found 0; expected at least 1",
@@ -543,7 +546,7 @@ def test_second_file_can_leave_out_and_change_the_design():
 
 def test_broken_yaml_is_told():
     Path("mine.yaml").write_text("voxelmorph: [\n")
-    assert "mine.yaml, not readable as YAML" in the_problem(cohort.load, SHIPPED, ["config/config.yaml", "mine.yaml"])
+    assert "mine.yaml, not readable as YAML" in the_problem(load, SHIPPED, ["config/config.yaml", "mine.yaml"])
 
 
 def shipped_paths(value=SHIPPED, before=()):
@@ -565,7 +568,7 @@ def test_no_value_of_a_key_ends_in_anything_but_words(path, junk):
         block = block[key]
     block[path[-1]] = junk
     try:
-        cohort.load(config, ["config/config.yaml"])
+        load(config, ["config/config.yaml"])
     except UserError as error:
         assert str(path[0]) in str(error)
 
@@ -689,7 +692,7 @@ def test_mistake_in_a_cell(column, cell, words):
     Path("slice.dcm").touch()
     rows[4][COLUMNS.index(column)] = cell  # H4
     write_table(rows)
-    lines = [line for line in problems(cohort.load, mr_config(), []) if words in line]
+    lines = [line for line in problems(load, mr_config(), []) if words in line]
     assert len(lines) == 1
     assert lines[0].startswith(f"config/cohort.tsv line 5, subject H4, column {column}: ")
 
@@ -713,20 +716,18 @@ def test_data_folder(monkeypatch, tmp_path):
     write_mr_cohort(table_folder=tmp_path / "far away")
     config = mr_config(data_folder="${COHORTMORPH_TEST}/far away")
     monkeypatch.delenv("COHORTMORPH_TEST", raising=False)
-    assert "no variable COHORTMORPH_TEST; export it first" in the_problem(cohort.load, config, [])
+    assert "no variable COHORTMORPH_TEST; export it first" in the_problem(load, config, [])
     monkeypatch.setenv("COHORTMORPH_TEST", str(tmp_path))
-    assert cohort.load(config, []).images["H2-MR"].source == str(tmp_path / "far away/H2.nii.gz")
+    assert load(config, []).images["H2-MR"].source == str(tmp_path / "far away/H2.nii.gz")
     monkeypatch.setenv("COHORTMORPH_TEST", str(tmp_path / "elsewhere"))
-    assert "data_folder: found '${COHORTMORPH_TEST}/far away', which is no folder" in the_problem(
-        cohort.load, config, []
-    )
+    assert "data_folder: found '${COHORTMORPH_TEST}/far away', which is no folder" in the_problem(load, config, [])
 
 
 def test_data_folder_in_the_home(monkeypatch, tmp_path):
     (tmp_path / "data").mkdir()
     write_mr_cohort(table_folder=tmp_path / "data")
     monkeypatch.setenv("HOME", str(tmp_path))
-    loaded = cohort.load(mr_config(data_folder="~/data"), [])
+    loaded = load(mr_config(data_folder="~/data"), [])
     assert loaded.images["H1-MR"].landmarks == str(tmp_path / "data/H1.csv")
 
 
@@ -750,23 +751,21 @@ def test_consequences_of_a_bad_cell_are_not_told():
 def test_reference(design):
     write_mr_cohort([*SPLITS, "train"])
     config = mr_config(BETWEEN | {"design": design, "reference": "H10"})
-    assert "pairs.reference: found 'H10', which is no subject of the table" in the_problem(cohort.load, config, [])
+    assert "pairs.reference: found 'H10', which is no subject of the table" in the_problem(load, config, [])
     config["pairs"]["reference"] = "H5"
-    assert "pairs.reference: found 'H5', a validation subject; expected a train" in the_problem(cohort.load, config, [])
+    assert "pairs.reference: found 'H5', a validation subject; expected a train" in the_problem(load, config, [])
     config["pairs"] |= {"reference": "H1", "image": "MRI"}
-    assert (
-        "pairs.image: found 'MRI', an image that no subject has; known: MR (did" in problems(cohort.load, config, [])[0]
-    )
+    assert "pairs.image: found 'MRI', an image that no subject has; known: MR (did" in problems(load, config, [])[0]
 
 
 def test_ring_needs_enough_subjects():
     write_mr_cohort(["train", "train", "validation", "validation", "test"])
-    assert the_problem(cohort.load, mr_config(), []) == (
+    assert the_problem(load, mr_config(), []) == (
         "config/cohort.tsv line 1, column split: test has 1 subject with image MR; "
         "pairs.moving_per_fixed 1 needs at least 2"
     )
     write_mr_cohort(["train", "train", "validation", "test", "test"])
-    assert "column split: validation has 1 subject with image MR" in the_problem(cohort.load, mr_config(), [])
+    assert "column split: validation has 1 subject with image MR" in the_problem(load, mr_config(), [])
 
 
 @pytest.mark.parametrize(
@@ -778,13 +777,13 @@ def test_ring_needs_enough_subjects():
 )
 def test_voxelmorph_needs_train_and_validation(splits, words):
     write_mr_cohort(splits)
-    assert words in the_problem(cohort.load, mr_config(), [])
-    assert cohort.load(mr_config(voxelmorph=None), []).design == "between-subjects"
+    assert words in the_problem(load, mr_config(), [])
+    assert load(mr_config(voxelmorph=None), []).design == "between-subjects"
 
 
 def test_no_pair_at_all():
     write_mr_cohort(["train", "train"])
-    assert "these rows and this design make no pair" in the_problem(cohort.load, mr_config(voxelmorph=None), [])
+    assert "these rows and this design make no pair" in the_problem(load, mr_config(voxelmorph=None), [])
 
 
 @pytest.mark.parametrize(("metric", "column"), [("tre", "landmarks"), ("dice", "labels")])
@@ -794,13 +793,13 @@ def test_selection_needs_landmarks_or_labels(metric, column):
         row[COLUMNS.index(column)] = ""
     write_table(rows)
     config = mr_config(evaluation={"selection": {"metric": metric}})
-    line = the_problem(cohort.load, config, [])
+    line = the_problem(load, config, [])
     assert (
         f"found '{metric}', which needs {column} on both images of every validation pair; without: H5-MR_to_H4-MR"
         in line
     )
     config["evaluation"]["selection"]["metric"] = "ncc"
-    assert len(cohort.load(config, []).pairs) == 5
+    assert len(load(config, []).pairs) == 5
 
 
 def test_landmarks_on_one_side():
@@ -810,7 +809,7 @@ def test_landmarks_on_one_side():
     config = mr_config(
         {"design": "to-reference", "image": "MR", "reference": "H1"}, evaluation={"selection": {"metric": "ncc"}}
     )
-    line = the_problem(cohort.load, config, [])
+    line = the_problem(load, config, [])
     assert "line 2, subject H1, column landmarks: empty, but H2-MR, H3-MR, H4-MR and 4 more of the same pair" in line
 
 
@@ -828,7 +827,7 @@ def test_mistakes_in_the_pairs_table():
         ["H4", "MR", "H5", "MR"],
     ]
     write_table(rows, "pairs.tsv")
-    assert problems(cohort.load, mr_config({"design": "table", "table": "pairs.tsv"}), []) == [
+    assert problems(load, mr_config({"design": "table", "table": "pairs.tsv"}), []) == [
         "pairs.tsv line 3, column moving_image: H2-MR_to_H1-MR stands already in line 2",
         "pairs.tsv line 4, column fixed_image: found 'MT'; subject H1 has MR",
         "pairs.tsv line 5, column moving_subject: found 'h3', which is no subject of the cohort table "
@@ -840,7 +839,7 @@ def test_mistakes_in_the_pairs_table():
         "(letters and digits)",
     ]
     config = mr_config({"design": "table", "table": "pears.tsv"})
-    assert "pairs.table: found 'pears.tsv', which is no file" in "\n".join(problems(cohort.load, config, []))
+    assert "pairs.table: found 'pears.tsv', which is no file" in "\n".join(problems(load, config, []))
 
 
 def test_harmonize_needs_its_image_in_each_subject():
@@ -877,12 +876,12 @@ def test_a_job_elsewhere_does_not_look_for_files():
     for path in Path().glob("H*"):
         path.unlink()
     config = mr_config(data_folder="not/here")
-    assert len(problems(cohort.load, config, ["config/config.yaml"])) == 1
-    loaded = cohort.load(config, ["config/config.yaml"], files_are_here=False)
+    assert len(problems(load, config, ["config/config.yaml"])) == 1
+    loaded = load(config, ["config/config.yaml"], files_are_here=False)
     assert loaded.images["H1-MR"].source == "not/here/H1.nii.gz"
     write_table([*rows, [*rows[1][:-1], "tets"]])
     with pytest.raises(UserError, match="tets"):
-        cohort.load(config, ["config/config.yaml"], files_are_here=False)
+        load(config, ["config/config.yaml"], files_are_here=False)
 
 
 def test_variables_of_the_environment_are_named_for_the_jobs():
@@ -892,7 +891,7 @@ def test_variables_of_the_environment_are_named_for_the_jobs():
 
 def test_an_id_that_the_cohort_does_not_have_is_named():
     write_mr_cohort()
-    known = cohort.load(mr_config(), ["config/config.yaml"])
+    known = load(mr_config(), ["config/config.yaml"])
     assert known.image("H2-MR").subject == "H2" and known.images_of("H1") == ["MR"]
     assert known.pair("H5-MR_to_H4-MR").split == "validation" and known.pair("H2-MR_to_H1-MR").frame.id == "H1-MR"
     for look, id, words in [
@@ -909,9 +908,9 @@ def test_a_missing_tool_is_refused_or_skipped_as_the_config_says(monkeypatch):
     monkeypatch.setattr(checks.tools, "find", lambda tool: "" if tool == "niftyreg" else tool)
     method = {"tool": "niftyreg", "parameters": "config/niftyreg/f3d.txt"}
     files = ["config/config.yaml"]
-    cohort.load(mr_config(baselines={"niftyreg": method | {"missing": "skip"}}), files)
-    cohort.load(mr_config(baselines={"niftyreg": method}), files, tools_are_here=False)
-    said = the_problem(cohort.load, mr_config(baselines={"niftyreg": method}), files)
+    load(mr_config(baselines={"niftyreg": method | {"missing": "skip"}}), files)
+    load(mr_config(baselines={"niftyreg": method}), files, tools_are_here=False)
+    said = the_problem(load, mr_config(baselines={"niftyreg": method}), files)
     assert "baselines.niftyreg: NiftyReg's program reg_f3d was not found. Get it in one of three ways" in said
     assert "or set `missing: skip`, or the method to null" in said
 
@@ -933,10 +932,10 @@ def synthetic_cohort(rows=(), **synthetic):
 
 
 def test_synthetic_pairs():
-    known = cohort.load(*synthetic_cohort())
+    known = load(*synthetic_cohort())
     assert known.synthetic_pairs("test") == ["S1-moving_to_S1-fixed"] and known.synthetic_pairs("train") == []
     config, files = synthetic_cohort([(3, "split", "train"), (4, "split", "train")])
-    trained = cohort.load(config, files)
+    trained = load(config, files)
     assert trained.trained_on_a_test_subject(config["synthetic"]) and not known.trained_on_a_test_subject({})
 
 
@@ -955,5 +954,5 @@ def test_synthetic_pairs():
     ],
 )
 def test_mistakes_in_synthetic_pairs(rows, synthetic, words):
-    said = "\n".join(problems(cohort.load, *synthetic_cohort(rows, **synthetic)))
+    said = "\n".join(problems(load, *synthetic_cohort(rows, **synthetic)))
     assert re.search(words, said), said

@@ -115,7 +115,7 @@ def files_of(plan):
     for one in plan.cohort.images.values():
         yield f"convert {one.id}", plan.to_convert(one.subject, one.name)
     for pair in [*plan.cohort.alignments, *pairs]:
-        composed = re.fullmatch(plan.composed_pairs, pair)
+        composed = re.fullmatch(plan.cohort.composed_pairs, pair)
         yield f"affine {pair}", plan.to_compose(pair) if composed else plan.to_align(pair)
         if plan.network:
             yield f"prepare {pair}", plan.to_prepare(pair)
@@ -202,7 +202,7 @@ def test_each_affine_is_made_by_one_rule(cohort):
     plan = Plan(cohort, configuration())
     for id, pair in (cohort.alignments | cohort.pairs).items():
         aligned, composed = (re.fullmatch(f"(?P<pair>{pattern})/affine.tfm", f"{id}/affine.tfm") for pattern in
-                             (plan.aligned_pairs, plan.composed_pairs))  # fmt: skip
+                             (plan.cohort.aligned_pairs, plan.cohort.composed_pairs))  # fmt: skip
         assert bool(aligned) != bool(composed), id
         # Composed is what has a frame of its own between its images, and the identity.
         is_alignment = id in cohort.alignments and pair.fixed != pair.moving
@@ -242,7 +242,10 @@ def test_a_new_subject_adds_only_its_own_files(cohort, config):
             assert after[job] == files, job
     for job in set(after) - set(before):
         assert "New" in job
-        of_all = ("results/models/", "results/evaluation/selected_model.json")  # what a network learned is for everybody
+        of_all = (
+            "results/models/",
+            "results/evaluation/selected_model.json",
+        )  # what a network learned is for everybody
         own = [path for path in paths_in(after[job]) if path.startswith("results/") and not path.startswith(of_all)]
         assert all("New" in path for path in own), job
     trained = [Plan(one, config).network for one in (cohort, more)]

@@ -250,7 +250,7 @@ def test_hostile_ids_never_become_paths(tmp_path, monkeypatch, id_, column):
         "voxelmorph": None,
     }
     with pytest.raises(UserError):
-        cohort.load(config, [])
+        cohort.load(config, [], needs={})
     assert [path.name for path in tmp_path.iterdir()] == ["cohort.tsv"]
 
 

@@ -1,7 +1,7 @@
 """What a schema cannot say: settings that depend on each other, files and tools, and what the pairs are used for."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,6 @@ from cohortmorph.cohort.pairs import Pair
 from cohortmorph.cohort.problems import KeyPath, Problems
 from cohortmorph.run import tools
 
-NEEDS = {"tre": "landmarks", "dice": "labels", "ncc": ""}
 Found = Iterator[tuple[KeyPath, str]]  # (key path below the key that is checked, text)
 
 
@@ -164,8 +163,22 @@ def _limit_problems(settings: dict[str, Any]) -> Found:
 # ---- what the pairs are used for
 
 
-def check_use(config: dict[str, Any], design: Design, pairs: Sequence[Pair], problems: Problems) -> None:
-    """Check that the pairs can be trained on, judged and chosen by."""
+def check_use(
+    config: dict[str, Any], design: Design, pairs: Sequence[Pair], needs: Mapping[str, str], problems: Problems
+) -> None:
+    """Check that the pairs can be trained on, judged and chosen by.
+
+    Parameters
+    ----------
+    config : dict
+        With defaults.
+    design : Design
+        That made the pairs.
+    pairs : list of Pair
+    needs : dict of str to str
+        What a metric of `evaluation.selection` needs of both images of a pair: a column of the table, or "".
+    problems : Problems
+    """
     _check_landmarks_on_both_sides(design, pairs)
     table = design.table
     if not table.splits_are_sound or not design.pairs_are_known or ("voxelmorph",) in problems.broken:
@@ -173,7 +186,7 @@ def check_use(config: dict[str, Any], design: Design, pairs: Sequence[Pair], pro
     if config["voxelmorph"] is not None:
         _check_learnable(design, Counter(pair.split for pair in pairs))
         _check_labels_to_learn_from(config, design, [pair for pair in pairs if pair.split == "train"], problems)
-        _check_selectable(config, [pair for pair in pairs if pair.split == "validation"], problems)
+        _check_selectable(config, [pair for pair in pairs if pair.split == "validation"], needs, problems)
     elif not pairs and not problems.found:
         problems.in_config(("pairs", "design"), "these rows and this design make no pair")
 
@@ -220,11 +233,13 @@ def _check_labels_to_learn_from(
             problems.in_config(("voxelmorph", *key), f"{found}; without: {listed(lacking, 5)}")
 
 
-def _check_selectable(config: dict[str, Any], validation_pairs: Sequence[Pair], problems: Problems) -> None:
+def _check_selectable(
+    config: dict[str, Any], validation_pairs: Sequence[Pair], needs: Mapping[str, str], problems: Problems
+) -> None:
     if not problems.sound("evaluation.selection.metric"):
         return
     metric = config["evaluation"]["selection"]["metric"]
-    column = NEEDS[metric]
+    column = needs[metric]
     if not column:
         return
     lacking = [

@@ -1,5 +1,6 @@
 """The cohort: its images, pairs and alignments. The Snakefile loads it, so it needs PyYAML and jsonschema only."""
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -102,6 +103,34 @@ class Cohort:
             for image, frame in dict.fromkeys(wanted)
         }
 
+    # Snakemake matches these against every file of every pair: a list of all pairs would make planning quadratic.
+
+    @property
+    def aligned_pairs(self) -> str:
+        """A regular expression of the pairs that are registered affinely: an image and its frame."""
+        if self.reference is not None:
+            frame = re.escape(self.reference.id)
+            return rf"(?!{frame}_to_)[^/]+_to_{frame}"
+        return rf"(?!(?:{self._to_themselves})/)[^/]+"
+
+    @property
+    def composed_pairs(self) -> str:
+        """The same of all others: their affine comes from those of both images to their frame, or is the identity."""
+        if self.reference is not None:
+            frame = re.escape(self.reference.id)
+            return rf"{frame}_to_{frame}|[^/]+_to_(?!{frame}/)[^/]+"
+        return self._to_themselves
+
+    @property
+    def _to_themselves(self) -> str:
+        """A regular expression of the alignments of frames to themselves."""
+        pairs = self.pairs.values()
+        names = sorted({pair.frame.name for pair in pairs})
+        if any(pair.moving.name in names for pair in pairs):
+            names_are_not_enough = {pair_id(pair.frame.id, pair.frame.id) for pair in pairs}
+            return "|".join(map(re.escape, sorted(names_are_not_enough)))
+        return rf"[^/]+-(?:{'|'.join(map(re.escape, names))})_to_[^/]+"
+
     @cached_property
     def _names(self) -> dict[str, list[str]]:
         names: dict[str, list[str]] = {}
@@ -144,6 +173,7 @@ class Cohort:
 def load(
     config: dict[str, Any],
     config_files: Iterable[str | Path],
+    needs: Mapping[str, str],
     files_are_here: bool = True,
     tools_are_here: bool = True,
 ) -> Cohort:
@@ -155,6 +185,9 @@ def load(
         The merged configuration.
     config_files : sequence of path
         The files it was merged from, the strongest last; used to say in which line a key stands.
+    needs : dict of str to str
+        What each metric of `evaluation.selection` needs of a pair, see :func:`checks.check_use`; the registry of
+        measures knows, which this room lies below.
     files_are_here : bool
         Whether the files of the table are looked at. A job on a pool's machine may not see them, and need not: the run
         that sent it has.
@@ -183,7 +216,7 @@ def load(
         if problems.sound("harmonize.enabled", "harmonize.fixed") and complete["harmonize"]["enabled"]:
             design.check_harmonized(complete["harmonize"]["fixed"])
         pairs = design.pairs()
-        checks.check_use(complete, design, pairs, problems)
+        checks.check_use(complete, design, pairs, needs, problems)
     problems.raise_all()
     assert table is not None and design is not None  # or there were problems
     return Cohort(table.images, {pair.id: pair for pair in pairs}, design.chosen["design"], design.reference)

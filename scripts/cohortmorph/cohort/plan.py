@@ -5,7 +5,6 @@ that begin with ``to_`` return a job's named inputs, None or an empty list where
 settings. What this machine lacks is no question of the plan: the main run decides it once (``skipped``).
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from cohortmorph import UserError
-from cohortmorph.cohort import sources
-from cohortmorph.cohort.cohort import Cohort
-from cohortmorph.cohort.configuration import networks_of, parameter_files
+from cohortmorph.cohort import cohort as cohorts
+from cohortmorph.cohort import skipped, sources
+from cohortmorph.cohort.cohort import Cohort, describe
+from cohortmorph.cohort.configuration import networks_of, parameter_files, with_defaults
 from cohortmorph.cohort.layout import MADE_HERE, PHANTOM, PHANTOM_IMAGES, Layout
 from cohortmorph.cohort.methods import STARTS, Method
 from cohortmorph.cohort.network_plan import NetworkPlan
@@ -42,6 +42,10 @@ class Plan:
     config: dict[str, Any]
     skipped: Sequence[str] = ()
     results: Layout = field(default_factory=Layout)
+
+    def description(self, **_: str) -> str:
+        """Return what the cohort is, as a plain-text table."""
+        return describe(self.cohort)
 
     # ---- what is compared
 
@@ -206,34 +210,6 @@ class Plan:
             "harmonized": self._harmonized(of),
             "parameters": self.config["prealign"]["parameters"],
         }
-
-    # Snakemake matches these against every file of every pair: a list of all pairs would make planning quadratic.
-
-    @property
-    def aligned_pairs(self) -> str:
-        """A regular expression of the pairs that are registered affinely: an image and its frame."""
-        if self.cohort.reference is not None:
-            frame = re.escape(self.cohort.reference.id)
-            return rf"(?!{frame}_to_)[^/]+_to_{frame}"
-        return rf"(?!(?:{self._to_themselves})/)[^/]+"
-
-    @property
-    def composed_pairs(self) -> str:
-        """The same of all others: their affine comes from those of both images to their frame, or is the identity."""
-        if self.cohort.reference is not None:
-            frame = re.escape(self.cohort.reference.id)
-            return rf"{frame}_to_{frame}|[^/]+_to_(?!{frame}/)[^/]+"
-        return self._to_themselves
-
-    @property
-    def _to_themselves(self) -> str:
-        """A regular expression of the alignments of frames to themselves."""
-        pairs = self.cohort.pairs.values()
-        names = sorted({pair.frame.name for pair in pairs})
-        if any(pair.moving.name in names for pair in pairs):
-            names_are_not_enough = {pair_id(pair.frame.id, pair.frame.id) for pair in pairs}
-            return "|".join(map(re.escape, sorted(names_are_not_enough)))
-        return rf"[^/]+-(?:{'|'.join(map(re.escape, names))})_to_[^/]+"
 
     def to_compose(self, pair: str) -> Files:
         """Return the alignments from which a pair's affine is composed, nothing for an image to itself."""
@@ -423,3 +399,39 @@ class Plan:
         if subject not in self.config["synthetic"]:
             raise UserError(f"`synthetic` in the configuration does not have subject {subject}.")
         return self.config["synthetic"][subject]
+
+
+def load(
+    config: dict[str, Any],
+    config_files: Sequence[str | Path],
+    needs: Mapping[str, str],
+    is_main_run: bool,
+    has_environments: bool,
+) -> Plan:
+    """Check the configuration and its tables, and return the plan.
+
+    Parameters
+    ----------
+    config : dict
+        The merged configuration.
+    config_files : sequence of path
+        The files it was merged from, the strongest last.
+    needs : dict of str to str
+        See :func:`cohortmorph.cohort.cohort.load`.
+    is_main_run : bool
+        Whether this is the run that a user started: it looks for files and tools, and decides which methods are
+        skipped. Its jobs trust it: they may see other files and have other tools.
+    has_environments : bool
+        Whether each rule has an environment of its own, with its tools.
+
+    Raises
+    ------
+    UserError
+        With all problems at once.
+    """
+    tools_are_here = is_main_run and not has_environments
+    cohort = cohorts.load(config, config_files, needs, files_are_here=is_main_run, tools_are_here=tools_are_here)
+    complete = with_defaults(config)
+    if is_main_run:
+        skipped.tell(complete["baselines"], tools_are_here)
+    return Plan(cohort, complete, skipped.told())

@@ -6,9 +6,10 @@ metrics.py, an entry here and a line in docs/metrics.md. Tables only: neither im
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-import pandas as pd
+if TYPE_CHECKING:  # not loaded: the Snakefile reads this module
+    import pandas as pd
 
 Direction = Literal["less", "more"]
 # What a pair must have, in words; "" is what every pair has.
@@ -105,7 +106,7 @@ class Measure:
         """Whether the lower end is the good one."""
         return self.better == "less"
 
-    def rows(self, table: pd.DataFrame, structure: str | None = None) -> pd.DataFrame:
+    def rows(self, table: "pd.DataFrame", structure: str | None = None) -> "pd.DataFrame":
         """Return the rows of a tidy table that hold this measure, of another structure if one is given."""
         return table[(table.metric == self.metric) & (table.structure == (structure or self.structure))]
 
