@@ -25,6 +25,8 @@ class Rule(NamedTuple):
     logs: list[str]
     benchmark: str
     outputs: list[str]  # a regular expression each
+    memory_mb: int | None  # that the first attempt asks for; None where the rule asks for nothing
+    minutes: int | None
 
 
 @functools.cache
@@ -57,9 +59,18 @@ def _read() -> list[dict]:
                 "logs": list(map(str, rule.log)),
                 "benchmark": str(rule.benchmark or ""),
                 "outputs": [output.regex().pattern for output in rule.output],
+                "memory_mb": _asked(rule, "mem_mb"),
+                "minutes": _asked(rule, "runtime"),
             }
             for rule in workflow.rules
         ]
+
+
+def _asked(rule, resource) -> int | None:
+    """Return what the first attempt of a rule asks for."""
+    if resource not in rule.resources:
+        return None
+    return rule.resources[resource].evaluate(None, attempt=1).value
 
 
 def _beside(rule, path) -> str:

@@ -9,22 +9,17 @@ import pytest
 import yaml
 from pools import Run, small_project
 from projects import PROJECT, SUBJECTS, table_of
+from rules_of import rules_of
 
 from cohortmorph.pool import htcondor as pool_module
 
 # {rule: (memory, MB; time, minutes; GPUs)} as the rules state them.
-NEEDS = {
-    match[1]: (int(match[2]), int(match[3]))
-    for path in sorted((PROJECT / "rules").glob("*.smk"))
-    for match in re.finditer(
-        r"^rule (\w+):(?:(?!^rule ).)*?needs\(memory_mb=(\d+), minutes=(\d+)", path.read_text(), re.M | re.S
-    )
-}
+NEEDS = {rule.name: (rule.memory_mb, rule.minutes) for rule in rules_of() if rule.memory_mb}
 THREADS = 2  # of a training, in the small cohort's config
 MEASURED = {"seconds", "runtime", "cpu_seconds", "cpu_time", "peak_memory_mb", "peak_memory", "runtime_s"}
 
 
-def rules_of(job):
+def rules_in(job):
     """Return the rules that a job of the queue runs."""
     targets = re.search(r"--target-jobs (.*?) --", job["Args"])[1]
     return [target.partition(":")[0] for target in targets.split()]
@@ -44,13 +39,13 @@ def test_every_rule_reached_htcondor(jobs):
     # Of a phantom there are no structures drawn in the clinic, its training uses no labels, and it is no experiment.
     absent = {"convert_labels", "prepare_labels", "make_synthetic", "regnet_table", "neuronavigation"}
     absent |= {"register_instance", "train_conditional", "select_weight"}
-    ran = {rule for job in jobs for rule in rules_of(job)}
+    ran = {rule for job in jobs for rule in rules_in(job)}
     assert ran == set(NEEDS) - local - absent
 
 
 @pytest.mark.parametrize("rule", sorted(NEEDS))
 def test_htcondor_received_what_the_rule_asks_for(jobs, finished, rule):
-    mine = [job for job in jobs if rule in rules_of(job)]
+    mine = [job for job in jobs if rule in rules_in(job)]
     memory_mb, minutes = NEEDS[rule]
     for job in mine:
         assert job["RequestMemory"] >= memory_mb
@@ -59,7 +54,7 @@ def test_htcondor_received_what_the_rule_asks_for(jobs, finished, rule):
         assert job["RequestCpus"] >= (THREADS if rule == "train_voxelmorph" else 1)
         assert job["RequestCpus"] <= 2, "more cores than a group may use"
         assert job["CohortMorphFolder"] == str(finished.folder)
-        if len(rules_of(job)) == 1:
+        if len(rules_in(job)) == 1:
             assert job["RequestMemory"] == memory_mb and job["AllowedExecuteDuration"] == 60 * minutes
         assert "PATH=" in job["Environment"] and "HOME=" in job["Environment"]
 
@@ -71,7 +66,7 @@ def test_training_asks_for_a_gpu_where_the_config_says_so(pool, finished, tmp_pa
     gpu = ["--configfile", "small.yaml", "gpu.yaml"]
     run = Run(project, pool, *gpu, "--until", "train_voxelmorph", "--forcerun", "train_voxelmorph")
     run.finish()
-    trained = [job for job in pool.history(project.folder) if rules_of(job) == ["train_voxelmorph"]]
+    trained = [job for job in pool.history(project.folder) if rules_in(job) == ["train_voxelmorph"]]
     assert [job["RequestGPUs"] for job in trained] == [1, 1]
 
 
