@@ -73,7 +73,7 @@ def check_settings(config: dict[str, Any], problems: Problems, tools_are_here: b
             _check_baseline(config, method, chosen, problems, tools_are_here)
     if config.get("fusion") and problems.sound("fusion.method", "voxelmorph", "baselines", "harmonize"):
         starts = [start for start in STARTS if start != "harmonized" or config["harmonize"]["enabled"]]
-        known = ["selected", *starts, *baselines, *(method.id for method in networks_of(config))]
+        known = ["selected", *starts, *config["baselines"], *(method.id for method in networks_of(config))]
         if (method := config["fusion"]["method"]) not in known:
             text = f"found {method!r}{nearest(method, known)}; known: {listed(known, 30)}"
             problems.in_config(("fusion", "method"), text)

@@ -232,7 +232,7 @@ def describe(cohort: Cohort) -> str:
         having = [image for image in images if getattr(image, column)]
         rows.append((f"subjects with {column}", _splits_of_subjects(having)))
     rows.append(("pairs", [pair.split for pair in cohort.pairs.values()]))
-    table = [("", *SPLITS, "all")]
+    table: list[tuple[str, ...]] = [("", *SPLITS, "all")]
     table += [(name, *(str(splits.count(split)) for split in SPLITS), str(len(splits))) for name, splits in rows]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     reference = f", reference {cohort.reference.id}" if cohort.reference else ""

@@ -128,11 +128,14 @@ class ReportPlan:
     # ---- the viewer
 
     def to_view(self) -> Files:
-        """Return the images that the viewer links to, and the landmarks that it shows."""
+        """Return the images that the viewer links to, and the landmarks that it shows.
+
+        All moved images of a pair are written by one job, so the first one stands for them: the viewer reads none.
+        """
         pairs = self.pairs_to_view
         return {
             "images": sorted({pair[role]["file"] for pair in pairs for role in ("fixed", "moving")}),
-            "moved": [path for pair in pairs for path in pair["moved"].values()],
+            "moved": [self.plan.results.moved(pair["pair"], self.plan.methods[0]) for pair in pairs],
             "landmarks": sorted({path for pair in pairs for path in pair["landmarks"] or ()}),
         }
 

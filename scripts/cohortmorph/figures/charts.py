@@ -325,7 +325,7 @@ def _draw_points(axes: Axes, points: Iterable[Point]) -> None:
     """Draw points with their intervals; where colours come round again, the marker tells apart."""
     used: list[str] = []
     for point in points:
-        style = {"color": point.colour, "linewidth": 2, "alpha": 0.8}
+        style: dict[str, Any] = {"color": point.colour, "linewidth": 2, "alpha": 0.8}
         axes.vlines(point.x, *point.y_interval, **style)
         axes.hlines(point.y, *point.x_interval, **style)
         marker = WEIGHT_MARKERS[used.count(point.colour) % len(WEIGHT_MARKERS)]

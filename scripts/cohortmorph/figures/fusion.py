@@ -52,7 +52,7 @@ def blend(fixed: np.ndarray, moved: np.ndarray, opacity: float) -> np.ndarray:
 
 def in_squares(fixed: np.ndarray, moved: np.ndarray, grid: Grid, side_mm: float) -> np.ndarray:
     """Show fixed and moved image in turn, in grey, in squares of about `side_mm` within each slice along k."""
-    odd = in_odd_squares(fixed.shape[:2], grid.spacing_mm[:2], side_mm)
+    odd = in_odd_squares(fixed.shape[:2], (grid.spacing_mm[0], grid.spacing_mm[1]), side_mm)
     return _grey(np.where(odd[..., None], moved, fixed))
 
 

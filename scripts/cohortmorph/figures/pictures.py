@@ -187,11 +187,11 @@ def pair(fixed: sitk.Image, moved: Mapping[Method, sitk.Image], title: str = "")
         axes.text(0.5, 0.6, text, ha="center", va="center", size=9, transform=axes.transAxes)
     for column, (method, image) in zip(panels[:, 1:].T, moved.items(), strict=True):
         seen = oriented(image)
-        difference = _column(column, cuts, [cut(seen, *place) for place in places])
+        shades = _column(column, cuts, [cut(seen, *place) for place in places])
         column[0].set_title(method.label.replace(", λ", ",\nλ"), loc="center", size=9)
     if moved:
         bar = panels[4, 0].inset_axes([0.15, 0.3, 0.7, 0.06])
-        figure.colorbar(difference, cax=bar, orientation="horizontal", ticks=[-1, 0, 1]).ax.tick_params(labelsize=8)
+        figure.colorbar(shades, cax=bar, orientation="horizontal", ticks=[-1, 0, 1]).ax.tick_params(labelsize=8)
     return figure
 
 

@@ -109,7 +109,7 @@ def slices_of(
                 down_mm=in_plane[..., vertical],
                 beyond_mm=np.linalg.norm(targets - (points @ matrix.T + offset_mm), axis=-1),
                 determinant=sliced(determinant, plane, index),
-                folded=sliced((determinant <= 0).any(axis=across, keepdims=True), plane, 0),
+                folded=sliced(np.asarray((determinant <= 0).any(axis=across, keepdims=True)), plane, 0),
             )
         )
     return found
@@ -133,9 +133,9 @@ def draw_edges(seen: SeenSlice, box: Box, _: float) -> np.ndarray:
 
 def draw_checkerboard(seen: SeenSlice, box: Box, _: float) -> np.ndarray:
     """Fixed and moved in turn."""
-    both = [Cut(resized(one.values, box), seen.fixed.size_mm, {}) for one in (seen.fixed, seen.moved)]
+    fixed, moved = (Cut(resized(one.values, box), seen.fixed.size_mm, {}) for one in (seen.fixed, seen.moved))
     fields = max(2, round(min(seen.fixed.size_mm) / CHECKERBOARD_MM))
-    return coloured(checkerboard(*both, fields).values, "gray", 0, 1)
+    return coloured(checkerboard(fixed, moved, fields).values, "gray", 0, 1)
 
 
 def draw_difference(seen: SeenSlice, box: Box, _: float) -> np.ndarray:

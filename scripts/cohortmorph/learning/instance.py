@@ -64,7 +64,8 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     start_tensorflow(run.seed, run.threads)
     grid = Grid.of(fixed)
     total = to_array(displacement.sample(initial, grid)).astype(np.float64)
-    affine, course = affine_part(grid.points_mm(), total), []
+    affine = affine_part(grid.points_mm(), total)
+    course: list[dict[str, Any]] = []
     for level in settings["levels"]:
         residual, went = _Level(settings, level, fixed, moving, fixed_mask, to_image(total, grid), affine).descend()
         total, course = total + residual, [*course, went]

@@ -150,7 +150,7 @@ def write_displacements(
             started, cpu_started = time.monotonic(), _cpu_time_without(clock)
             field = registrar.register(view)
             seconds, cpu_seconds = time.monotonic() - started, _cpu_time_without(clock) - cpu_started
-            how = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": peak_memory_mb()}
+            how: dict[str, Any] = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": peak_memory_mb()}
             how |= {"threads": threads, "device": used, "sha256": checksum(path)}
             if written:
                 written.result()

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -161,15 +161,19 @@ class Training:
             )
         shape, multiple = largest_shape(learned + validated), networks.size_multiple(self.settings["encoder"])
         dimensions = self.settings["dimensions"]
+        material: dict[str, Any] = {"images" if any_two else "pairs": learned}
         drawn = Samples(
             dimensions,
             multiple,
-            **{"images" if any_two else "pairs": learned},
+            **material,
             at_least=shape,
             labels=read(labels) or None,
             flips=self.settings["flips"],
         )
-        watched = Samples(dimensions, multiple, pairs=validated, at_least=shape)
+        # Validation inputs are (fixed, moving), and so are their arrays.
+        watched = Samples(
+            dimensions, multiple, pairs=cast(list[tuple[np.ndarray, np.ndarray]], validated), at_least=shape
+        )
         return Material(drawn, watched, left_out + unwatched)
 
 

@@ -88,7 +88,7 @@ def train(
         image has a label that is to be incompressible, or a step does not fit into memory.
     """
     _check_labels(settings, training.label_numbers)
-    trainer = Trainer(network_for(training.shape, settings, weights), settings, training.label_numbers)
+    trainer = Trainer(network_for(training.shape, settings, weights), settings, list(training.label_numbers))
     if validation.shape != training.shape:
         raise ValueError(f"validation images of {validation.shape} for a network of {training.shape}")
     _check_memory(trainer, training.shape, settings["batch_size"])

@@ -50,7 +50,7 @@ def render(
         phantom=phantom,
         front=front(evaluation, [one for one in verdicts if one.measure is not NCC] or verdicts, chosen),
         quality=reviewed,
-        flag_counts=count_in_words(evaluation.flags, reviewed, evaluation),
+        flag_counts=count_in_words(evaluation.flags, [one["pair"] for one in reviewed], evaluation),
         verdicts=verdicts,
         sureness=sureness(evaluation),
         choice=chosen,

@@ -92,10 +92,10 @@ def make_pair(image: sitk.Image, mask: sitk.Image | None, field: str, rng: np.ra
     displacement = random_displacement(FIELDS[field], grid, rng)
 
     # A composite applies its last transform first: a fixed point goes to the moving image, and on to the real one.
-    to_real = {"moving": as_transform(again)}
+    to_real: dict[str, sitk.Transform] = {"moving": as_transform(again)}
     to_real["fixed"] = sitk.CompositeTransform([as_transform(again), as_transform(displacement)])
     picture = sitk.Cast(image, sitk.sitkFloat32)
-    made = {"displacement": displacement}
+    made: dict[str, Any] = {"displacement": displacement}
     for role, noise in (("fixed", FIXED_NOISE), ("moving", MOVING_NOISE)):
         deformed = sitk.Resample(picture, picture, to_real[role], sitk.sitkBSpline, background)
         made[role] = _noisy(deformed, noise, rng)
