@@ -26,7 +26,7 @@ from scipy.ndimage import binary_fill_holes, gaussian_filter
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from cohortmorph.clinic import reader as dicom
-from cohortmorph.evaluation import metrics
+from cohortmorph.evaluation import metrics, plausibility
 from cohortmorph.learning.losses import folding_penalty, gradient_penalty, similarity
 from cohortmorph.learning.networks import start_tensorflow, tf, upsample, warp
 from cohortmorph.simulated.synthetic import Field, random_displacement
@@ -191,8 +191,8 @@ def folding(arguments):
         moved = to_array(displacement.warp_labels(maps[moving], field))
         structures, _ = metrics.shared_structures(to_array(maps[fixed]), to_array(maps[moving]))
         rows = metrics.overlap(to_array(maps[fixed]), moved, structures)
-        rows += metrics.regularity(displacement.jacobian_determinant(field))
-        rows += metrics.folded_volume(displacement.non_diffeomorphic_volume(field))
+        rows += plausibility.regularity(displacement.jacobian_determinant(field))
+        rows += plausibility.folded_volume(displacement.non_diffeomorphic_volume(field))
         return {name: value for name, of, value, _ in rows if of in ("mean", "image")}
 
     table = []

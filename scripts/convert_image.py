@@ -9,13 +9,10 @@ The path of the source stays inside this script: see cohortmorph.cohort.sources.
 
 from pathlib import Path
 
-import nibabel
-import numpy as np
-import SimpleITK as sitk
-
 from cohortmorph import UserError
+from cohortmorph.clinic.image_file import read_file, refuse_empty
 from cohortmorph.clinic.privacy import without_identity
-from cohortmorph.clinic.reader import describe_geometry, read_series
+from cohortmorph.clinic.reader import read_series
 from cohortmorph.cohort import sources
 from cohortmorph.run import files, logs
 from cohortmorph.spatial import geometry
@@ -48,40 +45,6 @@ def main(
     geometry.write_image(converted, image)
     files.write_json(description, sidecar)
     logs.log.info("%s × %s × %s voxels of %.4g × %.4g × %.4g mm", *converted.GetSize(), *converted.GetSpacing())
-
-
-def read_file(source: str, name: str) -> tuple[sitk.Image, dict]:
-    """Read an image file; as int16 where that is exact. Its free texts (NIfTI's descrip) are left behind."""
-    try:
-        read = geometry.read_image(source)
-    except UserError as error:
-        raise UserError(str(error).replace(source, name)) from None
-    array, grid = geometry.to_array(read), geometry.Grid.of(read)
-    if source.endswith((".nii", ".nii.gz")):
-        # ITK's reader of NIfTI turns NaN and infinity into 0 without a word; nibabel shows them.
-        refuse_infinite(np.asanyarray(nibabel.load(source).dataobj), name)
-    refuse_infinite(array, name)
-    exact = np.all(np.abs(array) < 2**15) and np.all(array == array.astype(np.int16))
-    return geometry.to_image(array.astype(np.int16) if exact else array, grid), describe_geometry(grid)
-
-
-def refuse_infinite(values: np.ndarray, name: str) -> None:
-    """Refuse values that are not finite."""
-    infinite = np.count_nonzero(~np.isfinite(values))
-    if infinite:
-        raise UserError(
-            f"{name}: {infinite} of {values.size} voxels are not finite numbers (NaN or infinite). "
-            "Replace them, by 0 or by the value of air, before you register the image."
-        )
-
-
-def refuse_empty(image: sitk.Image, name: str) -> None:
-    """Refuse an image that no method could register: the tools would return the identity without a word."""
-    values = sitk.GetArrayViewFromImage(image)
-    if min(image.GetSize()) < 2:
-        raise UserError(f"{name}: found {image.GetSize()} voxels; expected a volume with several slices.")
-    if values.min() == values.max():
-        raise UserError(f"{name}: all voxels have the value {values.min()}; expected an image of something.")
 
 
 if __name__ == "__main__":

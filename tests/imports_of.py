@@ -3,6 +3,7 @@
 import ast
 import functools
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -61,9 +62,12 @@ def _defined_in(path: Path) -> frozenset[str]:
     return frozenset(names)
 
 
-def reached_from(path: Path, folder: Path = SCRIPTS) -> set[str]:
-    """Return all third-party packages that a file and what it imports of the house name, at any depth."""
-    known, found, waiting, seen = modules(folder), set(), [path], set()
+def reached_from(path: Path, folder: Path = SCRIPTS, without: Collection[Path] = ()) -> set[str]:
+    """Return all third-party packages that a file and what it imports of the house name, at any depth.
+
+    What only modules `without` import is left out.
+    """
+    known, found, waiting, seen = modules(folder), set(), [path], set(without)
     while waiting:
         path = waiting.pop()
         if path in seen:

@@ -1,11 +1,12 @@
 """The registry of measures, and the page that explains each."""
 
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from cohortmorph.cohort import checks
+from cohortmorph.cohort.pairs import Image
 from cohortmorph.evaluation.measures import MEASURES, NEEDS, RANKED, SELECTABLE, better, row, shown_in
 
 ARROWS = {"less": "↓", "more": "↑", None: "·"}
@@ -78,6 +79,7 @@ def test_a_row_has_the_registry_s_unit():
 
 
 def test_what_the_configuration_can_select_by_is_in_the_registry():
-    assert {name: measure.needs for name, measure in SELECTABLE.items()} == checks.NEEDS
+    columns = {"", *(field.name for field in fields(Image))}
+    assert {measure.needs for measure in SELECTABLE.values()} <= columns  # of the cohort table
     schema = Path("config/schemas/config.schema.yaml").read_text()
     assert f"enum: [{', '.join(SELECTABLE)}]" in schema

@@ -6,7 +6,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 from scipy.stats import pearsonr
 
-from cohortmorph.evaluation import metrics, reported
+from cohortmorph.evaluation import metrics, plausibility, reported
 from cohortmorph.evaluation.measures import Row
 from cohortmorph.evaluation.metrics import SurfaceAgreement as Agreement
 from cohortmorph.spatial import displacement, geometry
@@ -207,24 +207,24 @@ def test_nothing_covered_is_nan():
 
 def test_regularity_by_hand():
     determinant = np.array([[1.0, np.e], [-0.5, 0.0]])
-    by_name = values(metrics.regularity(determinant))
+    by_name = values(plausibility.regularity(determinant))
     assert by_name["jacobian_min", "image"] == -0.5
     assert by_name["folding", "image"] == 50
     assert by_name["jacobian_sd_log", "image"] == pytest.approx(0.5)
-    by_name = values(metrics.regularity(determinant, np.array([[True, True], [False, False]])))
+    by_name = values(plausibility.regularity(determinant, np.array([[True, True], [False, False]])))
     assert by_name["jacobian_min", "image"] == 1 and by_name["folding", "image"] == 0
-    assert np.isnan(values(metrics.regularity(determinant, determinant > 9))["folding", "image"])
-    assert np.isnan(values(metrics.regularity(-np.ones(3)))["jacobian_sd_log", "image"])
+    assert np.isnan(values(plausibility.regularity(determinant, determinant > 9))["folding", "image"])
+    assert np.isnan(values(plausibility.regularity(-np.ones(3)))["jacobian_sd_log", "image"])
 
 
 def test_the_volume_of_a_structure_changes_by_its_mean_determinant():
     determinant = np.array([[1.0, 1.2, 0.5], [1.0, 0.9, 1.5]])
     fixed = np.array([[0, 3, 3], [7, 0, 7]])
-    assert metrics.volume_changes(determinant, fixed) == [
+    assert plausibility.volume_changes(determinant, fixed) == [
         ("volume_change", "3", pytest.approx(-15), "%"),
         ("volume_change", "7", pytest.approx(25), "%"),
     ]
-    assert metrics.volume_changes(determinant, 0 * fixed) == []
+    assert plausibility.volume_changes(determinant, 0 * fixed) == []
 
 
 def test_the_volume_change_of_a_ball_is_that_of_counting_voxels():
@@ -234,7 +234,7 @@ def test_the_volume_change_of_a_ball_is_that_of_counting_voxels():
     ball = np.linalg.norm(away_mm, axis=-1) < 20
     grown = np.linalg.norm(away_mm, axis=-1) < 22
     field = geometry.to_image((0.1 * away_mm).astype(np.float32), grid)
-    (row,) = metrics.volume_changes(displacement.jacobian_determinant(field), ball.astype(int))
+    (row,) = plausibility.volume_changes(displacement.jacobian_determinant(field), ball.astype(int))
     assert row[2] == pytest.approx(33.1, abs=0.01)  # 1.1³ − 1
     assert row[2] == pytest.approx(100 * (grown.sum() / ball.sum() - 1), abs=1)
 
@@ -246,7 +246,7 @@ def test_a_planted_fold_is_found_where_it_is():
     # u falls by 4 voxels from i = 5 to 6: the difference over two voxels is -2 at i = 5, and +2 at i = 7.
     np.testing.assert_allclose(determinant[5], -1, atol=1e-5)
     np.testing.assert_allclose(determinant[7], 3, atol=1e-5)
-    assert values(metrics.regularity(determinant))["folding", "image"] == pytest.approx(100 / 12)
+    assert values(plausibility.regularity(determinant))["folding", "image"] == pytest.approx(100 / 12)
 
 
 def learn2reg(voxels):
@@ -259,37 +259,37 @@ def learn2reg(voxels):
 def test_sd_log_as_learn2reg_prints_it():
     voxels = np.random.default_rng(9).normal(scale=0.5, size=(*GRID.size, 3))
     determinant = displacement.jacobian_determinant(displacement.from_voxels(voxels, GRID))
-    by_name = values(metrics.regularity(determinant))
+    by_name = values(plausibility.regularity(determinant))
     assert by_name["jacobian_sd_log_learn2reg", "image"] == pytest.approx(learn2reg(voxels), rel=1e-4)
     assert by_name["folding", "image"] > 1 and by_name["jacobian_sd_log", "image"] > 2 * learn2reg(voxels)
     # By hand: the logarithms of 4 and of 1e-9, half and half; the rim does not count.
     determinant = np.full((6, 6, 6), 100.0)
     determinant[2:4, 2:4, 2], determinant[2:4, 2:4, 3] = 1, -7
     by_hand = (np.log(4) - np.log(1e-9)) / 2
-    assert values(metrics.regularity(determinant))["jacobian_sd_log_learn2reg", "image"] == pytest.approx(by_hand)
+    assert values(plausibility.regularity(determinant))["jacobian_sd_log_learn2reg", "image"] == pytest.approx(by_hand)
     inside = determinant == 1
-    assert values(metrics.regularity(determinant, inside))["jacobian_sd_log_learn2reg", "image"] == 0
-    one_slice = values(metrics.regularity(determinant[:, :, 2:4]))
+    assert values(plausibility.regularity(determinant, inside))["jacobian_sd_log_learn2reg", "image"] == 0
+    one_slice = values(plausibility.regularity(determinant[:, :, 2:4]))
     assert one_slice["jacobian_sd_log_learn2reg", "image"] == pytest.approx(by_hand)
 
 
 def test_folded_volume_by_hand():
     inverted = np.zeros((4, 3, 2))
     inverted[1, 1, 0], inverted[3, 2, 1] = 0.5, 0.1
-    assert metrics.folded_volume(inverted) == [("ndv", "image", pytest.approx(100 * 0.6 / 24), "%")]
+    assert plausibility.folded_volume(inverted) == [("ndv", "image", pytest.approx(100 * 0.6 / 24), "%")]
     # The cubes whose eight corners lie in the mask: two along i.
     mask = np.zeros((5, 4, 3), bool)
     mask[1:4, 1:3, 0:2] = True
-    assert values(metrics.folded_volume(inverted, mask))["ndv", "image"] == pytest.approx(100 * 0.5 / 2)
+    assert values(plausibility.folded_volume(inverted, mask))["ndv", "image"] == pytest.approx(100 * 0.5 / 2)
     mask[1:4, 2] = False
-    assert np.isnan(values(metrics.folded_volume(inverted, mask))["ndv", "image"])
+    assert np.isnan(values(plausibility.folded_volume(inverted, mask))["ndv", "image"])
     one_slice = np.array([[[0.2], [0.0]]])
-    assert values(metrics.folded_volume(one_slice, np.ones((2, 3, 1), bool)))["ndv", "image"] == pytest.approx(10)
+    assert values(plausibility.folded_volume(one_slice, np.ones((2, 3, 1), bool)))["ndv", "image"] == pytest.approx(10)
 
 
 def test_inverse_consistency_by_hand():
     errors = np.array([0.0, 1, 2, 3, 4, np.nan, np.nan, np.nan, np.nan, np.nan])
-    found = metrics.inverse_consistency(errors)
+    found = plausibility.inverse_consistency(errors)
     assert values(found) == pytest.approx(
         {
             ("inverse_consistency_mean", "image"): 2,
@@ -298,11 +298,11 @@ def test_inverse_consistency_by_hand():
         }
     )
     assert [unit for *_, unit in found] == ["mm", "mm", "%"]
-    assert values(metrics.inverse_consistency(errors, errors > 2))["inverse_consistency_mean", "image"] == 3.5
-    nowhere = values(metrics.inverse_consistency(errors * np.nan))
+    assert values(plausibility.inverse_consistency(errors, errors > 2))["inverse_consistency_mean", "image"] == 3.5
+    nowhere = values(plausibility.inverse_consistency(errors * np.nan))
     assert np.isnan(nowhere["inverse_consistency_mean", "image"])
     assert nowhere["inverse_consistency_outside", "image"] == 100
-    assert np.isnan(list(values(metrics.inverse_consistency(errors, errors > 9)).values())).all()
+    assert np.isnan(list(values(plausibility.inverse_consistency(errors, errors > 9)).values())).all()
 
 
 def test_what_a_method_reports_of_itself():
@@ -372,5 +372,5 @@ def test_a_mirrored_image_counts_as_turned_around():
 
 
 def test_percentiles_of_the_determinant():
-    found = values(metrics.regularity(np.arange(1.0, 102.0).reshape(101, 1, 1)))
+    found = values(plausibility.regularity(np.arange(1.0, 102.0).reshape(101, 1, 1)))
     assert [found[f"jacobian_{name}", "image"] for name in ("mean", "p01", "p99")] == pytest.approx([51, 2, 100])

@@ -317,17 +317,16 @@ def test_a_subject_that_could_not_be_harmonized_is_drawn_as_scanned(tmp_path, ke
     names = ["CT", "T1"]
     write_image(head(grid, grid.centre_mm), tmp_path / "CT.nii.gz")
     write_image(head(grid, grid.centre_mm) * 0 + 7, tmp_path / "T1.nii.gz")
-    made = [tmp_path / name for name in ("angles.tsv", "starts.tsv", "slices.tsv", "harmonize.json")]
-    images, transforms = ([tmp_path / f"{name}{suffix}" for name in names] for suffix in (".nii.gz", ".tfm"))
+    images, harmonized = [tmp_path / f"{name}.nii.gz" for name in names], tmp_path / "harmonized"
     percentiles = [{"percentiles": [0, 100]}] * 2
     settings = {"enabled": True, "fixed": "CT", "plane": "axial", "range_degrees": 5, "step_degrees": 1,
                 "refine_degrees": None, "centre": "image"}  # fmt: skip
-    stacks = [tmp_path / f"{name}_stack.nii.gz" for name in names]
-    harmonize_subject.main("P05", names, images, percentiles, settings, transforms, stacks, *made)
-    found = read_json(made[3])
+    given = [dict(zip(names, values, strict=True)) for values in (images, percentiles)]
+    harmonize_subject.main("P05", *given, settings, harmonized)
+    found = read_json(harmonized / "harmonize.json")
     assert found["failed"].startswith("T1: the intensities run from 7 to 7")
-    assert read_affine(transforms[1]).TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
-    plot_harmonize.main("P05", names, images, percentiles, tmp_path, tmp_path / "P05.png")
+    assert read_affine(harmonized / "T1.tfm").TransformPoint((1.0, 2.0, 3.0)) == (1.0, 2.0, 3.0)
+    plot_harmonize.main("P05", names, images, percentiles, harmonized, tmp_path / "P05.png")
     (figure,) = kept
     assert words_in(figure.axes[0]) == words_in(figure.axes[1]) == ["failed"]
     panel = panel_of(figure, "T1 on CT, as scanned")

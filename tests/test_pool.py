@@ -226,6 +226,12 @@ def test_what_goes_along_is_what_the_rules_name():
     assert needed - {"profiles", "results"} == set(executor.WORKFLOW)
 
 
+def test_a_job_s_environment_is_in_htcondor_s_new_syntax():
+    """As the manual has it: in double quotes, values in single quotes, either doubled within."""
+    said = executor.environment({"FOLDER": "/data/the 'new' one", "SKIPPED": ':"'})
+    assert said == """ "FOLDER='/data/the ''new'' one' SKIPPED=':""'" """.strip()
+
+
 def test_files_that_cannot_be_sent_are_all_named(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     images = [

@@ -20,7 +20,7 @@ from cohortmorph.evaluation.tables import (
     table_of,
 )
 from cohortmorph.run.files import write_json, write_table
-from cohortmorph.simulated import phantom
+from cohortmorph.simulated import phantom, scanner
 from cohortmorph.simulated.chance import random_numbers
 from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image, write_image
@@ -181,7 +181,7 @@ def phantoms(tmp_path_factory):
             if image == "CT":
                 points = phantom.landmarks(drawn, labels)
         for image in ("CT", "T1"):
-            phantom.write_points(points[image], "L", folder / f"{subject}-{image}.tsv")
+            scanner.write_points(points[image], "L", folder / f"{subject}-{image}.tsv")
         placement, ct = drawn.placements["T1"], drawn.grids["CT"]
         turn, centre = placement.rotation, placement.centre_mm
         found = geometry.affine(turn, centre - turn @ centre + placement.shift_mm)
@@ -241,7 +241,7 @@ def quarter_turn(folder, tmp_path):
     write_image(sitk.Resample(image, image, back), tmp_path / "moving.nii.gz")
     points = landmarks.read(folder / "A-T1.tsv")
     positions = (landmarks.points_lps_mm(points) - grid.centre_mm) @ turn.T + grid.centre_mm
-    phantom.write_points(positions, "L", tmp_path / "moving.tsv")
+    scanner.write_points(positions, "L", tmp_path / "moving.tsv")
     return {"moving": tmp_path / "moving.nii.gz", "points": tmp_path / "moving.tsv"}
 
 
@@ -251,7 +251,7 @@ def other_patient(folder, tmp_path):
     middle = Grid.of(image).centre_mm - Grid.of(own).centre_mm
     image.SetOrigin(tuple(np.array(image.GetOrigin()) - middle))
     write_image(image, tmp_path / "moving.nii.gz")
-    phantom.write_points(
+    scanner.write_points(
         landmarks.points_lps_mm(landmarks.read(folder / "B-T1.tsv")) - middle, "L", tmp_path / "moving.tsv"
     )
     return {"moving": tmp_path / "moving.nii.gz", "points": tmp_path / "moving.tsv"}

@@ -2,7 +2,6 @@
 
 import json
 
-import yaml
 from pools import Run
 
 from cohortmorph.evaluation.tables import read_metrics
@@ -29,12 +28,14 @@ def test_a_machine_without_a_tool_leaves_no_method_out(pool, finished, tmp_path)
     assert before[before["method"] == "niftyreg"]["value"].notna().any()
     (tmp_path / "machine").mkdir()
     (tmp_path / "machine/sitecustomize.py").write_text(WITHOUT_NIFTYREG)
-    profile = project.folder / "profiles/htcondor/config.yaml"
-    settings = yaml.safe_load(profile.read_text())
-    settings["default-resources"]["environment"] = f"'PYTHONPATH={tmp_path / 'machine'}'"
-    profile.write_text(yaml.safe_dump(settings))
-    again = ["--forcerun", "register_niftyreg", "--", f"{PAIR}/metrics.tsv"]
-    Run(project, pool, "--configfile", "small.yaml", *again).finish()
+    configuration = pool.folder / "condor_config"
+    text = configuration.read_text()
+    configuration.write_text(f'{text}\nSTARTER_JOB_ENVIRONMENT = "PYTHONPATH={tmp_path / "machine"}"\n')
+    try:
+        again = ["--forcerun", "register_niftyreg", "--", f"{PAIR}/metrics.tsv"]
+        Run(project, pool, "--configfile", "small.yaml", *again).finish()
+    finally:
+        configuration.write_text(text)
     after = read_metrics(project.folder / PAIR / "metrics.tsv")
     assert keys_of(after) == keys_of(before)
     assert after[after["method"] == "niftyreg"]["value"].isna().all()

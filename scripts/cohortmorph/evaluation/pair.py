@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from cohortmorph.evaluation import metrics, reported, surfaces
+from cohortmorph.evaluation import metrics, plausibility, reported, surfaces
 from cohortmorph.evaluation.measures import DICE, FOLDING, NCC, TRE, Measure, Row, row, shown_in
 from cohortmorph.run.files import StrPath, read_json
 from cohortmorph.run.logs import log
@@ -145,10 +145,10 @@ class PairEvaluation:
         rows += metrics.coverage(self.fixed_values, self.moving_values, moved, self.mask)
         rows += metrics.motion(field, self.affine)
         determinant = displacement.jacobian_determinant(field)
-        rows += metrics.regularity(determinant, self.mask)
+        rows += plausibility.regularity(determinant, self.mask)
         if self.files.fixed_labels:
-            rows += metrics.volume_changes(determinant, self.fixed_map)
-        rows += metrics.folded_volume(displacement.non_diffeomorphic_volume(field), self.mask)
+            rows += plausibility.volume_changes(determinant, self.fixed_map)
+        rows += plausibility.folded_volume(displacement.non_diffeomorphic_volume(field), self.mask)
         return rows + self._consistency(field, reverse) if reverse else rows
 
     def row_of(self, measure: Measure, field: sitk.Image) -> Row:
@@ -157,7 +157,7 @@ class PairEvaluation:
             TRE.metric: self._of_landmarks,
             DICE.metric: lambda field: metrics.overlap(self.fixed_map, self._moved_map(field), self.structures),
             NCC.metric: lambda field: metrics.similarity(self.fixed_values, self._moved(field), self.mask),
-            FOLDING.metric: lambda field: metrics.regularity(displacement.jacobian_determinant(field), self.mask),
+            FOLDING.metric: lambda field: plausibility.regularity(displacement.jacobian_determinant(field), self.mask),
         }
         (found,) = (one for one in families[measure.metric](field) if one.key == measure.key)
         return found
@@ -273,7 +273,7 @@ class PairEvaluation:
         errors_mm = (
             np.full(self.fixed_grid.size, np.nan) if back is None else displacement.inverse_error_mm(field, back)
         )
-        return metrics.inverse_consistency(errors_mm, self.mask)
+        return plausibility.inverse_consistency(errors_mm, self.mask)
 
 
 def _say(method: str, rows: Sequence[Row]) -> None:

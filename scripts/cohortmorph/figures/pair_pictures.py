@@ -22,10 +22,10 @@ from cohortmorph.evaluation.metrics import landmark_errors_mm
 from cohortmorph.figures import charts, pictures, style
 from cohortmorph.figures.pictures import Place, cut, oriented, views, where
 from cohortmorph.figures.tiles import BEYOND_AFFINE, DRAWN, Box, coloured, resized, slices_of
-from cohortmorph.run.files import StrPath, publishing
+from cohortmorph.run.files import StrPath, publishing, read_json
 from cohortmorph.run.logs import log
-from cohortmorph.spatial import intensity
-from cohortmorph.spatial.geometry import PLANES, Grid, matrix_and_offset, to_array, to_image
+from cohortmorph.spatial import displacement, intensity, landmarks
+from cohortmorph.spatial.geometry import PLANES, Grid, matrix_and_offset, read_affine, read_image, to_array, to_image
 
 WIDTH_PIXELS, HEIGHT_PIXELS, GAP_PIXELS = 960, 380, 6
 SUFFIX = ".webp"
@@ -312,3 +312,48 @@ def save(strip: np.ndarray, folder: StrPath, *names: str) -> None:
     path = (Path(folder) / "/".join(names)).with_suffix(SUFFIX)
     with publishing(path) as partial:
         imsave(partial, strip, pil_kwargs={"quality": 82, "method": 2})
+
+
+def read_pair(
+    given: Mapping[str, Any],
+    pair: str,
+    methods: Sequence[str],
+    fixed_intensity: Mapping[str, Any],
+    moving_intensity: Mapping[str, Any],
+) -> RegisteredPair:
+    """Read the files of a pair; of the networks only the selected one.
+
+    Parameters
+    ----------
+    given : mapping
+        Paths: ``fixed``, ``moving``, ``affine``; in the order of `methods` ``moved`` and ``displacements``; where there
+        are some ``fixed_landmarks``, ``moving_landmarks`` and ``selected`` (selected_model.json).
+    pair : str
+        Its id, for messages.
+    methods : list of str
+        Ids of all methods.
+    fixed_intensity, moving_intensity : dict
+        Settings of cohortmorph.spatial.intensity.prepare.
+    """
+    selected = read_json(given["selected"]) if given.get("selected") else None
+    drawn = methods_to_draw(methods, selected)
+    moved = dict(zip(methods, given["moved"], strict=True))
+    displacements = dict(zip(methods, given["displacements"], strict=True))
+    fixed = intensity.prepare_or_blank(read_image(given["fixed"]), fixed_intensity, f"{pair}, fixed")
+    images = prepared_alike(
+        {method: read_image(moved[method.id]) for method in drawn}, moving_intensity, f"{pair}, moved"
+    )
+    points = None
+    if given.get("fixed_landmarks") and given.get("moving_landmarks"):
+        tables = landmarks.read_pair(given["fixed_landmarks"], given["moving_landmarks"])
+        points = landmarks.points_lps_mm(tables[0]), landmarks.points_lps_mm(tables[1])
+    return RegisteredPair(
+        fixed=fixed,
+        moving=intensity.prepare_or_blank(read_image(given["moving"]), moving_intensity, f"{pair}, moving"),
+        affine=read_affine(given["affine"]),
+        results={
+            method: Result(images[method], displacement.read_unless_failed(displacements[method.id], Grid.of(fixed)))
+            for method in drawn
+        },
+        landmarks=points,
+    )

@@ -7,7 +7,7 @@ sound for the one version that was read and tested: another one is refused befor
 import logging
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,12 @@ PLUGIN, TESTED = "snakemake-executor-plugin-htcondor", "0.3.0"
 # What is read or replaced of its executor.
 MEMBERS = (
     *("jobDir", "_unified_log_file", "run_job", "report_job_error"),
-    *("_add_file_if_transferable", "_get_files_for_transfer", "_prepare_config_files_for_transfer"),
+    *(
+        "_format_htcondor_environment",
+        "_add_file_if_transferable",
+        "_get_files_for_transfer",
+        "_prepare_config_files_for_transfer",
+    ),
 )
 WORKFLOW = ("Snakefile", "rules", "scripts", "config", "envs")  # what every job reads of this folder
 # Waits between attempts to reach a schedd that is away: half an hour altogether.
@@ -48,6 +53,7 @@ class Executor:
         self.plugin = tested_executor(workflow)
         self.plugin.run_job = patiently(self.plugin.run_job, withdraw)
         self.plugin.report_job_error = telling(self.plugin.report_job_error)
+        self.plugin._format_htcondor_environment = environment
 
     def use_folder(self, folder: Path) -> None:
         """Keep the event log and the output of jobs in a folder, which is made.
@@ -100,6 +106,15 @@ def tested_executor(workflow: Any) -> Any:
             f"`pip install {PLUGIN}=={TESTED}`, or all that is locked by `uv sync`."
         )
     return executor
+
+
+def environment(variables: Mapping[str, str]) -> str:
+    """Return variables in HTCondor's new syntax: all in double quotes, each value in single ones, both doubled inside.
+
+    The plugin leaves the outer quotes away; HTCondor then takes two variables for one, and quotes as part of a value.
+    """
+    parts = [f"{name}='{value.replace(chr(39), 2 * chr(39))}'" for name, value in variables.items()]
+    return '"' + " ".join(parts).replace('"', '""') + '"'
 
 
 def patiently(

@@ -37,13 +37,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import ndimage
 
 from cohortmorph import UserError
-from cohortmorph.run.files import StrPath, write_json, write_table
+from cohortmorph.run.files import StrPath, write_json
 from cohortmorph.simulated.chance import random_numbers
-from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
+from cohortmorph.simulated.scanner import PROTOCOLS, write_points, write_scan
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid, to_image, write_image
 
@@ -433,13 +432,6 @@ def write_subject(
         truth = (drawn.placements[image].from_ct(ct_points) - ct_points).astype(np.float32)
         displacement.write(to_image(truth, drawn.grids["CT"]), folder / f"truth_{image}_to_CT.nii.gz")
     write_json({"subject": subject, "seed": seed, **numbers(drawn)}, folder / "truth.json")
-
-
-def write_points(points_lps_mm: np.ndarray, letter: str, path: StrPath) -> None:
-    """Write points, shape (n, 3), as a table of landmarks whose ids are the letter and a number from 01."""
-    table = pd.DataFrame(points_lps_mm, columns=["x_lps_mm", "y_lps_mm", "z_lps_mm"])
-    table.insert(0, "landmark", [f"{letter}{number:02d}" for number in range(1, len(table) + 1)])
-    write_table(table, path)
 
 
 def numbers(drawn: Phantom) -> dict[str, Any]:

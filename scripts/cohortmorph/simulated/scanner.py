@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from pydicom import uid
 
 from cohortmorph.clinic.export import STORAGE, decimal, write_slices
-from cohortmorph.run.files import StrPath, publishing_folder
+from cohortmorph.run.files import StrPath, publishing_folder, write_table
 from cohortmorph.spatial.geometry import Grid
 
 CT_OFFSET = 1024  # added to HU before they are stored, as scanners do
@@ -142,3 +143,10 @@ def _series(protocol: Protocol, grid: Grid, offset: int) -> dict[str, Any]:
         return header | values | {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL"]}
     distance = {"SpacingBetweenSlices": decimal(grid.spacing_mm[2], PLACES)}
     return header | SPIN_ECHO | distance | {"ImageType": ["ORIGINAL", "PRIMARY", "OTHER"]}
+
+
+def write_points(points_lps_mm: np.ndarray, letter: str, path: StrPath) -> None:
+    """Write points, shape (n, 3), as a table of landmarks whose ids are the letter and a number from 01."""
+    table = pd.DataFrame(points_lps_mm, columns=["x_lps_mm", "y_lps_mm", "z_lps_mm"])
+    table.insert(0, "landmark", [f"{letter}{number:02d}" for number in range(1, len(table) + 1)])
+    write_table(table, path)
