@@ -1,9 +1,12 @@
-"""What the pages name is there: the files of the project, and the pages that links lead to."""
+"""What the pages and profiles name is there: files of the project, pages that links lead to, rules that are packed."""
 
 import re
 from pathlib import Path
 
 import pytest
+import yaml
+from projects import SMALL, SUBJECTS, Project, table_of
+from rules_of import rules_of
 
 PROJECT = Path(__file__).parents[1]
 PAGES = sorted([*PROJECT.glob("*.md"), *PROJECT.glob("docs/*.md"), PROJECT / "config/README.md"])
@@ -30,3 +33,31 @@ def test_every_page_is_in_the_index():
         page.name for page in PROJECT.glob("docs/*.md") if page.name != "README.md" and f"({page.name})" not in index
     ]
     assert not lacking
+
+
+def packing():
+    """Return the packing of the HTCondor profile, its commented lines: groups, and how many share a job."""
+    text = (PROJECT / "profiles/htcondor/config.yaml").read_text()
+    return yaml.safe_load(re.sub("^# ", "", text[text.index("# cores: ") :], flags=re.M))
+
+
+def test_a_pool_packs_every_step_of_a_subject_or_pair():
+    rules = {rule.name for rule in rules_of()}
+    short = {rule.name for rule in rules_of() if re.search(r"\{(subject|pair)\b", rule.benchmark)}
+    packed = packing()
+    assert len(short) > 15 and not short - packed["groups"].keys(), "short steps that no group has"
+    assert not packed["groups"].keys() - rules, "no rules"
+    assert set(packed["groups"].values()) == set(packed["group-components"])
+
+
+def test_no_packed_job_waits_for_itself(tmp_path):
+    """Snakemake refuses it: as for instance optimization that starts from a network, if packed with the other tools."""
+    packed, project = packing(), Project(tmp_path)
+    project.write("config/cohort.tsv", table_of(SUBJECTS))
+    project.write("small.yaml", SMALL)
+    instance = "{tool: instance, parameters: config/instance/slices.yaml, start: voxelmorph_weight-1_epoch-6}"
+    project.write("more.yaml", f"baselines: {{instance: {instance}}}\nvoxelmorph: {{label_weight: 0.1}}\n")
+    given = [f"{name}={value}" for name, value in packed["groups"].items()]
+    sizes = [f"{name}={value}" for name, value in packed["group-components"].items()]
+    jobs = project.planned("--configfile", "small.yaml", "more.yaml", "--groups", *given, "--group-components", *sizes)
+    assert {"register_instance", "compose_affine", "prepare_labels"} <= set(jobs)
