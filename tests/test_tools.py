@@ -3,6 +3,7 @@
 Each result is compared with what the tool itself makes of its transform: the moved image and moved points.
 """
 
+import os
 import subprocess
 from contextlib import contextmanager
 from pathlib import Path
@@ -434,3 +435,17 @@ def test_a_missing_tool_is_told_with_three_ways_to_get_it(name, run, monkeypatch
 def test_the_tools_of_this_environment_are_found():
     assert all(tools.find(tool) for tool in ALL)
     assert Path(tools.niftyreg_program("reg_aladin")).name == "reg_aladin"
+
+
+def test_niftyreg_runs_on_a_machine_without_openmp(tmp_path, monkeypatch):
+    """A bare Debian has no libgomp: the programs find the one that a wheel of the lock brings, and load that."""
+    monkeypatch.setattr(tools.ctypes.util, "find_library", lambda name: None)
+    variables = tools.openmp_for_niftyreg(tmp_path)
+    program = tools.niftyreg_program()
+    said = subprocess.run(
+        ["ldd", program], env=os.environ | variables, capture_output=True, text=True, check=True
+    ).stdout
+    assert f"{tmp_path}/libgomp.so.1" in said
+    subprocess.run([program, "--version"], env=os.environ | variables, capture_output=True, check=True)
+    monkeypatch.setattr(tools.ctypes.util, "find_library", lambda name: "libgomp.so.1")
+    assert tools.openmp_for_niftyreg(tmp_path) == {}

@@ -8,7 +8,7 @@ Modat et al., Comput. Methods Programs Biomed. 98:278 (2010); J. Med. Imaging 1:
 import os
 import re
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from cohortmorph.registration.options import read_options
 from cohortmorph.registration.problem import Problem, Registered, Run
 from cohortmorph.registration.process import in_child, scratch, words_of
 from cohortmorph.run.files import StrPath
-from cohortmorph.run.tools import HOW_TO_GET, niftyreg_program
+from cohortmorph.run.tools import HOW_TO_GET, niftyreg_program, openmp_for_niftyreg
 from cohortmorph.spatial.geometry import Grid, affine, matrix_and_offset, to_array, to_image, write_image
 
 NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
@@ -53,16 +53,19 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     log = Path(run.log_folder) / "niftyreg.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with scratch() as folder:
-        result, cost, code = in_child(_run, Path(folder), rows, problem, run.threads, log=log)
+        # Threads that wait must not spin: two of them on a shared machine took six times as long.
+        environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(run.threads)}
+        environment |= openmp_for_niftyreg(Path(folder))
+        result, cost, code = in_child(_run, Path(folder), rows, problem, run.threads, environment, log=log)
         if result != "done":
             raise UserError(
                 f"NiftyReg gave up with {path}: {result or f'ended by itself (exit code {code})'}. "
                 f"It said: {words_of(log, ('ERROR', 'Error', 'error'))}."
             )
         transform = _read(Path(folder), rows, problem.fixed)
-    version = subprocess.run(
-        [niftyreg_program(), "--version"], capture_output=True, text=True, check=False
-    ).stdout.strip()
+        version = subprocess.run(
+            [niftyreg_program(), "--version"], env=environment, capture_output=True, text=True, check=False
+        ).stdout.strip()
     return Registered(transform, cost, {"version": f"NiftyReg {version}"})
 
 
@@ -81,15 +84,13 @@ def _check_options(path: StrPath, rows: list[list[str]]) -> None:
                 raise UserError(f"{path}: {option} of {program} is followed by {found}; expected a number.")
 
 
-def _run(folder: Path, rows: list[list[str]], problem: Problem, threads: int) -> str:
+def _run(folder: Path, rows: list[list[str]], problem: Problem, threads: int, environment: Mapping[str, str]) -> str:
     """Run the programs in a folder; return "done", or what went wrong."""
     write_image(problem.fixed, folder / "fixed.nii")
     write_image(problem.moving, folder / "moving.nii")
     if problem.mask is not None:
         write_image(sitk.Cast(problem.mask, sitk.sitkUInt8), folder / "mask.nii")
     write_affine(problem.start, folder / "affine.txt")
-    # Threads that wait must not spin: two of them on a shared machine took six times as long.
-    environment = os.environ | {"OMP_WAIT_POLICY": "passive", "OMP_NUM_THREADS": str(threads)}
     for program, *options in rows:
         command = [niftyreg_program(program), "-ref", "fixed.nii", "-flo", "moving.nii", "-omp", str(threads), *options]
         command += ["-rmask", "mask.nii"] if problem.mask is not None else []

