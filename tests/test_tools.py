@@ -157,12 +157,16 @@ def own_results(name, folder, fixed, moving, points_mm):
     if name.startswith("niftyreg"):
         resample = tools.niftyreg_program("reg_resample")
         images = ["-ref", "fixed.nii", "-flo", "moving.nii", "-trans", "grid.nii", "-inter", "1", "-pad", "0"]
-        subprocess.run([resample, *images, "-res", "own.nii"], cwd=scratch, check=True, capture_output=True)
+        own = {
+            "cwd": scratch,
+            "env": os.environ | tools.openmp_for_niftyreg(scratch),
+            "check": True,
+            "capture_output": True,
+        }
+        subprocess.run([resample, *images, "-res", "own.nii"], **own)
         np.savetxt(scratch / "points.txt", points_mm * niftyreg.RAS, fmt="%.9f")
         transform = [tools.niftyreg_program("reg_transform"), "-ref", "fixed.nii"]
-        subprocess.run(
-            [*transform, "-land", "grid.nii", "points.txt", "moved.txt"], cwd=scratch, check=True, capture_output=True
-        )
+        subprocess.run([*transform, "-land", "grid.nii", "points.txt", "moved.txt"], **own)
         return sitk.ReadImage(str(scratch / "own.nii")), np.loadtxt(scratch / "moved.txt") * niftyreg.RAS
     if name == "ants":
         import ants

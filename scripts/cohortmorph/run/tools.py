@@ -79,7 +79,9 @@ def openmp_for_niftyreg(folder: Path) -> dict[str, str]:
     specification = importlib.util.find_spec("sklearn")
     for package_folder in (specification and specification.submodule_search_locations) or []:
         for library in sorted(Path(package_folder).parent.glob("scikit_learn.libs/libgomp-*.so*")):
-            (folder / "libgomp.so.1").symlink_to(library)
+            link = folder / "libgomp.so.1"
+            if not link.exists():
+                link.symlink_to(library)
             before = os.environ.get("LD_LIBRARY_PATH")
             return {"LD_LIBRARY_PATH": f"{before}:{folder}" if before else str(folder)}
     return {}
