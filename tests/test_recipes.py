@@ -1,8 +1,14 @@
-"""CONTRIBUTING's recipes, each done once, with the files that it names: a tool, a measure, an input format.
+"""CONTRIBUTING's recipes, each done once, with the files that it names alone: a tool, a measure, an input format.
 
 The made-up tool moves by what its parameter file says, the made-up measure is the mean length of a displacement, the
-made-up format is GIPL, which SimpleITK reads and the house does not. One pair goes through Snakemake with all three.
+made-up format is GIPL, which SimpleITK reads and the house does not. One pair goes through Snakemake with all three,
+and the house's own tests hold in the copy.
 """
+
+import re
+import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -15,13 +21,13 @@ from cohortmorph.spatial import displacement, geometry
 
 PAIR = "results/pairs/A2-MR_to_A1-MR"
 CONFIGURATION = """
-cohort: config/cohort.tsv
+cohort: config/made-up.tsv
 phantom: null
 harmonize: {enabled: false}
 pairs: {design: to-reference, image: MR, reference: A1}
 intensity: {MR: {percentiles: [0.5, 99.5]}}
 prealign: {parameters: config/elastix/affine.txt}
-baselines: {moved: {tool: shift, parameters: config/shift/by-two.txt}}
+baselines: {bspline-1r: null, bspline-3r: null, niftyreg: null, moved: {tool: shift, parameters: config/shift/two.txt}}
 voxelmorph: null
 fusion: null
 evaluation: {selection: {metric: ncc}}
@@ -52,46 +58,79 @@ def length(field: sitk.Image) -> list[Row]:
 '''
 
 
-def edit(project, name, old, new):
-    """Change a file of the copy as its owner would: once, where `old` stands."""
-    path = project.folder / name
-    text = path.read_text()
-    assert text.count(old) == 1, f"{name}: {old!r} stands {text.count(old)} times"
-    path.write_text(text.replace(old, new))
+LINE = "| `displacement_mean` | mm | · | mean of ‖u‖ over the grid |\n"
 
 
-def add_tool(project):
+class Recipe:
+    """A chapter of CONTRIBUTING.md, followed in a copy of the project: other files than it names are left alone."""
+
+    def __init__(self, folder, title, **names):
+        chapter = re.search(rf"^## {title}\n(.*?)^## ", (PROJECT / "CONTRIBUTING.md").read_text(), re.M | re.S)[1]
+        for name, value in names.items():
+            chapter = chapter.replace(f"{{{name}}}", value)
+        self.folder, self.title, self.named = folder, title, re.findall(r"`([\w.-]+/[\w./-]*)`", chapter)
+
+    def path(self, name):
+        """Return a file that the recipe names, or a file in a folder that it names."""
+        named = [one for one in self.named if name == one or (one.endswith("/") and name.startswith(one))]
+        assert named, f"CONTRIBUTING, {self.title}, does not name {name}"
+        return self.folder / name
+
+    def write(self, name, text):
+        """Write a new file."""
+        self.path(name).parent.mkdir(exist_ok=True)
+        self.path(name).write_text(text)
+
+    def edit(self, name, old, new):
+        """Change a file as its owner would: once, where `old` stands."""
+        text = self.path(name).read_text()
+        assert text.count(old) == 1, f"{name}: {old!r} stands {text.count(old)} times"
+        self.path(name).write_text(text.replace(old, new))
+
+
+def add_tool(folder):
     """CONTRIBUTING, A tool."""
-    project.write("scripts/cohortmorph/registration/shift.py", TOOL)
+    recipe = Recipe(folder, "A tool", tool="shift")
+    recipe.write("scripts/cohortmorph/registration/shift.py", TOOL)
     case = '        case "demons":\n'
     module = "            from cohortmorph.registration import shift\n\n            return shift\n"
-    edit(project, "scripts/register_pair.py", case, f'        case "shift":\n{module}{case}')
+    recipe.edit("scripts/register_pair.py", case, f'        case "shift":\n{module}{case}')
     demons = '    "demons": ("imaging", 120),\n'
-    edit(project, "rules/baselines.smk", demons, f'{demons}    "shift": ("imaging", 10),\n')
+    recipe.edit("rules/baselines.smk", demons, f'{demons}    "shift": ("imaging", 10),\n')
     schema, known = "config/schemas/config.schema.yaml", "[elastix, niftyreg, ants, demons, instance, points]"
-    edit(project, schema, known, known.replace("points", "points, shift"))
-    points = '        "points": lambda: package("scipy"),\n'
-    edit(
-        project, "scripts/cohortmorph/run/tools.py", points, f'{points}        "shift": lambda: package("SimpleITK"),\n'
-    )
-    (project.folder / "config/shift").mkdir()
-    project.write("config/shift/by-two.txt", "2 0 0\n")
+    recipe.edit(schema, known, known.replace("points", "points, shift"))
+    finders = {"HOW_TO_GET = {\n": '    "shift": "made up",\n', "finders = {\n": '        "shift": lambda: "here",\n'}
+    for where, line in finders.items():
+        recipe.edit("scripts/cohortmorph/run/tools.py", where, where + line)
+    recipe.write("config/shift/two.txt", "2 0 0\n")
+    demons = "#   register_demons: baseline\n"
+    recipe.edit("profiles/htcondor/config.yaml", demons, f"{demons}#   register_shift: baseline\n")
 
 
-def add_measure(project):
-    """CONTRIBUTING, A measure."""
-    metrics = project.folder / "scripts/cohortmorph/evaluation/metrics.py"
-    metrics.write_text(metrics.read_text() + MEASURE)
+def add_measure(folder):
+    """CONTRIBUTING, A measure; but for the line of docs/metrics.md."""
+    recipe = Recipe(folder, "A measure")
+    surfaces = "def _with_mean("
+    recipe.edit("scripts/cohortmorph/evaluation/metrics.py", surfaces, f"{MEASURE.lstrip()}\n\n{surfaces}")
     motion = "        rows += metrics.motion(field, self.affine)\n"
-    edit(project, "scripts/cohortmorph/evaluation/pair.py", motion, f"{motion}        rows += metrics.length(field)\n")
+    recipe.edit("scripts/cohortmorph/evaluation/pair.py", motion, f"{motion}        rows += metrics.length(field)\n")
     entry = '        Measure("mae_mean",'
     new = '        Measure("displacement_mean", "image", "mean displacement", "mm", None, 1, shown=_shown("page")),\n'
-    edit(project, "scripts/cohortmorph/evaluation/measures.py", entry, new + entry)
+    recipe.edit("scripts/cohortmorph/evaluation/measures.py", entry, new + entry)
 
 
-def add_format(project):
+def explain_measure(folder):
+    """The rest of it."""
+    rotation = "| `rotation` |"
+    Recipe(folder, "A measure").edit("docs/metrics.md", rotation, LINE + rotation)
+
+
+def add_format(folder):
     """CONTRIBUTING, An input format: images that SimpleITK reads."""
-    edit(project, "scripts/cohortmorph/cohort/paths.py", '".nrrd")', '".nrrd", ".gipl")')
+    recipe = Recipe(folder, "An input format")
+    recipe.edit("scripts/cohortmorph/cohort/paths.py", '".nrrd")', '".nrrd", ".gipl")')
+    schema, source = "config/schemas/cohort.schema.yaml", "a folder of DICOM slices, or a file ending in .nii, "
+    recipe.edit(schema, source, f"{source}.gipl, ")
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +138,7 @@ def project(tmp_path_factory):
     """A copy of the project in which all three recipes were followed, and one pair went through."""
     project = Project(tmp_path_factory.mktemp("recipes"))
     for add in (add_tool, add_measure, add_format):
-        add(project)
+        add(project.folder)
     rng = np.random.default_rng(3)
     values = ndimage.gaussian_filter(rng.normal(size=(32, 32, 32)), 2).astype(np.float32)
     rows = ["subject\timage\tmodality\tsource\tsplit"]
@@ -108,9 +147,9 @@ def project(tmp_path_factory):
         image.SetSpacing((2.0, 2.0, 2.0))
         sitk.WriteImage(image, project.folder / f"{subject}.gipl")
         rows.append(f"{subject}\tMR\tMR\t{subject}.gipl\t{split}")
-    project.write("config/cohort.tsv", "\n".join(rows) + "\n")
-    project.write("config/config.yaml", CONFIGURATION)
-    code, said = project.snakemake("--", f"{PAIR}/metrics.tsv")
+    project.write("config/made-up.tsv", "\n".join(rows) + "\n")
+    project.write("made-up.yaml", CONFIGURATION)
+    code, said = project.snakemake("--configfile", "made-up.yaml", "--", f"{PAIR}/metrics.tsv")
     assert code == 0, said[-4000:]
     return project
 
@@ -128,7 +167,7 @@ def test_a_tool(project):
 
 
 def test_a_measure(project):
-    """Every method has its row, with the registry's unit; and docs/metrics.md without its line would be found."""
+    """Every method has its row, with the registry's unit."""
     table = read_metrics(project.folder / PAIR / "metrics.tsv")
     rows = table[table["metric"] == "displacement_mean"].set_index("method")
     assert set(rows.index) == {"initial", "affine", "moved"} and set(rows["unit"]) == {"mm"}
@@ -141,16 +180,43 @@ def test_an_input_format(project):
     given = sitk.ReadImage(project.folder / "A1.gipl")
     assert np.array_equal(sitk.GetArrayFromImage(read), sitk.GetArrayFromImage(given))
     (project.folder / "A2.xyz").touch()
-    project.write("other.tsv", (project.folder / "config/cohort.tsv").read_text().replace("A2.gipl", "A2.xyz"))
-    code, said = project.snakemake("--dry-run", "--config", "cohort=other.tsv")
+    project.write("other.tsv", (project.folder / "config/made-up.tsv").read_text().replace("A2.gipl", "A2.xyz"))
+    code, said = project.snakemake("--dry-run", "--configfile", "made-up.yaml", "--config", "cohort=other.tsv")
     assert code and "a file ending in .nii, .nii.gz, .mha, .mhd, .nrrd, .gipl" in said
 
 
-def test_the_recipes_name_the_files():
-    text = (PROJECT / "CONTRIBUTING.md").read_text()
-    for name in (
-        *("scripts/register_pair.py", "rules/baselines.smk", "config/schemas/config.schema.yaml"),
-        *("scripts/cohortmorph/run/tools.py", "scripts/cohortmorph/evaluation/metrics.py"),
-        *("scripts/cohortmorph/evaluation/pair.py", "scripts/cohortmorph/evaluation/measures.py", "IMAGE_SUFFIXES"),
-    ):
-        assert name in text
+@pytest.fixture(scope="module")
+def house(project, tmp_path_factory):
+    """The copy with all that the house's tests read, without what went through it."""
+    house = tmp_path_factory.mktemp("house")
+    kept_out = shutil.ignore_patterns(".*", "results", "__pycache__")
+    shutil.copytree(PROJECT, house, dirs_exist_ok=True, ignore=kept_out)
+    for name in ("config", "rules", "scripts", "profiles"):
+        shutil.copytree(project.folder / name, house / name, dirs_exist_ok=True, ignore=kept_out)
+    return house
+
+
+def run_tests(house, *names):
+    """Run some of the house's tests; return the exit code and what they said."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *names]
+    ran = subprocess.run(command, cwd=house, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return ran.returncode, ran.stdout
+
+
+def test_a_measure_without_its_line_is_found(house):
+    code, said = run_tests(house, "tests/test_measures.py", "-k", "explains")
+    assert code == 1 and "displacement_mean" in said
+    explain_measure(house)
+    code, said = run_tests(house, "tests/test_measures.py")
+    assert code == 0, said
+
+
+def test_the_house_s_tests_hold(house):
+    code, said = run_tests(
+        house,
+        "tests/test_architecture.py",
+        "tests/test_docs.py",
+        "tests/test_environments.py",
+        "tests/workflow/test_style.py",
+    )
+    assert code == 0, said

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from snakemake.api import SnakemakeApi
 from snakemake.settings.types import OutputSettings, ResourceSettings
 
@@ -35,8 +36,10 @@ def faults_of(rule):
     return [form for form, holds in found.items() if not holds]
 
 
-# Scripts of several rules; every other has its rule's name.
-SHARED = {"register_pair": [f"register_{tool}" for tool in ("elastix", "niftyreg", "ants", "demons", "instance")]}
+CONFIGURATION = yaml.safe_load((PROJECT / "config/schemas/config.schema.yaml").read_text())["properties"]
+TOOLS = CONFIGURATION["baselines"]["additionalProperties"]["properties"]["tool"]["enum"]
+# Scripts of several rules; every other has its rule's name. The points have a script of their own.
+SHARED = {"register_pair": [f"register_{tool}" for tool in TOOLS if tool != "points"]}
 
 
 @pytest.fixture(scope="module")
