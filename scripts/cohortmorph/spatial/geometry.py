@@ -16,8 +16,6 @@ from cohortmorph.run.files import StrPath, publishing
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}  # the world axis (LPS) across each plane, about which it is rotated
 
-PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}  # the LPS axis across each plane
-
 
 @dataclass(frozen=True)
 class Grid:
