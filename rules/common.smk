@@ -9,6 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from cohortmorph import UserError
 from cohortmorph.cohort import configuration, plan as plans, skipped
+from cohortmorph.cohort.pairs import ID, image_id, pair_id
 from cohortmorph.cohort.report_plan import ReportPlan
 from cohortmorph.evaluation.measures import SELECTABLE
 from cohortmorph.pool import htcondor as pool
@@ -74,7 +75,7 @@ def needs(memory_mb, minutes, disk_mb=2000, gpus=0):
 # Of a fixed length: Snakemake compiles and compares these for every file of every job, and lists of all ids made the
 # dry run of 400 subjects twice as long. What fits, but is not in the cohort, is refused where it is looked up.
 wildcard_constraints:
-    subject="[A-Za-z0-9]+",
-    image="[A-Za-z0-9]+",
-    pair="[A-Za-z0-9]+-[A-Za-z0-9]+_to_[A-Za-z0-9]+-[A-Za-z0-9]+",
+    subject=ID,
+    image=ID,
+    pair=pair_id(*[image_id(ID, ID)] * 2),
     weight="[0-9.eE+-]+",

@@ -34,7 +34,7 @@ rule plot_pair:
         files(shown.to_draw),
     output:
         overview=report(results.figure("pairs/{pair}.png"), category="Pairs"),
-        pictures=directory(results.review("{pair}")),
+        pictures=directory(results.review("pictures/{pair}")),
         description=results.review("{pair}.json"),
     log:
         results.log("plot_pair/{pair}"),

@@ -1,7 +1,7 @@
 """Write the page of every pair, on which its registrations are judged by eye; the worst pair comes first.
 
 In:  what plot_pair said of each pair's pictures (JSON), flags.tsv, metrics.tsv, the selected model.
-Out: an HTML file a pair; the pictures are expected in a folder beside it that has the pair's name.
+Out: an HTML file a pair; the pictures are expected in `pictures/{pair}` beside it.
 """
 
 from cohortmorph.evaluation.quality import by_pair

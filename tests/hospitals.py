@@ -8,22 +8,26 @@ from cohortmorph.simulated import phantom
 
 SETTINGS = """
 data_folder: pacs
+harmonize: {fixed: CT_1.2}
+pairs: {fixed: CT_1.2, moving: [T1-ax, T2]}
 voxelmorph: null
 baselines: {bspline-1r: null, bspline-3r: null}
 evaluation: {bootstrap_samples: 200}
 """
 
+IMAGES = {"CT": "CT_1.2", "T1": "T1-ax", "T2": "T2"}  # by modality, as a hospital may call them
+
 
 def hospital_project(project, made):
     """Give a project such a cohort of one subject, and hospital.yaml; the phantom is made in the folder `made`."""
-    phantom.write_subject("P01", made, seed=1, spacing_mm=4.0, slab_mm=32, deformation_mm=4.0)
+    phantom.write_subject("LUNG1-001", made, seed=1, spacing_mm=4.0, slab_mm=32, deformation_mm=4.0)
     rows = ["subject\timage\tmodality\tsource\tlandmarks\tsplit"]
-    for image in ("CT", "T1", "T2"):
-        folder = project.folder / "pacs" / f"{CANARY}^Jane" / image
-        shutil.copytree(made / image, folder)
+    for modality, image in IMAGES.items():
+        folder = project.folder / "pacs" / f"{CANARY}^Jane" / modality
+        shutil.copytree(made / modality, folder)
         plant_folder(folder)
-        shutil.copy(made / f"{image}_landmarks.tsv", project.folder / f"pacs/{image}.tsv")
-        rows.append(f"P01\t{image}\t{image}\t{CANARY}^Jane/{image}\t{image}.tsv\ttest")
+        shutil.copy(made / f"{modality}_landmarks.tsv", project.folder / f"pacs/{modality}.tsv")
+        rows.append(f"LUNG1-001\t{image}\t{modality}\t{CANARY}^Jane/{modality}\t{modality}.tsv\ttest")
     project.write("config/cohort.tsv", "\n".join(rows) + "\n")
     project.write("hospital.yaml", SETTINGS)
     return project

@@ -23,7 +23,8 @@ baselines:
   points-rigid: {tool: points, model: rigid}
 evaluation: {bootstrap_samples: 200}
 """
-SUBJECTS = {"P01": "train", "P02": "validation", "P03": "test"}
+# Ids as BIDS and hospitals write them.
+SUBJECTS = {"sub-01": "train", "P_02": "validation", "12.3": "test"}
 
 
 def table_of(subjects):

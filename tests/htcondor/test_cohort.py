@@ -110,7 +110,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
     table = finished.folder / "config/cohort.tsv"
     before = table.read_text()
     try:
-        table.write_text(table_of(SUBJECTS | {"P04": "test"}))
+        table.write_text(table_of(SUBJECTS | {"LUNG1-001": "test"}))
         code, said = finished.snakemake("--dry-run", "--configfile", "small.yaml")
     finally:
         table.write_text(before)
@@ -119,7 +119,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
     rerun = set(re.findall(r"^rule (\w+):", said, re.M))
     # Pictures and fused images of all pairs may be made anew: they show the network that the tables choose.
     others = {rule for rule in rerun if re.search(rf"rule {rule}:(?:(?!rule ).)*?(?:subject|pair)=P0[123]", said, re.S)}
-    assert touched >= {"P04"} and others <= {"plot_pair", "fuse_subject"}, others
+    assert touched >= {"LUNG1-001"} and others <= {"plot_pair", "fuse_subject"}, others
     assert "train_voxelmorph" not in rerun
 
 

@@ -12,7 +12,7 @@ from test_privacy import BIRTH_DATE, CANARY, UID_ROOT
 @pytest.mark.filterwarnings("ignore::UserWarning")
 def test_jobs_name_nobody(pool, project, tmp_path_factory):
     hospital = hospital_project(project, tmp_path_factory.mktemp("phantom"))
-    run = Run(hospital, pool, "results/images/P01/T1.nii.gz", "--configfile", "hospital.yaml")
+    run = Run(hospital, pool, "results/images/LUNG1-001/T1-ax.nii.gz", "--configfile", "hospital.yaml")
     said = run.finish()
     jobs = pool.history(hospital.folder)
     assert [job["JobBatchName"].split("-")[0] for job in jobs] == ["convert_image"]

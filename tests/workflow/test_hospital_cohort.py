@@ -25,7 +25,7 @@ def test_a_run_leaves_no_identity(hospital):
             slice_.save_as(path)
     arguments = ("--configfile", "hospital.yaml")
     code, failed = hospital.snakemake(*arguments)
-    assert code != 0 and "burned into its pixels" in failed and "subject P01, image T1" in failed
+    assert code != 0 and "burned into its pixels" in failed and "subject LUNG1-001, image T1-ax" in failed
     assert left(hospital) == []
     code, listed = hospital.snakemake("list_series", *arguments)
     assert code == 0, listed
@@ -38,9 +38,27 @@ def test_a_run_leaves_no_identity(hospital):
 
 
 def test_a_changed_source_is_converted_again(hospital):
-    arguments = ("results/images/P01/CT.nii.gz", "--configfile", "hospital.yaml")
+    arguments = ("results/images/LUNG1-001/CT_1.2.nii.gz", "--configfile", "hospital.yaml")
     code, said = hospital.snakemake(*arguments)
     assert code == 0, said
     assert hospital.planned(*arguments) == {}
     (hospital.folder / "pacs" / f"{CANARY}^Jane" / "CT" / "new.txt").touch()
     assert hospital.planned(*arguments) == {"convert_image": 1}
+
+
+def test_ids_that_look_like_files_are_told_from_them(project):
+    """An image may be called as what a rule makes of another: every file still has one rule."""
+    names = ["CT", "CT_labels", "CT.nii.gz", "T1.json", "CT_series.tsv"]
+    rows = ["subject\timage\tmodality\tsource\tlabels\tlandmarks\tsplit"]
+    for subject, split in {"to_x": "train", "a.json": "validation", "a.html": "test", "a": "test"}.items():
+        for name in names:
+            rows.append(f"{subject}\t{name}\tCT\t{subject}-{name}.nii\tdrawn.dcm\tpoints.csv\t{split}")
+            project.write(f"{subject}-{name}.nii", "")
+    project.write("drawn.dcm", "")
+    project.write("points.csv", "")
+    project.write("config/cohort.tsv", "\n".join(rows) + "\n")
+    moving = ", ".join(names[1:])
+    project.write("ids.yaml", f"pairs: {{moving: [{moving}]}}\nstructures: {{Brainstem: 1}}\nphantom: null\n")
+    planned = project.planned("--configfile", "ids.yaml")
+    assert planned["convert_image"] == 4 * len(names) and planned["convert_labels"] == 3 * len(names)
+    assert planned["measure_pair"] == planned["plot_pair"] == 3 * (len(names) - 1)

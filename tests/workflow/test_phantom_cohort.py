@@ -81,7 +81,7 @@ def test_snakemakes_own_report_holds_figures_tables_and_ours(finished, tmp_path)
     code, said = finished.snakemake("--configfile", "small.yaml", "--report", str(tmp_path / "report.html"))
     assert code == 0, said[-2000:]
     page = (tmp_path / "report.html").read_text()
-    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "P03-T1_to_P03-CT.png", "report.html"):
+    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "12.3~T1_to_P03~CT.png", "report.html"):
         assert f"/{name}" in page, name
 
 
@@ -93,7 +93,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
     table = finished.folder / "config/cohort.tsv"
     before = table.read_text()
     try:
-        table.write_text(table_of(SUBJECTS | {"P04": "test"}))
+        table.write_text(table_of(SUBJECTS | {"LUNG1-001": "test"}))
         planned = finished.planned("--configfile", "small.yaml")
     finally:
         table.write_text(before)
@@ -145,7 +145,7 @@ def test_no_identity_in_any_file_name_log_or_text(finished):
 def test_mistakes_are_told_at_once_without_a_traceback(project):
     rows = table_of(SUBJECTS).splitlines()
     rows[5] = rows[5].replace("validation", "validaton")
-    rows[7] = rows[7].replace("results/phantom/P03/CT\t", "missing/folder\t")
+    rows[7] = rows[7].replace("results/phantom/12.3/CT\t", "missing/folder\t")
     project.write("config/cohort.tsv", "\n".join(rows) + "\n")
     project.write("small.yaml", SMALL.replace("epochs: 6", "epochz: 6"))
     code, said = project.snakemake("check_cohort", "--configfile", "small.yaml")
@@ -197,7 +197,7 @@ def test_a_method_that_fails_on_every_pair_is_listed_and_the_rest_goes_on(finish
 
 def test_an_empty_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_goes_on(finished, tmp_path):
     project = finished.copy(tmp_path / "copy")
-    images = project.folder / "results/images/P03"
+    images = project.folder / "results/images/12.3"
     (project.folder / "clinic").mkdir()
     for name in ("CT", "T1", "T2"):
         image = sitk.ReadImage(images / f"{name}.nii.gz")
@@ -205,23 +205,23 @@ def test_an_empty_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_
             image = image * 0 + 7
             image[0, 0, 0] = 8  # one value everywhere would be refused when it is converted
         sitk.WriteImage(image, project.folder / f"clinic/{name}.nii.gz")
-    rows = [f"P04\t{name}\t{name}\tclinic/{name}.nii.gz\t\t\t\ttest\n" for name in ("CT", "T1", "T2")]
+    rows = [f"LUNG1-001\t{name}\t{name}\tclinic/{name}.nii.gz\t\t\t\ttest\n" for name in ("CT", "T1", "T2")]
     with (project.folder / "config/cohort.tsv").open("a") as table:
         table.writelines(rows)
     code, said = project.snakemake("--configfile", "small.yaml")
     assert code == 0, said[-6000:]
     failures = pd.read_csv(project.folder / "results/evaluation/failures.tsv", sep="\t").set_index(["pair", "method"])
-    assert set(failures.index.get_level_values("pair")) == {"P04-T1_to_P04-CT", "P04-T2_to_P04-CT"}
-    constant = failures.loc["P04-T1_to_P04-CT"]
+    assert set(failures.index.get_level_values("pair")) == {"LUNG1-001~T1_to_P04~CT", "LUNG1-001~T2_to_P04~CT"}
+    constant = failures.loc["LUNG1-001~T1_to_P04~CT"]
     assert {"harmonized", "affine", "ants", "demons", "niftyreg", "voxelmorph", "points-rigid"} <= set(constant.index)
     assert constant.loc["affine", "why"].startswith("moving image: the intensities run from 7 to 8")
     # Harmonizing is of all images of a subject together; the affine alignment then starts by itself.
-    other = failures.loc["P04-T2_to_P04-CT"]
+    other = failures.loc["LUNG1-001~T2_to_P04~CT"]
     assert (
         set(other.index) == {"harmonized", "points-rigid"} and "T1: the intensities" in other.loc["harmonized", "why"]
     )
     report = (project.folder / "results/report.html").read_text()
-    assert "P04-T1_to_P04-CT" in report and "the intensities run from 7 to 8" in report
+    assert "LUNG1-001~T1_to_P04~CT" in report and "the intensities run from 7 to 8" in report
 
 
 def test_no_file_of_a_test_subject_is_made_for_the_search_of_the_weight(project):

@@ -129,7 +129,7 @@ class Cohort:
         if any(pair.moving.name in names for pair in pairs):
             names_are_not_enough = {pair_id(pair.frame.id, pair.frame.id) for pair in pairs}
             return "|".join(map(re.escape, sorted(names_are_not_enough)))
-        return rf"[^/]+-(?:{'|'.join(map(re.escape, names))})_to_[^/]+"
+        return rf"[^/]+~(?:{'|'.join(map(re.escape, names))})_to_[^/]+"
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:

@@ -1,10 +1,15 @@
 """Images and pairs: the nouns that the rest of the house speaks of, and the only place that spells their ids.
 
-An image's id is ``{subject}-{image}``, a pair's ``{moving}_to_{fixed}``, of image ids.
+Subjects and images are called as the user calls them: letters, digits, hyphens, underscores and dots. An image's id is
+``{subject}~{image}``, a pair's ``{moving}_to_{fixed}``, of image ids. No user's id has a ``~`` or gives rise to a
+``_to_``, so that every id can be taken apart again.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+# What a user may call a subject or an image; the table's and the configuration's schemas say it in full.
+ID = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Image:
 
     @property
     def id(self) -> str:
-        """``{subject}-{name}``."""
+        """``{subject}~{name}``."""
         return image_id(self.subject, self.name)
 
 
@@ -75,7 +80,7 @@ class Pair:
 
 def image_id(subject: str, name: str) -> str:
     """Return the id of a subject's image."""
-    return f"{subject}-{name}"
+    return f"{subject}~{name}"
 
 
 def pair_id(moving: str, fixed: str) -> str:
@@ -88,8 +93,8 @@ def images_of(pair: str) -> tuple[str, str]:
 
     Examples
     --------
-    >>> images_of("P01-T1_to_P01-CT")
-    ('P01-T1', 'P01-CT')
+    >>> images_of("P01~T1_to_P01~CT")
+    ('P01~T1', 'P01~CT')
     """
     moving, _, fixed = pair.partition("_to_")
     return moving, fixed
@@ -97,12 +102,12 @@ def images_of(pair: str) -> tuple[str, str]:
 
 def subject_of(image: str) -> str:
     """Return the subject of an image id."""
-    return image.partition("-")[0]
+    return image.partition("~")[0]
 
 
 def name_of(image: str) -> str:
     """Return the name of an image id within its subject."""
-    return image.partition("-")[2]
+    return image.partition("~")[2]
 
 
 def subjects_of(pairs: Iterable[str]) -> set[str]:
@@ -115,7 +120,7 @@ def kind_of(pair: str) -> str:
 
     Examples
     --------
-    >>> kind_of("P01-T1_to_P01-CT")
+    >>> kind_of("P01~T1_to_P01~CT")
     'T1_to_CT'
     """
     return pair_id(*map(name_of, images_of(pair)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from cohortmorph.cohort.configuration import VARIABLE, listed
 from cohortmorph.cohort.layout import ENDINGS, MADE_HERE, PHANTOM, PHANTOM_IMAGES, SYNTHETIC, SYNTHETIC_ENDINGS
-from cohortmorph.cohort.pairs import Image
+from cohortmorph.cohort.pairs import ID, Image
 from cohortmorph.cohort.problems import Problems
 from cohortmorph.cohort.table import PATH_COLUMNS, CohortTable
 
@@ -72,7 +72,7 @@ class Paths:
         ending = "" if column == "source" else ENDINGS.get(column)
         *others, last = PHANTOM_IMAGES
         made = f"{PHANTOM}{{subject}}/{{{', '.join(others)} or {last}}}{ending}"
-        pattern = f"{re.escape(PHANTOM)}[A-Za-z0-9]+/({'|'.join(PHANTOM_IMAGES)}){re.escape(ending or '')}"
+        pattern = f"{re.escape(PHANTOM)}{ID}/({'|'.join(PHANTOM_IMAGES)}){re.escape(ending or '')}"
         if ending is None:
             text = f"found {typed!r}, but the phantom makes no {column}; leave the cell empty"
             table.in_row(image, column, text)
@@ -92,7 +92,7 @@ class Paths:
         elif typed not in made:
             table.in_row(image, column, f"found {typed!r}, but of this kind only {listed(made)} are made")
         elif chosen["image"] not in table.images:
-            text = f"found {chosen['image']!r}, which is no image of the cohort table; expected {{subject}}-{{image}}"
+            text = f"found {chosen['image']!r}, which is no image of the cohort table; expected {{subject}}~{{image}}"
             self.problems.in_config(("synthetic", image.subject, "image"), text)
 
 

@@ -62,7 +62,7 @@ def page(
     following: str = "",
     phantom: bool = False,
 ) -> str:
-    """Return the page of one pair as HTML; its pictures are expected in the folder `pair` beside it.
+    """Return the page of one pair as HTML; its pictures are expected in `pictures/{pair}` beside it.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def page(
     moving, fixed = images_of(pair)
     return template("review.html.jinja").render(
         pair=pair,
-        folder=pair,
+        folder=f"pictures/{pair}",
         title=f"{moving} (moving) to {fixed} (fixed)",
         split=next(iter(splits), ""),
         methods=methods,
