@@ -26,8 +26,8 @@ NO_PARTS = {"epoch", "seconds"}  # columns of history.tsv that are no part of th
 def training(network: str, histories: Mapping[str, pd.DataFrame], conditional: pd.DataFrame | None = None) -> Figure:
     """Draw a network's loss and its parts against epoch, a line a λ; validation dashed with markers.
 
-    A training that used labels has a panel for their part; validation has none, and its loss is without it. So has every
-    further part that is not 0 throughout, under the name of its column.
+    A training that used labels has a panel for their part; validation has none, and its loss is without it. Every
+    further part that is not 0 throughout has one too, under the name of its column.
 
     Parameters
     ----------
