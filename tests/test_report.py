@@ -513,7 +513,7 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
         name: tmp_path / f"{name}.tsv" for name in ("metrics", "summary", "comparison", "ranking", "failures", "flags")
     }
     evaluation = Evaluation.read(given | {"selected": [tmp_path / "selected.json"]})
-    shown = dict.fromkeys(("training", "selection"), [svg]) | {"weights": []}
+    shown = {"training": [svg], "selection": [svg], "weights": []}
     shown |= dict.fromkeys(("methods", "runtime", "structures", "folding"), png)
     for run in ("one", "two"):
         write_report.main(
