@@ -92,9 +92,9 @@ def best_of(choices: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
         What is in selected_model.json, of each network; all were chosen by the same metric.
     """
 
-    def place(choice: Mapping[str, Any]) -> tuple[float, float, float]:
-        folding = 0 if choice["admissible"] else choice["folding_percent"]
-        return not choice["admissible"], folding, cost(choice["value"], better(choice["metric"]))
+    def place(choice: Mapping[str, Any]) -> tuple[float, float]:
+        too_much = 0 if choice["admissible"] else choice["folding_percent"]
+        return too_much, cost(choice["value"], better(choice["metric"]))
 
     return min(choices, key=place, default=None)
 
