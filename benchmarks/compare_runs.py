@@ -3,8 +3,11 @@
     python benchmarks/compare_runs.py BEFORE/results AFTER/results
 
 Compares every displacement, affine transform and network's parameters byte by byte, metrics.tsv row by row without what
-a registration costs (run time, CPU time, memory), and selected_model.json. Prints counts; exits with 1 if anything
+a registration costs (run time, CPU time, memory), and every network's choice. Prints counts; exits with 1 if anything
 differs or is missing on one side.
+
+Runs of before networks had names compare too: their one selected_model.json lay beside the tables and named no network,
+and their ids had `-` where a subject and its image are now joined by `~`.
 """
 
 import argparse
@@ -21,6 +24,7 @@ from cohortmorph.evaluation.tables import read_metrics
 
 PATTERNS = ("pairs/*/*/displacement.nii.gz", "pairs/*/affine.tfm", "pairs/*/network_input.nii.gz",
             "images/*/*.nii.gz", "models/**/epoch-*.npz", "models/**/weight-*_epoch-*.npz")  # fmt: skip
+THE_ONE_NETWORK = "voxelmorph"  # of runs of before networks had names
 
 
 def same_file(one, other):
@@ -33,35 +37,57 @@ def same_file(one, other):
     )
 
 
+def plain(text):
+    """Write ids as they were and are alike: with `-` between a subject and its image."""
+    return str(text).replace("~", "-")
+
+
+def files_of(root, pattern):
+    """Return the files of a run that match a pattern, by their path with plain ids."""
+    return {plain(path.relative_to(root)): path for path in root.glob(pattern)}
+
+
+def choices_of(root):
+    """Return what the networks' selected_model.json files hold, by the network's name, without this name."""
+    found = {}
+    for path in sorted(root.glob("evaluation/**/selected_model.json")):
+        choice = json.loads(path.read_text())
+        found[choice.pop("network", THE_ONE_NETWORK)] = choice
+    return found
+
+
 def main():
     """Compare and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("before", type=Path)
     parser.add_argument("after", type=Path)
     chosen = parser.parse_args()
-    wrong = 0
+    roots, wrong = (chosen.before, chosen.after), 0
     for pattern in PATTERNS:
-        names = {path.relative_to(root) for root in (chosen.before, chosen.after) for path in root.glob(pattern)}
-        lacking = [name for name in names if not all((root / name).exists() for root in (chosen.before, chosen.after))]
-        differing = [name for name in names - {*lacking} if not same_file(chosen.before / name, chosen.after / name)]
+        before, after = (files_of(root, pattern) for root in roots)
+        lacking = before.keys() ^ after.keys()
+        differing = {name for name in before.keys() & after.keys() if not same_file(before[name], after[name])}
         wrong += len(lacking) + len(differing)
-        print(f"{pattern}: {len(names)} files, {len(differing)} differ, {len(lacking)} on one side only")
-        for name in sorted(lacking + differing)[:5]:
+        files = len(before.keys() | after.keys())
+        print(f"{pattern}: {files} files, {len(differing)} differ, {len(lacking)} on one side only")
+        for name in sorted(lacking | differing)[:5]:
             print(f"    {name}")
     costs = [measure.metric for measure in MEASURES.values() if measure.cost]
     tables = []
-    for root in (chosen.before, chosen.after):
+    for root in roots:
         table = read_metrics(root / "evaluation/metrics.tsv")
+        table["pair"] = table["pair"].map(plain)
         tables.append(table[~table.metric.isin(costs)].reset_index(drop=True))
     same = tables[0].equals(tables[1])
     wrong += not same
     print(f"metrics.tsv without costs: {len(tables[0])} rows, {'the same, in the same order' if same else 'DIFFERENT'}")
-    if (chosen.before / "evaluation/selected_model.json").exists():
-        texts = [(root / "evaluation/selected_model.json").read_text() for root in (chosen.before, chosen.after)]
-        wrong += texts[0] != texts[1]
-        selected = json.loads(texts[1])
-        said = "the same" if texts[0] == texts[1] else "DIFFERENT"
-        print(f"selected_model.json: {said} (λ = {selected['weight']}, epoch {selected['epoch']})")
+    before, after = (choices_of(root) for root in roots)
+    for network in sorted(before.keys() | after.keys()):
+        same = before.get(network) == after.get(network)
+        wrong += not same
+        choice = after.get(network) or before[network]
+        said = "the same" if same else "DIFFERENT" if network in before and network in after else "on one side only"
+        print(f"selected_model.json of {network}: {said} (λ = {choice['weight']}, epoch {choice['epoch']})")
     return int(wrong > 0)
 
 

@@ -196,11 +196,14 @@ def count(results, folder, settings):
         hits = {which: sum(number > 0 for number in numbers) for which, numbers in found.items()}
         print(f"{failure}; {len(pairs)}; {hits['all']}; {hits['without']}; {', '.join(sorted(names))}")
     flagged, total, bad, bad_flagged, pairs = 0, 0, 0, 0, set()
-    for number, selected in enumerate(read_json(results / "evaluation/selected_model.json")["candidates"]):
+    choices = map(read_json, sorted(results.glob("evaluation/*/selected_model.json")))
+    candidates = [one | {"network": choice["network"]} for choice in choices for one in choice["candidates"]]
+    for number, candidate in enumerate(candidates):
+        selected = {candidate["network"]: candidate}
         flags = quality.flags(replace(run, selected=selected), settings)
         raised = set(zip(flags.pair, flags.method, strict=True))
         rows = compared(TRE.rows(run.metrics), selected)
-        rows = rows[(rows.method != "initial") & ((number == 0) | (rows.method == "voxelmorph"))]
+        rows = rows[(rows.method != "initial") & ((number == 0) | (rows.method == candidate["network"]))]
         for row in rows.itertuples():
             is_good, is_flagged = row.value <= GOOD_MM, (row.pair, row.method) in raised
             total, flagged = total + is_good, flagged + (is_good and is_flagged)

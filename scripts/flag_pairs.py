@@ -1,6 +1,7 @@
 """Flag the registrations that somebody should look at.
 
-In:  metrics.tsv and failures.tsv of the whole cohort, the selected model ("" if no network was trained).
+In:  metrics.tsv and failures.tsv of the whole cohort, each network's choice of λ and epoch (none if no network
+     was trained).
 Out: flags.tsv, the worst first: subject, pair, method, flag, value, threshold, sentence; value and threshold in the
      unit that the sentence names.
 """
@@ -11,7 +12,7 @@ from cohortmorph.run import logs
 from cohortmorph.run.files import write_table
 
 
-def main(metrics: str, failures: str, selected: str, settings: dict, output: str):
+def main(metrics: str, failures: str, selected: list, settings: dict, output: str):
     """Write the flags to `output`; `settings` are the configuration's ``quality``."""
     evaluation = Evaluation.read({"metrics": metrics, "failures": failures, "selected": selected})
     flags, pairs = quality.flags(evaluation, settings), set(evaluation.metrics.pair)
@@ -27,7 +28,7 @@ if __name__ == "__main__":
         main(
             metrics=snakemake.input.metrics,
             failures=snakemake.input.failures,
-            selected=snakemake.input.get("selected", ""),
+            selected=snakemake.input.get("selected", []),
             output=snakemake.output[0],
             **snakemake.params,
         )

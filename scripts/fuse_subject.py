@@ -9,7 +9,8 @@ Where a registration failed nothing is fused, and fusion.json says so.
 
 from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.cohort import sources
-from cohortmorph.cohort.methods import selected_method
+from cohortmorph.cohort.methods import Method
+from cohortmorph.evaluation.tables import best_of, read_choices
 from cohortmorph.figures.fusion import Fusion, frame_of_reference_of
 from cohortmorph.run import files, logs
 from cohortmorph.spatial.geometry import read_image
@@ -19,7 +20,7 @@ def main(
     subject: str,
     fixed: dict,
     moving: list,
-    selected_model: str,
+    selected: list,
     settings: dict,
     output: str,
     frame_of_reference: str = "",
@@ -35,8 +36,9 @@ def main(
         cohortmorph.spatial.intensity.prepare.
     moving : list of dict
         See cohortmorph.figures.fusion.Fusion.write.
-    selected_model : str
-        Path of selected_model.json, which names the method that is taken; "" where there is one method.
+    selected : list of str
+        Paths of the networks' selected_model.json: the method that did best on the validation pairs is taken. Empty
+        where there is one method.
     settings : dict
         The configuration's ``fusion``.
     output : str
@@ -44,8 +46,8 @@ def main(
     frame_of_reference : str
         The fixed image's FrameOfReferenceUID, for DICOM; "" for a new one.
     """
-    selected = selected_method(files.read_json(selected_model)) if selected_model else None
-    method = selected.id if selected else next(iter(moving[0]["moved"]))
+    best = best_of(read_choices(selected).values())
+    method = Method.of_choice(best).id if best else next(iter(moving[0]["moved"]))
     still = read_image(fixed["file"])
     fusion = Fusion(subject, fixed["name"], still, fixed["intensity"], method, settings, frame_of_reference, phantom)
     with files.publishing_folder(output) as folder:
@@ -65,7 +67,7 @@ if __name__ == "__main__":
         main(
             subject=subject,
             fixed={"name": image, "file": snakemake.input.fixed, "intensity": given.pop("fixed_intensity")},
-            selected_model=snakemake.input.get("selected", ""),
+            selected=snakemake.input.get("selected", []),
             output=snakemake.output[0],
             frame_of_reference=frame,
             **given,

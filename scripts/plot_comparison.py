@@ -1,19 +1,17 @@
-"""Draw how λ and epoch were chosen on the validation pairs, and how the methods compare on the test pairs.
+"""Draw how the methods compare on the test pairs.
 
-In:  metrics.tsv and summary.tsv of all pairs (TRE in mm, runtime in s, folding in %), and the selected model.
-Out: six figures, each as PNG and SVG: `selection` (metrics against epoch, a line a λ), `weights` (metrics against λ at
-     the last epoch), `methods` (metrics by method), `runtime` (accuracy against runtime), `structures` (Dice by label,
-     else TRE by axis) and `folding` (accuracy beside folding).
+In:  metrics.tsv and summary.tsv of all pairs (TRE in mm, runtime in s, folding in %), each network's choice of λ and
+     epoch.
+Out: four figures, each as PNG and SVG: `methods` (metrics by method), `runtime` (accuracy against runtime),
+     `structures` (Dice by label, else TRE by axis) and `folding` (accuracy beside folding).
 """
 
 from cohortmorph.evaluation.tables import Evaluation
-from cohortmorph.figures import charts, network_charts
+from cohortmorph.figures import charts
 from cohortmorph.figures.style import save
 from cohortmorph.run import logs
 
 FIGURES = {
-    "selection": network_charts.selection,
-    "weights": network_charts.weights,
     "methods": charts.comparison,
     "runtime": charts.runtime,
     "structures": charts.structures,

@@ -1,11 +1,11 @@
 """Draw one pair: an overview of a few methods, and the pictures of every method that its page lays on each other.
 
 In:  the fixed and the moving image; for each method the moved image and the displacement (mm, LPS), both on the fixed
-     image's grid; the affine transform (fixed → moving); landmarks of both images, if there are any; the selected
-     model.
+     image's grid; the affine transform (fixed → moving); landmarks of both images, if there are any; each
+     network's choice of λ and epoch.
 Out: the overview, one PNG, in millimetres, the patient's left on the right: the start (initial), the affine, the last
-     of the other classical methods and the selected network. A folder of small pictures, and a JSON file that says
-     what they show, for write_reviews.
+     of the other classical methods and each network with its selected λ and epoch. A folder of small pictures, and a
+     JSON file that says what they show, for write_reviews.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,8 @@ def main(
     ----------
     given : mapping
         The paths ``fixed``, ``moving``, ``affine``, in the order of `methods` ``moved`` and ``displacements``, and
-        where there are some ``fixed_landmarks``, ``moving_landmarks`` and ``selected``.
+        where there are some ``fixed_landmarks`` and ``moving_landmarks``; ``selected``: those of each network's
+        selected_model.json.
     pair : str
         Its id, for the title.
     methods : list of str

@@ -1,8 +1,8 @@
 """Write a table of the shape of RegNet's Table 2.1 for the test pairs, and draw residuals and capture range.
 
 In: the displacements (mm, LPS, fixed grid), affine transforms and landmarks of the test pairs, the metrics (for the
-mean absolute error of synthetic pairs), the selected model. Out: the table as TSV (mean and sd in mm) and as Markdown
-beside the published one, and a figure.
+mean absolute error of synthetic pairs), each network's choice of λ and epoch. Out: the table as TSV (mean and sd in mm)
+and as Markdown beside the published one, and a figure.
 """
 
 import pandas as pd

@@ -1,7 +1,7 @@
-"""Choose the regularization weight λ and the epoch of a network on the validation pairs alone.
+"""Choose the regularization weight λ and the epoch of one network on the validation pairs alone.
 
-In: the tidy table of all pairs. Out: a JSON with the choice, its mean (mm for TRE, 1 for Dice and NCC), the number of
-validation pairs, the reason, and every candidate.
+In: the tidy table of all pairs. Out: a JSON with the network, the choice, its mean (mm for TRE, 1 for Dice and NCC),
+the number of validation pairs, the reason, and every candidate.
 """
 
 from cohortmorph.evaluation.selection import select_model
@@ -10,10 +10,10 @@ from cohortmorph.run import logs
 from cohortmorph.run.files import write_json
 
 
-def main(metrics: str, settings: dict, output: str):
-    """Write the choice to `output`; `settings` has `metric` (tre, dice or ncc) and `folding_percent_max`."""
-    selected = select_model(read_metrics(metrics), **settings)
-    logs.log.info("weight %s, epoch %s. %s", selected["weight"], selected["epoch"], selected["reason"])
+def main(metrics: str, network: str, settings: dict, output: str):
+    """Write the network's choice to `output`; `settings`: `metric` (tre, dice or ncc) and `folding_percent_max`."""
+    selected = select_model(read_metrics(metrics), network, **settings)
+    logs.log.info("%s: λ = %s, epoch %s. %s", network, selected["weight"], selected["epoch"], selected["reason"])
     write_json(selected, output)
 
 

@@ -1,8 +1,8 @@
 """Write the report of the whole cohort: one HTML file that needs no other file and no network.
 
 In:  the figures, metrics.tsv and summary.tsv (TRE in mm, runtime in s, folding in %), comparison.tsv, ranking.tsv,
-     failures.tsv and flags.tsv, the pages of the pairs, the selected model, the registration methods' parameter files,
-     and the configuration.
+     failures.tsv and flags.tsv, the pages of the pairs, each network's choice of λ and epoch and its figures, the
+     registration methods' parameter files, and the configuration.
 Out: report.html, and provenance.json (versions, commit, seed, configuration without this machine's folders).
 """
 
@@ -56,6 +56,7 @@ if __name__ == "__main__":
                 figures=given,
                 pairs=dict(zip(params.pairs, given.get("pair_pictures", []), strict=True)),
                 subjects=dict(zip(params.subjects, given.get("harmonize_pictures", []), strict=True)),
+                networks=params.networks,
             ),
             Provenance.of(params.config, params.seed, params.commit, given.get("parameter_files", [])),
             pages=dict(zip(params.pairs, given.reviews, strict=True)),

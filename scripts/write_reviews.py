@@ -1,6 +1,6 @@
 """Write the page of every pair, on which its registrations are judged by eye; the worst pair comes first.
 
-In:  what plot_pair said of each pair's pictures (JSON), flags.tsv, metrics.tsv, the selected model.
+In:  what plot_pair said of each pair's pictures (JSON), flags.tsv, metrics.tsv, each network's choice of λ and epoch.
 Out: an HTML file a pair; the pictures are expected in `pictures/{pair}` beside it.
 """
 

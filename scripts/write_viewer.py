@@ -1,7 +1,8 @@
 """Write the interactive viewer of all evaluated pairs: a folder for a web server on this machine (`make view`).
 
-In:  metrics.tsv (TRE in mm, folding in %), failures.tsv, the selected model; of each pair the fixed and moving image,
-     the moved image of each method on the fixed grid, and the landmarks (LPS, mm) where both images have some.
+In:  metrics.tsv (TRE in mm, folding in %), failures.tsv, each network's choice of λ and epoch; of each pair the fixed
+     and moving image, the moved image of each method on the fixed grid, and the landmarks (LPS, mm) where both images
+     have some.
 Out: a folder with the page, and pairs.json, which links to the images where they lie; none is copied.
 """
 

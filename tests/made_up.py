@@ -9,19 +9,21 @@ import SimpleITK as sitk
 import write_viewer
 from scipy.spatial.transform import Rotation
 
+from cohortmorph.cohort.methods import Method
 from cohortmorph.evaluation.tables import Evaluation, table_of
 from cohortmorph.run.files import write_json, write_table
 from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image
 
 PAIRS = ["A1~T1_to_A1~CT", "A2~T1_to_A2~CT"]
-METHODS = ["initial", "affine", "broken", "voxelmorph_weight-2_epoch-20"]
+NETWORK, OTHER = "voxelmorph_weight-2_epoch-20", "voxelmorph-diff_weight-4_epoch-20"  # the first is the better one
+METHODS = ["initial", "affine", "broken", OTHER, NETWORK]
 GRID = Grid(
     (24, 30, 16), (2.0, 2.0, 3.0), (-20.0, 11.0, 40.0),
     tuple(Rotation.from_euler("xyz", [4, -7, 12], degrees=True).as_matrix().ravel()),
 )  # fmt: skip
-# How far each method moves the middle, mm, LPS; the network's field folds.
-SIZES_MM = {"initial": 0.0, "affine": 3.0, "voxelmorph_weight-2_epoch-20": 14.0}
+# How far each method moves the middle, mm, LPS; the best network's field folds.
+SIZES_MM = {"initial": 0.0, "affine": 3.0, OTHER: 5.0, NETWORK: 14.0}
 WHY = "no overlap of the images"
 
 
@@ -80,7 +82,12 @@ class MadeUp:
         write_table(pd.concat(rows), tables / "metrics.tsv")
         failed = {"pair": PAIRS, "split": "test", "method": "broken", "weight": "", "epoch": None, "why": WHY}
         write_table(pd.DataFrame(failed), tables / "failures.tsv")
-        write_json({"weight": "2", "epoch": 20}, tables / "selected_model.json")
+        choices = []
+        for method, value in ((OTHER, 3.5), (NETWORK, 3.0)):
+            of = Method.of(method)
+            choice = {"network": of.name, "weight": of.weight, "epoch": of.epoch, "metric": "tre_mean", "value": value}
+            choices.append(tables / of.name / "selected_model.json")
+            write_json(choice | {"folding_percent": 0.1, "admissible": True}, choices[-1])
         for name, points in (("CT", self.fixed_lps_mm), ("T1", self.moving_lps_mm)):
             table = pd.DataFrame(points, columns=landmarks.COORDINATES)
             table.insert(0, "landmark", [f"Miller_{n}" for n in range(len(points))])
@@ -100,5 +107,5 @@ class MadeUp:
             )
         ]  # fmt: skip
         given = {"metrics": tables / "metrics.tsv", "failures": tables / "failures.tsv"}
-        evaluation = Evaluation.read(given | {"selected": tables / "selected_model.json"})
+        evaluation = Evaluation.read(given | {"selected": choices})
         write_viewer.main(evaluation, pairs, "results/viewer", phantom=True)

@@ -1,8 +1,11 @@
 """Charts show the numbers of the summary, whatever was not measured."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import plot_comparison
+import plot_selection
 import plot_training
 import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -18,10 +21,14 @@ from cohortmorph.figures.style import colours_of, method_colours, save
 from cohortmorph.run.files import write_json, write_table
 
 WEIGHTS, EPOCHS = ("0.5", "1", "10"), (20, 100)
+NETWORK, OTHER = "voxelmorph", "voxelmorph-diff"
 
 
-def cohort_metrics(landmarks=True, labels=True, learned=True, subjects=None, seed=0):
-    """Make a tidy table as measure_pair writes it: better methods have better values, pairs differ."""
+def cohort_metrics(landmarks=True, labels=True, learned=True, subjects=None, seed=0, networks=(NETWORK,)):
+    """Make a tidy table as measure_pair writes it: better methods have better values, pairs differ.
+
+    Of several networks each has errors 3 mm larger than the one before.
+    """
     rng = np.random.default_rng(seed)
     subjects = subjects or {"validation": ["P04", "P07"], "test": ["P05", "P06"]}
     # TRE in mm, Dice, squared NCC, folding in %, runtime in s
@@ -31,10 +38,10 @@ def cohort_metrics(landmarks=True, labels=True, learned=True, subjects=None, see
         "bspline-1r": (2, 0.7, 0.4, 0.1, 18),
         "bspline-3r": (1.5, 0.8, 0.5, 0, 25),
     }
-    for place, weight in enumerate(WEIGHTS if learned else ()):
-        for epoch in EPOCHS:
-            name = f"voxelmorph_weight-{weight}_epoch-{epoch}"
-            quality[name] = (2 + place * 0.3 + 20 / epoch, 0.75 - 2 / epoch, 0.45 - place / 20 - 2 / epoch, 0, 2)
+    of_networks = itertools.product(enumerate(networks if learned else ()), enumerate(WEIGHTS), EPOCHS)
+    for (number, network), (place, weight), epoch in of_networks:
+        tre_mm = 2 + place * 0.3 + 20 / epoch + 3 * number
+        quality[Method(network, weight, epoch).id] = tre_mm, 0.75 - 2 / epoch, 0.45 - place / 20 - 2 / epoch, 0, 2
     tables = []
     for split, ids in subjects.items():
         for subject in ids:
@@ -63,8 +70,14 @@ NO_FAILURES = pd.DataFrame(columns=FAILURES_COLUMNS)
 NO_FLAGS = pd.DataFrame(columns=FLAGS_COLUMNS)
 
 
+def by_network(*choices):
+    """Return choices by the network's name, as Evaluation has them."""
+    return {choice["network"]: choice for choice in choices}
+
+
 def evaluated(metrics, selected=None, failures=NO_FAILURES, flags=NO_FLAGS):
-    """Return the evaluation of a run with these metrics."""
+    """Return the evaluation of a run with these metrics; `selected`: one network's choice, or a list of them."""
+    selected = by_network(*([selected] if isinstance(selected, dict) else selected or []))
     return Evaluation(
         metrics=metrics,
         summary=summarized(metrics),
@@ -89,7 +102,8 @@ def histories(epochs=30):
     return tables
 
 
-SELECTED = {"weight": "1", "epoch": 100}
+SELECTED = {"network": NETWORK, "weight": "1", "epoch": 100}
+OTHERS = {"network": OTHER, "weight": "10", "epoch": 20}  # what was chosen of a second network
 
 
 def titles(figure):
@@ -106,8 +120,10 @@ MISSING = [
 @pytest.mark.parametrize(("landmarks", "labels", "learned"), MISSING)
 def test_figures_show_what_was_measured_and_nothing_else(tmp_path, landmarks, labels, learned):
     evaluation = evaluated(cohort_metrics(landmarks, labels, learned), SELECTED if learned else None)
-    for name, draw in plot_comparison.FIGURES.items():
-        figure = draw(evaluation)
+    drawn = {name: draw(evaluation) for name, draw in plot_comparison.FIGURES.items()}
+    drawn |= {name: draw(evaluation, NETWORK) for name, draw in plot_selection.FIGURES.items()}
+    assert len(drawn) == 6
+    for name, figure in drawn.items():
         save(figure, tmp_path / f"{name}.png")
         words = " ".join(titles(figure))
         if name == "folding":
@@ -121,7 +137,7 @@ def test_figures_show_what_was_measured_and_nothing_else(tmp_path, landmarks, la
             assert ("Dice" in words) == labels
             assert ("NCC" in words) == (name in ("selection", "weights") or not (landmarks or labels))
         else:
-            assert "No network was measured" in figure.texts[0].get_text()
+            assert figure.texts[0].get_text() == "voxelmorph was not measured on validation pairs."
 
 
 def test_the_comparison_shows_means_of_the_summary_on_test_pairs_and_the_selected_network_only():
@@ -275,7 +291,8 @@ def test_the_choice_of_the_network_shows_validation_pairs_only():
     lines = []
     for table in (metrics, spoiled):
         evaluation = evaluated(table, SELECTED)
-        for figure in (network_charts.selection(evaluation), network_charts.weights(evaluation)):
+        for draw in plot_selection.FIGURES.values():
+            figure = draw(evaluation, NETWORK)
             lines.append([np.asarray(line.get_ydata(), float) for panel in figure.axes for line in panel.lines])
     for one, other in zip(lines[:2], lines[2:], strict=True):
         assert len(one) == len(other) > 10
@@ -286,7 +303,7 @@ def test_the_choice_of_the_network_shows_validation_pairs_only():
 def test_the_selected_network_is_marked():
     evaluation = evaluated(cohort_metrics(), SELECTED)
     summary = evaluation.summary
-    panels = network_charts.selection(evaluation).axes
+    panels = network_charts.selection(evaluation, NETWORK).axes
     panel = next(axes for axes in panels if axes.get_title(loc="left").startswith("TRE"))
     (ring,) = [line for line in panel.lines if line.get_markersize() == 15]
     rows = TRE.rows(summary[(summary.split == "validation") & (summary.method == "voxelmorph")])
@@ -294,8 +311,46 @@ def test_the_selected_network_is_marked():
     np.testing.assert_allclose(ring.get_ydata(), chosen["mean"])
 
 
+def test_a_chart_of_one_network_holds_nothing_of_another():
+    """Its lines are those of a run without the other one; ring and name are its own."""
+    both = cohort_metrics(networks=(NETWORK, OTHER))
+    of_run = evaluated(both, [SELECTED, OTHERS])
+    for choice in (SELECTED, OTHERS):
+        network = choice["network"]
+        alone = evaluated(both[both.method.isin(["initial", "affine", network])], choice)
+        for name, draw in plot_selection.FIGURES.items():
+            figures = [draw(evaluation, network) for evaluation in (of_run, alone)]
+            assert [figure.get_suptitle() for figure in figures] == [network] * 2
+            shown, expected = ([line.get_xydata() for panel in one.axes for line in panel.lines] for one in figures)
+            assert len(shown) == len(expected) > 10
+            for one, other in zip(shown, expected, strict=True):
+                np.testing.assert_array_equal(one, other)
+            texts = [text.get_text() for text in figures[0].legends[0].get_texts()]
+            if name == "selection":
+                assert texts[-1] == f"selected: λ = {choice['weight']}, epoch {choice['epoch']}"
+
+
+def test_charts_of_methods_show_every_network_with_its_own_choice_and_colour():
+    evaluation = evaluated(cohort_metrics(networks=(NETWORK, OTHER)), [SELECTED, OTHERS])
+    labels = ["voxelmorph,\nλ = 1, epoch 100", "voxelmorph-diff,\nλ = 10, epoch 20"]
+    for figure in (charts.comparison(evaluation), charts.folding(evaluation)):
+        assert [label.get_text() for label in figure.axes[0].get_yticklabels()][-2:] == labels
+    panel = charts.comparison(evaluation).axes[0]
+    diamonds = [line for line in panel.lines if line.get_marker() == "D"]
+    summary = evaluation.summary
+    for diamond, choice in zip(diamonds[-2:], (SELECTED, OTHERS), strict=True):
+        rows = summary[(summary.split == "test") & (summary.method == choice["network"])]
+        row = rows[(rows.weight == choice["weight"]) & (rows.epoch == choice["epoch"])]
+        assert diamond.get_xdata()[0] == pytest.approx(TRE.rows(row)["mean"].item())
+        assert diamond.get_color() == colours_of(evaluation)[choice["network"]]
+    assert diamonds[-1].get_color() != diamonds[-2].get_color()
+    names = {text.get_text() for text in charts.runtime(evaluation).axes[0].texts}
+    assert {"voxelmorph, λ = 1, epoch 100", "voxelmorph-diff, λ = 10, epoch 20"} <= names
+
+
 def test_training_shows_every_weight_and_its_validation():
-    figure = network_charts.training(histories())
+    figure = network_charts.training(NETWORK, histories())
+    assert figure.get_suptitle() == NETWORK
     loss = figure.axes[0]
     table = histories()["10"]
     np.testing.assert_allclose(loss.lines[4].get_ydata(), table.loss)
@@ -304,7 +359,9 @@ def test_training_shows_every_weight_and_its_validation():
     assert labels == ["λ = 0.5", "λ = 1", "λ = 10", "training", "validation"]
     bare = {weight: table.assign(validation_loss=np.nan, validation_similarity=np.nan, validation_penalty=np.nan)
             for weight, table in histories().items()}  # fmt: skip
-    assert "validation" not in [text.get_text() for text in network_charts.training(bare).legends[0].get_texts()]
+    assert "validation" not in [
+        text.get_text() for text in network_charts.training(NETWORK, bare).legends[0].get_texts()
+    ]
 
 
 def test_a_conditional_training_shows_one_line_for_all_weights_and_each_weight_s_validation():
@@ -313,7 +370,7 @@ def test_a_conditional_training_shows_one_line_for_all_weights_and_each_weight_s
     for part in ("loss", "similarity", "penalty"):
         table[f"validation_{part}"] = epoch + table["validation_weight"]
     of_weights = {weight: table[table.validation_weight == float(weight)] for weight in WEIGHTS}
-    figure = network_charts.training(of_weights, table)
+    figure = network_charts.training(NETWORK, of_weights, table)
     loss = figure.axes[0]
     assert len(loss.lines) == len(WEIGHTS) + 1
     np.testing.assert_allclose(loss.lines[-1].get_ydata(), table.loss)
@@ -341,12 +398,22 @@ def test_a_search_over_weights_shows_pairs_mean_choice_and_folding():
 
 
 def test_a_training_with_labels_shows_their_part():
-    assert len(network_charts.training(histories()).axes) == 3
+    assert len(network_charts.training(NETWORK, histories()).axes) == 3
     tables = {weight: table.assign(label_loss=1 / table.epoch) for weight, table in histories().items()}
-    axes = network_charts.training(tables).axes
+    axes = network_charts.training(NETWORK, tables).axes
     assert len(axes) == 4 and "Label loss" in axes[3].get_title(loc="left")
     np.testing.assert_allclose(axes[3].lines[2].get_ydata(), tables["10"].label_loss)
     assert len(axes[3].lines) == len(WEIGHTS), "validation has no labels"
+
+
+def test_a_part_that_only_some_networks_have_has_a_panel_under_its_column_s_name():
+    extra = {"label_loss": 1.0, "folding_penalty": 0.0, "cycle": 2.5, "validation_cycle": 3.5, "slope": -1.0}
+    tables = {weight: table.assign(**extra) for weight, table in histories().items()}
+    figure = network_charts.training(NETWORK, tables)
+    assert titles(figure)[4:] == ["cycle", "slope"], "what is 0 throughout has none"
+    np.testing.assert_allclose(figure.axes[4].lines[0].get_ydata(), 2.5)
+    np.testing.assert_allclose(figure.axes[4].lines[1].get_ydata(), 3.5)
+    assert len(figure.axes[5].lines) == len(WEIGHTS)
 
 
 def test_scripts_of_tables_write_every_figure(tmp_path):
@@ -356,12 +423,14 @@ def test_scripts_of_tables_write_every_figure(tmp_path):
     write_json(SELECTED, tmp_path / "selected.json")
     for weight, table in histories().items():
         write_table(table, tmp_path / f"{weight}.tsv")
-    plot_training.main([tmp_path / f"{weight}.tsv" for weight in WEIGHTS], list(WEIGHTS), [tmp_path / "training.png"])
+    trained = [tmp_path / f"{weight}.tsv" for weight in WEIGHTS]
+    plot_training.main(NETWORK, trained, list(WEIGHTS), [tmp_path / "training.png"])
     names = ("selection", "weights", "methods", "runtime", "structures", "folding")
     outputs = {name: [tmp_path / f"{name}.png", tmp_path / f"{name}.svg"] for name in names}
-    for selected in (tmp_path / "selected.json", ""):
+    for selected in ([tmp_path / "selected.json"], []):
         given = {"metrics": tmp_path / "metrics.tsv", "summary": tmp_path / "summary.tsv", "selected": selected}
         plot_comparison.main(Evaluation.read(given), outputs, phantom=True)
+        plot_selection.main(Evaluation.read(given), NETWORK, outputs, phantom=True)
     assert all(path.stat().st_size > 1000 for paths in outputs.values() for path in paths)
 
 

@@ -350,9 +350,12 @@ def test_warping_without_labels(pair):
 def test_from_pairs_to_the_chosen_model(pair):
     measure(pair)
     collect_metrics.main([pair / "metrics.tsv"], pair / "all.tsv", pair / "summary.tsv", bootstrap_samples=100, seed=1)
-    select_model.main(pair / "all.tsv", {"metric": "tre", "folding_percent_max": 0.5}, pair / "selected.json")
+    settings = {"metric": "tre", "folding_percent_max": 0.5}
+    select_model.main(pair / "all.tsv", "voxelmorph", settings, pair / "selected.json")
     selected = json.loads((pair / "selected.json").read_text())
-    assert (selected["weight"], selected["epoch"], selected["validation_pairs"]) == ("1.0", 20, 1)
+    assert next(iter(selected)) == "network"
+    found = [selected[key] for key in ("network", "weight", "epoch", "validation_pairs")]
+    assert found == ["voxelmorph", "1.0", 20, 1]
     summary = pd.read_csv(pair / "summary.tsv", sep="\t", dtype={"weight": str})
     row = summary[(summary.method == "affine") & (summary.metric == "tre_mean") & (summary.structure == "total")]
     assert row[["n", "failed"]].to_numpy().tolist() == [[1, 0]] and row.ci_low.isna().all()

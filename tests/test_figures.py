@@ -1,7 +1,7 @@
 """Figures have one style: names, order and colours of methods, and files that are the same twice."""
 
 import matplotlib.image
-from test_charts import SELECTED, cohort_metrics, evaluated, histories
+from test_charts import NETWORK, SELECTED, cohort_metrics, evaluated, histories
 
 from cohortmorph.cohort.methods import Method
 from cohortmorph.figures import charts, network_charts
@@ -37,7 +37,7 @@ def test_files_are_the_same_twice_fit_a_page_and_say_phantom(tmp_path):
         figure = charts.comparison(evaluated(metrics, SELECTED))
         save(figure, tmp_path / run / "a.png", tmp_path / run / "a.svg", phantom=run == "two")
         assert ("PHANTOM" in [text.get_text() for text in figure.texts]) == (run == "two")
-        save(network_charts.training(histories()), tmp_path / run / "b.png", tmp_path / run / "b.svg")
+        save(network_charts.training(NETWORK, histories()), tmp_path / run / "b.png", tmp_path / run / "b.svg")
     for name in ("b.png", "b.svg"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     assert (tmp_path / "one" / "a.png").read_bytes() != (tmp_path / "two" / "a.png").read_bytes()

@@ -13,6 +13,7 @@ from test_dicom import DIRECTIONS, grid_of, values_of, write
 
 from cohortmorph.clinic import export as dicom_export
 from cohortmorph.clinic import reader as dicom
+from cohortmorph.cohort.methods import Method
 from cohortmorph.figures import fusion
 from cohortmorph.run.files import read_json, write_json
 from cohortmorph.spatial.geometry import Grid, to_array, to_image, write_image
@@ -211,8 +212,12 @@ def subject(tmp_path):
     grid = grid_of()
     write_image(to_image(values_of(grid), grid), tmp_path / "CT.nii.gz")
     write_json({"modality": "MR"}, tmp_path / "MR.json")
-    write_json({"weight": "2", "epoch": 5}, tmp_path / "selected.json")
-    methods = {"a": "voxelmorph_weight-1_epoch-5", "b": "voxelmorph_weight-2_epoch-5"}
+    # Of the two networks the second did better on the validation pairs.
+    methods = {"a": "voxelmorph_weight-1_epoch-5", "b": "voxelmorph-diff_weight-2_epoch-5"}
+    for (letter, method), value in zip(methods.items(), (1.6, 1.5), strict=True):
+        of = Method.of(method)
+        choice = {"network": of.name, "weight": of.weight, "epoch": of.epoch, "metric": "tre_mean", "value": value}
+        write_json(choice | {"folding_percent": 0.1, "admissible": True}, tmp_path / f"selected_{letter}.json")
     percentiles, moving, seed = {"percentiles": [0, 100]}, [], 0
     for image in ("T1", "T2"):
         files = {"moved": {}, "registration": {}}
@@ -229,16 +234,16 @@ def subject(tmp_path):
         )
     return dict(
         subject="P01", fixed={"name": "CT", "file": str(tmp_path / "CT.nii.gz"), "intensity": percentiles},
-        moving=moving, selected_model=str(tmp_path / "selected.json"), settings=SETTINGS,
+        moving=moving, selected=[str(tmp_path / f"selected_{letter}.json") for letter in methods], settings=SETTINGS,
         output=str(tmp_path / "fused"), frame_of_reference=FRAME,
     )  # fmt: skip
 
 
-def test_a_subject_is_fused_by_the_selected_network_and_a_failure_is_told(subject, tmp_path):
+def test_a_subject_is_fused_by_the_best_of_the_selected_networks_and_a_failure_is_told(subject, tmp_path):
     fuse_subject.main(**subject)
     folder = tmp_path / "fused"
     said = read_json(folder / "fusion.json")
-    assert said["method"] == "voxelmorph_weight-2_epoch-5" and said["images"]["T2"] == {"failed": "no overlap"}
+    assert said["method"] == "voxelmorph-diff_weight-2_epoch-5" and said["images"]["T2"] == {"failed": "no overlap"}
     for kind in SETTINGS["kinds"]:
         assert (folder / f"T1_{kind}.nii.gz").is_file() and not (folder / f"T2_{kind}.nii.gz").exists()
         pictures = sorted((folder / "png" / f"T1_{kind}").iterdir())
@@ -249,12 +254,19 @@ def test_a_subject_is_fused_by_the_selected_network_and_a_failure_is_told(subjec
     assert {one.FrameOfReferenceUID for one in slices_of(folder / "dicom/T1")} == {FRAME}
 
 
+def test_a_network_that_folds_too_much_is_not_fused_however_good_it_is(subject, tmp_path):
+    choice = read_json(subject["selected"][1])
+    write_json(choice | {"folding_percent": 0.9, "admissible": False}, subject["selected"][1])
+    fuse_subject.main(**subject)
+    assert read_json(tmp_path / "fused/fusion.json")["method"] == "voxelmorph_weight-1_epoch-5"
+
+
 def test_without_a_choice_the_one_method_is_taken(subject, tmp_path):
     one = "voxelmorph_weight-1_epoch-5"
     for image in subject["moving"]:
         for kind in ("moved", "registration"):
             image[kind] = {one: image[kind][one]}
-    fuse_subject.main(**subject | {"selected_model": ""})
+    fuse_subject.main(**subject | {"selected": []})
     assert read_json(tmp_path / "fused/fusion.json")["method"] == one
     for number, seed in ((1, 1), (2, 3)):
         image, _ = dicom.read_series(tmp_path / f"fused/dicom/T{number}", allow=["derived"])

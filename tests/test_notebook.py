@@ -6,7 +6,7 @@ import nbformat
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import PAIRS, SIZES_MM, MadeUp, field
+from made_up import NETWORK, OTHER, PAIRS, SIZES_MM, MadeUp, field
 from nbclient import NotebookClient
 
 from cohortmorph.evaluation.tables import read_metrics, table_of
@@ -15,16 +15,15 @@ from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import to_array
 
 PATH = Path(__file__).parents[1] / "notebooks/explore.ipynb"
-NETWORK = "voxelmorph_weight-2_epoch-20"
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Small results; metrics.tsv has two networks, and Dice beside TRE."""
+    """Small results; metrics.tsv has two networks, one of them with two λ, and Dice beside TRE."""
     folder = MadeUp(tmp_path_factory.mktemp("cohort")).folder / "results"
     tables, value = [], 1.0
     for pair, split in zip(PAIRS, ("validation", "test"), strict=True):
-        for method in ("initial", "affine", NETWORK, "voxelmorph_weight-1_epoch-20"):
+        for method in ("initial", "affine", NETWORK, "voxelmorph_weight-1_epoch-20", OTHER):
             value += 0.25
             rows = [("tre_mean", "total", value, "mm"), ("dice", "mean", 1 / value, ""), ("folding", "image", 0.0, "%")]
             tables.append(table_of(rows, pair, split, method))
@@ -51,26 +50,27 @@ def said(cells):
 def test_it_draws_its_figures_and_the_numbers_are_those_of_the_files(results):
     cells = run(results)
     pictures = [output for cell in cells for output in cell.outputs if "image/png" in output.get("data", {})]
-    assert len(pictures) == 3
+    assert len(pictures) == 4, "two networks have curves"
     text = said(cells)
     u = field(SIZES_MM[NETWORK])
     length_mm = np.linalg.norm(to_array(u), axis=-1)
     assert f"{PAIRS[1]} by {NETWORK}" in text
     assert f"{length_mm.mean():.2f} mm on average, at most {length_mm.max():.2f} mm" in text
     assert f"folded: {100 * (displacement.jacobian_determinant(u) <= 0).mean():.3g} %" in text
-    # The test pair alone, and of the networks the selected one.
+    # The test pair alone, and of each network the selected one.
     table = text[text.index("count") : text.index("|u|")]
     assert [line.split()[:3] for line in table.splitlines() if line[:4] in ("init", "affi", "voxe")] == [
-        ["initial", "1", "2.25"],
-        ["affine", "1", "2.50"],
-        ["voxelmorph", "1", "2.75"],
+        ["initial", "1", "2.50"],
+        ["affine", "1", "2.75"],
+        ["voxelmorph", "1", "3.00"],
+        ["voxelmorph-diff", "1", "3.50"],
     ]
 
 
 def test_it_runs_without_networks(results):
     table = read_metrics(results / "evaluation/metrics.tsv")
     write_table(table[table.weight == ""], results / "evaluation/metrics.tsv")
-    (results / "evaluation/selected_model.json").unlink()
+    assert list((results / "evaluation").glob("*/selected_model.json")), "of an earlier configuration"
     text = said(run(results))
     assert "No network was trained." in text and "by affine" in text
 

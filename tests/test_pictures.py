@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from scipy.spatial.transform import Rotation
-from test_charts import EPOCHS, SELECTED, WEIGHTS, titles
+from test_charts import EPOCHS, OTHERS, SELECTED, WEIGHTS, by_network, titles
 
 from cohortmorph.cohort.methods import Method
 from cohortmorph.figures import pair_pictures, pictures
@@ -237,12 +237,16 @@ def test_a_pair_is_drawn_with_the_selected_network_and_equal_limits(tmp_path):
     methods = ["initial", "harmonized", "affine", "bspline-1r", "bspline-3r",
                *(f"voxelmorph_weight-{w}_epoch-{e}" for w in WEIGHTS for e in EPOCHS)]  # fmt: skip
     network = "voxelmorph_weight-1_epoch-100"
-    drawn = pair_pictures.methods_to_draw(methods, SELECTED)
+    drawn = pair_pictures.methods_to_draw(methods, by_network(SELECTED))
     classical = methods[:5]
     assert [method.id for method in drawn] == [*classical, network]
     few = pair_pictures.methods_of_overview(drawn)
     assert [method.id for method in few] == ["initial", "affine", "bspline-3r", network]
-    without = pair_pictures.methods_to_draw(methods, None)
+    others = [method.replace("voxelmorph", "voxelmorph-diff") for method in methods[5:]]
+    both = pair_pictures.methods_to_draw([*methods, *others], by_network(SELECTED, OTHERS))
+    few = [method.id for method in pair_pictures.methods_of_overview(both)]
+    assert few == ["initial", "affine", "bspline-3r", network, "voxelmorph-diff_weight-10_epoch-20"]
+    without = pair_pictures.methods_to_draw(methods, {})
     assert [method.id for method in without] == classical
     few = pair_pictures.methods_of_overview(list(map(Method, ["initial", "affine", "zeta", "alpha"])))
     assert [method.id for method in few] == ["initial", "affine", "alpha"], "the last of the configuration"
@@ -271,7 +275,7 @@ def test_a_pair_is_drawn_with_the_selected_network_and_equal_limits(tmp_path):
     write_transform(affine(np.eye(3), np.zeros(3)), tmp_path / "affine.tfm")
     files = {"fixed": tmp_path / "fixed.nii.gz", "moving": paths[0], "moved": paths, "displacements": fields,
              "affine": tmp_path / "affine.tfm", "fixed_landmarks": [],
-             "selected": tmp_path / "selected.json"}  # fmt: skip
+             "selected": [tmp_path / "selected.json"]}  # fmt: skip
     outputs = {"overview": tmp_path / "pair.png", "pictures": tmp_path / "qc", "description": tmp_path / "qc.json"}
     plot_pair.main(files, "P05~T1_to_P05~CT", methods, [settings, settings], **outputs)
     described = read_json(tmp_path / "qc.json")

@@ -50,7 +50,8 @@ def measured(changes=None, pair="P1~T1_to_P1~CT"):
 
 
 def flagged(table, failures=NO_FAILURES, selected=None, **settings):
-    return quality.flags(Evaluation(metrics=table, failures=failures, selected=selected), SETTINGS | settings)
+    evaluation = Evaluation(metrics=table, failures=failures, selected=selected or {})
+    return quality.flags(evaluation, SETTINGS | settings)
 
 
 def test_a_good_pair_has_no_flag():
@@ -145,11 +146,17 @@ def test_failures_come_first_and_each_flag_by_how_far_its_limit_is_passed():
     )
 
 
-def test_of_the_networks_only_the_selected_one_is_looked_at():
-    rows = [("overlap", "image", 10.0, "%")]
-    networks = [table_of(rows, "P1~T1_to_P1~CT", "test", f"voxelmorph_weight-{w}_epoch-9") for w in "12"]
+def test_of_each_network_only_the_selected_one_is_looked_at():
+    overlaps = {"voxelmorph_weight-1_epoch-9": 11.0, "voxelmorph_weight-2_epoch-9": 12.0,
+                "voxelmorph-diff_weight-1_epoch-9": 13.0, "voxelmorph-diff_weight-2_epoch-9": 14.0}  # fmt: skip
+    networks = [table_of([("overlap", "image", overlap, "%")], "P1~T1_to_P1~CT", "test", method)
+                for method, overlap in overlaps.items()]  # fmt: skip
     table = pd.concat([measured(), *networks])
-    assert list(flagged(table, selected={"weight": "2", "epoch": 9}).method) == ["voxelmorph"]
+    choices = {name: {"network": name, "weight": weight, "epoch": 9}
+               for name, weight in (("voxelmorph", "2"), ("voxelmorph-diff", "1"))}  # fmt: skip
+    found = flagged(table, selected=choices)
+    assert dict(zip(found.method, found.value, strict=True)) == {"voxelmorph": 12, "voxelmorph-diff": 13}
+    assert list(flagged(table, selected={"voxelmorph": choices["voxelmorph"]}).method) == ["voxelmorph"]
     assert flagged(table).empty
 
 
@@ -157,7 +164,7 @@ def test_the_script_writes_the_table_and_counts(tmp_path, caplog):
     write_table(measured({("affine", "rotation", "image"): 90.0}), tmp_path / "metrics.tsv")
     write_table(NO_FAILURES, tmp_path / "failures.tsv")
     with caplog.at_level("INFO", logger="cohortmorph"):
-        flag_pairs.main(tmp_path / "metrics.tsv", tmp_path / "failures.tsv", "", SETTINGS, tmp_path / "flags.tsv")
+        flag_pairs.main(tmp_path / "metrics.tsv", tmp_path / "failures.tsv", [], SETTINGS, tmp_path / "flags.tsv")
     table = read_flags(tmp_path / "flags.tsv")
     assert list(table.columns) == FLAGS_COLUMNS and table.sentence[0] == "The image is turned by 90°, more than 45°."
     assert "turned far: 1 of 1 pairs (affine)" in caplog.text and "1 of 1 pairs are flagged" in caplog.text

@@ -47,8 +47,8 @@ def arguments(tmp_path):
     rows += [("mae_sd", axis, 0.5, "mm") for axis in regnet.AXES]
     tables = [table_of(rows, "A", "test", method) for method in METHODS]
     write_table(pd.concat(tables), tmp_path / "metrics.tsv")
-    write_json({"weight": "1", "epoch": 20}, tmp_path / "selected.json")
-    given = {"metrics": tmp_path / "metrics.tsv", "selected": tmp_path / "selected.json"}
+    write_json({"network": "voxelmorph", "weight": "1", "epoch": 20}, tmp_path / "selected.json")
+    given = {"metrics": tmp_path / "metrics.tsv", "selected": [tmp_path / "selected.json"]}
     return {
         "evaluation": Evaluation.read(given),
         "pairs": pairs,
@@ -96,6 +96,13 @@ def test_only_the_selected_network_takes_part_and_the_text_says_what_stands_in(a
     assert "SPREAD, the data of the published rows, are not public" in text and "has seen this anatomy" in text
     regnet_table.main(**arguments | {"same_patient": False})
     assert "has seen this anatomy" not in (tmp_path / "table.md").read_text()
+
+
+def test_each_network_takes_part_with_its_own_choice():
+    ids = [f"{name}_weight-{weight}_epoch-20" for name in ("voxelmorph", "voxelmorph-diff") for weight in "12"]
+    choices = {name: {"network": name, "weight": weight, "epoch": 20}
+               for name, weight in (("voxelmorph-diff", "1"), ("voxelmorph", "2"))}  # fmt: skip
+    assert list(regnet.methods_taking_part(["affine", *ids], choices)) == ["affine", ids[1], ids[2]]
 
 
 def test_a_failed_registration_has_no_row_of_its_own_making(arguments):

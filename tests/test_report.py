@@ -1,6 +1,7 @@
 """The report says what the tables say, admits what they cannot say, and needs no other file."""
 
 import dataclasses
+import itertools
 import json
 import re
 from html.parser import HTMLParser
@@ -9,7 +10,18 @@ import numpy as np
 import pandas as pd
 import pytest
 import write_report
-from test_charts import NO_FAILURES, NO_FLAGS, SELECTED, cohort_metrics, evaluated, histories, summarized
+from test_charts import (
+    NETWORK,
+    NO_FAILURES,
+    NO_FLAGS,
+    OTHER,
+    OTHERS,
+    SELECTED,
+    cohort_metrics,
+    evaluated,
+    histories,
+    summarized,
+)
 
 from cohortmorph.evaluation import quality
 from cohortmorph.evaluation.measures import DICE, TRE
@@ -65,12 +77,18 @@ def picture(tmp_path_factory):
     return str(path)
 
 
+def described(metrics, selected):
+    """Complete choices (one, a list, or None), as select_model makes them of these metrics."""
+    choices = [selected] if isinstance(selected, dict) else selected or []
+    return [select_model(metrics, choice["network"], "ncc", 0.5) | choice for choice in choices]
+
+
 def rendered(metrics, selected=SELECTED, picture=None, failures=NO_FAILURES, flags=NO_FLAGS, **changes):
     shown = [Picture(picture, "A title", "A caption.")] if picture else []
-    if selected is not None:
-        selected = select_model(metrics, "ncc", 0.5) | selected
+    selected = described(metrics, selected)
+    curves = {choice["network"]: shown for choice in selected}
     arguments = {
-        "pictures": Pictures(curves=shown, comparisons=shown, pairs=shown, harmonized=shown),
+        "pictures": Pictures(curves=curves, comparisons=shown, pairs=shown, harmonized=shown),
         "provenance": Provenance.of({"seed": 1}, 1, "abc"),
     }
     return render(evaluated(metrics, selected, failures, flags), **(arguments | changes))
@@ -154,7 +172,7 @@ def test_every_text_is_escaped(picture):
         metrics.replace({"method": {"bspline-1r": evil}}),
         selected=SELECTED | {"reason": evil},
         picture=picture,
-        pictures=Pictures(curves=[Picture(picture, evil, f'"{evil}')]),
+        pictures=Pictures(curves={NETWORK: [Picture(picture, evil, f'"{evil}')]}),
         provenance=dataclasses.replace(Provenance.of({"cohort": evil, evil: 1}, 1, evil), parameter_texts={evil: evil}),
     )
     assert "<script" not in html
@@ -191,8 +209,8 @@ def tiles(metrics, selected=SELECTED, failures=NO_FAILURES, flags=NO_FLAGS):
     """Return the first page's answers, by question."""
     evaluation = evaluated(metrics, selected, failures, flags)
     verdicts = [one for measure in (TRE, DICE) if (one := findings.verdict(measure, evaluation))]
-    chosen = findings.choice(select_model(metrics, "ncc", 0.5) | selected) if selected else None
-    return {tile["question"]: tile for tile in findings.front(evaluation, verdicts, chosen)}
+    choices = list(map(findings.choice, described(metrics, selected)))
+    return {tile["question"]: tile for tile in findings.front(evaluation, verdicts, choices)}
 
 
 def test_the_first_page_answers_which_method_which_network_how_sure_and_what_failed():
@@ -209,6 +227,44 @@ def test_the_first_page_answers_which_method_which_network_how_sure_and_what_fai
     assert (nothing["answer"], nothing["level"]) == ("nothing flagged", "good")
     assert nothing["value"] == "No registration failed."
     assert "Which λ and epoch?" not in tiles(cohort_metrics(learned=False), None)
+
+
+def test_two_networks_each_have_their_choice_and_their_figures_under_their_name(picture, tmp_path):
+    metrics = cohort_metrics(networks=(NETWORK, OTHER))
+    both = [SELECTED, OTHERS]
+    found = tiles(metrics, both)
+    assert found["Which λ and epoch of voxelmorph?"]["answer"] == "λ = 1, epoch 100"
+    assert found["Which λ and epoch of voxelmorph-diff?"]["answer"] == "λ = 10, epoch 20"
+    assert found["Which method?"]["answer"] == "bspline-3r" and "Which λ and epoch?" not in found
+    figures = {}
+    for name, network in itertools.product(("training", "selection", "weights"), (NETWORK, OTHER)):
+        save(message(f"{name} of {network}"), tmp_path / f"{network}_{name}.png")
+        figures.setdefault(name, []).append(str(tmp_path / f"{network}_{name}.png"))
+    pictures = Pictures.of(evaluated(metrics, both), figures, {}, {}, [NETWORK, OTHER])
+    html = rendered(metrics, both, pictures=pictures)
+    text = Page(html).text
+    chosen = html[html.index('id="choice"') : html.index('id="comparison"')]
+    starts = [chosen.index(f">{network}</h3>") for network in (NETWORK, OTHER)]
+    for number, part in enumerate((chosen[starts[0] : starts[1]], chosen[starts[1] :])):
+        places = [part.index(Picture(figures[name][number], "", "").uri) for name in figures]
+        assert places == sorted(places) and part.count("data:image/") == 3
+        (framed,) = re.findall(r'<th scope="row">(\S+)</th>(?:(?!</tr>).)*class="chosen', part, re.DOTALL)
+        assert framed == both[number]["weight"]
+    for name in ("voxelmorph", "voxelmorph-diff"):
+        assert f"{name}, chosen on validation pairs" in text
+    with pytest.raises(ValueError, match="zip"):
+        Pictures.of(evaluated(metrics, both), figures | {"weights": figures["weights"][:1]}, {}, {}, [NETWORK, OTHER])
+
+
+def test_the_table_of_methods_has_every_network_with_its_own_choice():
+    evaluation = evaluated(cohort_metrics(networks=(NETWORK, OTHER)), [SELECTED, OTHERS])
+    columns, rows = tables.comparison_table(evaluation)
+    table = {row[0]: dict(zip(columns, row, strict=True)) for row in rows}
+    summary = evaluation.summary
+    own = summary[(summary.split == "test") & (summary.metric == "tre_mean") & (summary.structure == "total")]
+    for label, choice in (("voxelmorph, λ = 1, epoch 100", SELECTED), ("voxelmorph-diff, λ = 10, epoch 20", OTHERS)):
+        row = own[(own.method == choice["network"]) & (own.weight == choice["weight"]) & (own.epoch == choice["epoch"])]
+        assert table[label]["TRE (mm)"].startswith(f"{row['mean'].item():.2f} ± ")
 
 
 def test_the_first_page_says_when_measures_disagree_and_when_the_order_is_clear():
@@ -393,7 +449,7 @@ def test_nothing_wrong_is_said_too():
 
 def test_the_choice_is_explained_and_its_edges_are_warned_of():
     metrics = cohort_metrics()
-    selected = select_model(metrics, "tre", 0.5)
+    selected = select_model(metrics, NETWORK, "tre", 0.5)
     chosen = findings.choice(selected)
     assert chosen["headline"] == f"λ = {selected['weight']}, epoch {selected['epoch']}" == "λ = 0.5, epoch 100"
     assert "the smallest λ and the last epoch" in chosen["warnings"][0]
@@ -439,7 +495,7 @@ def test_folders_of_the_machine_stay_out_of_the_report():
 
 def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     metrics = cohort_metrics()
-    selected = select_model(metrics, "tre", 0.5)
+    selected = select_model(metrics, NETWORK, "tre", 0.5)
     write_table(metrics, tmp_path / "metrics.tsv")
     write_table(summarized(metrics), tmp_path / "summary.tsv")
     write_json(selected, tmp_path / "selected.json")
@@ -449,22 +505,27 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     row = ("P05~T1_to_P05~CT", "test", "affine", "", pd.NA, "no overlap at all")
     write_table(failed_registrations(row), tmp_path / "failures.tsv")
     write_table(NO_FLAGS, tmp_path / "flags.tsv")
-    save(training(histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
+    save(training(NETWORK, histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
     (tmp_path / "affine.txt").write_text('(Transform "AffineTransform") // see http://elastix.example\n')
     pairs = sorted(metrics[metrics.split == "test"].pair.unique())
     svg, png = str(tmp_path / "figure.svg"), str(tmp_path / "figure.png")
     given = {
         name: tmp_path / f"{name}.tsv" for name in ("metrics", "summary", "comparison", "ranking", "failures", "flags")
     }
-    evaluation = Evaluation.read(given | {"selected": tmp_path / "selected.json"})
-    shown = dict.fromkeys(("training", "selection"), svg) | {"weights": []}
+    evaluation = Evaluation.read(given | {"selected": [tmp_path / "selected.json"]})
+    shown = {"training": [svg], "selection": [svg], "weights": []}
     shown |= dict.fromkeys(("methods", "runtime", "structures", "folding"), png)
     for run in ("one", "two"):
         write_report.main(
             evaluation,
-            Pictures.of(evaluation, shown, dict.fromkeys(pairs, png), dict.fromkeys(["P05", "P06"], png), most=3),
+            Pictures.of(
+                evaluation, shown, dict.fromkeys(pairs, png), dict.fromkeys(["P05", "P06"], png), [NETWORK], most=3
+            ),
             Provenance.of(
-                {"data_folder": str(tmp_path), "voxelmorph": {"weights": ["0.5"]}}, 7, "abc", [tmp_path / "affine.txt"]
+                {"data_folder": str(tmp_path), "networks": {NETWORK: {"weights": ["0.5"]}}},
+                7,
+                "abc",
+                [tmp_path / "affine.txt"],
             ),
             pages={pair: tmp_path / f"qc/{pair}.html" for pair in pairs},
             output=tmp_path / f"{run}.html",

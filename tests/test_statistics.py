@@ -142,11 +142,11 @@ def test_a_value_that_stands_there_twice_is_refused():
         statistics.summarize(table, 10, seed=1)
 
 
-def candidates(values, foldings, metric="tre_mean", structure="total", split="validation"):
-    """Return a table from {(weight, epoch): values of the pairs}."""
+def candidates(values, foldings, metric="tre_mean", structure="total", split="validation", network="voxelmorph"):
+    """Return a table of one network from {(weight, epoch): values of the pairs}."""
     tables = []
     for (weight, epoch), of_pairs in values.items():
-        method, pairs = f"voxelmorph_weight-{weight}_epoch-{epoch}", [f"{split}{n}" for n in range(len(of_pairs))]
+        method, pairs = f"{network}_weight-{weight}_epoch-{epoch}", [f"{split}{n}" for n in range(len(of_pairs))]
         tables.append(rows_of(pairs, split, method, metric, of_pairs, structure))
         tables.append(rows_of(pairs, split, method, "folding", foldings[weight, epoch], unit="%"))
     return pd.concat(tables, ignore_index=True)
@@ -162,13 +162,17 @@ TRE = {
 NO_FOLDS = {candidate: [0.0, 0.0] for candidate in TRE}
 
 
-def choice(table, metric="tre", folding_percent_max=0.5):
-    selected = selection.select_model(table, metric, folding_percent_max)
+def choose(table, metric="tre", folding_percent_max=0.5, network="voxelmorph"):
+    return selection.select_model(table, network, metric, folding_percent_max)
+
+
+def choice(*arguments, **changes):
+    selected = choose(*arguments, **changes)
     return selected["weight"], selected["epoch"]
 
 
 def test_the_lowest_mean_error_wins():
-    selected = selection.select_model(candidates(TRE, NO_FOLDS), "tre", 0.5)
+    selected = choose(candidates(TRE, NO_FOLDS))
     assert (selected["weight"], selected["epoch"], selected["value"]) == ("1", 50, 1.5)
     assert (selected["metric"], selected["validation_pairs"], selected["admissible"]) == ("tre_mean", 2, True)
     assert "Lowest mean tre_mean among 5 candidates" in selected["reason"]
@@ -190,7 +194,7 @@ def test_ties_go_to_the_larger_weight_as_a_number_then_to_the_smaller_epoch():
 
 def test_if_all_fold_too_much_the_least_folding_wins_and_the_reason_says_so():
     folds = {candidate: [float(candidate[0]), 1.0] for candidate in TRE}
-    selected = selection.select_model(candidates(TRE, folds), "tre", 0.5)
+    selected = choose(candidates(TRE, folds))
     assert (selected["weight"], selected["epoch"], selected["admissible"]) == ("1", 50, False)
     assert "No candidate has folding of at most 0.5 %" in selected["reason"]
 
@@ -204,7 +208,7 @@ def test_more_overlap_and_more_similarity_are_better(metric, name, structure):
 
 
 def test_a_candidate_that_failed_on_a_pair_cannot_win():
-    selected = selection.select_model(candidates(TRE | {("1", 50): [0.1, np.nan]}, NO_FOLDS), "tre", 0.5)
+    selected = choose(candidates(TRE | {("1", 50): [0.1, np.nan]}, NO_FOLDS))
     assert (selected["weight"], selected["epoch"]) == ("10", 20)
     assert "1 candidates lack a value" in selected["reason"]
     assert [c["value"] for c in selected["candidates"]][1] is None
@@ -219,7 +223,9 @@ def test_a_candidate_that_failed_on_a_pair_cannot_win():
 
 
 def test_a_pair_without_the_metric_is_named():
-    with pytest.raises(UserError, match=r"missing for validation1\. Give these pairs landmarks"):
+    with pytest.raises(
+        UserError, match=r"of the network voxelmorph .* missing for validation1\. Give these pairs landmarks"
+    ):
         choice(candidates({key: [1.0, np.nan] for key in TRE}, NO_FOLDS))
 
 
@@ -230,13 +236,22 @@ def test_without_validation_pairs_nothing_is_chosen():
 
 @given(st.lists(st.floats(-1e6, 1e6), min_size=10, max_size=10), st.sampled_from(["test", "train"]))
 @settings(max_examples=25, deadline=None)
-def test_no_other_split_and_no_other_method_can_leak_into_the_choice(values, split):
+def test_no_other_split_method_or_network_can_leak_into_the_choice(values, split):
     validation = candidates(TRE, NO_FOLDS)
     others = {candidate: values[2 * n : 2 * n + 2] for n, candidate in enumerate(TRE)}
     leaking = candidates(others, {key: [abs(v) for v in value] for key, value in others.items()}, split=split)
     baseline = rows_of(["validation0"], "validation", "affine", "tre_mean", values[:1], "total", "mm")
-    alone = selection.select_model(validation, "tre", 0.5)
-    assert selection.select_model(pd.concat([leaking, baseline, validation]), "tre", 0.5) == alone
+    other = candidates(others, NO_FOLDS, network="voxelmorph-diff")
+    assert choose(pd.concat([leaking, baseline, other, validation])) == choose(validation)
+
+
+def test_each_network_has_its_own_choice():
+    others = {candidate: [5.0, 5.0] for candidate in TRE} | {("10", 50): [4.0, 4.5]}
+    table = pd.concat([candidates(TRE, NO_FOLDS), candidates(others, NO_FOLDS, network="voxelmorph-diff")])
+    assert choice(table) == ("1", 50) and choice(table, network="voxelmorph-diff") == ("10", 50)
+    assert choose(table, network="voxelmorph-diff")["network"] == "voxelmorph-diff"
+    with pytest.raises(UserError, match="the network other on a validation pair"):
+        choice(table, network="other")
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf, -np.inf, 0.0, 1e9, "permuted"])
@@ -256,7 +271,7 @@ def test_test_pairs_cannot_leak_through_the_rule_s_script(tmp_path, poison):
     for name, one in {"clean": table, "poisoned": poisoned, "without": table[~rows]}.items():
         write_table(one, tmp_path / f"{name}.tsv")
         settings = {"metric": "tre", "folding_percent_max": 0.5}
-        select_model.main(tmp_path / f"{name}.tsv", settings, tmp_path / f"{name}.json")
+        select_model.main(tmp_path / f"{name}.tsv", "voxelmorph", settings, tmp_path / f"{name}.json")
         written.append((tmp_path / f"{name}.json").read_bytes())
     assert written[0] == written[1] == written[2]
     assert json.loads(written[0])["weight"] == "1"
@@ -332,15 +347,15 @@ def methods_on_subjects(subjects=12, metric="tre_mean", structure="total"):
     )
 
 
-CHOSEN = {"weight": "1", "epoch": 20}
+CHOSEN = {"network": "voxelmorph", "weight": "1", "epoch": 20}
 
 
 def comparison_of(table, bootstrap_samples):
-    return comparison.compare(Evaluation(metrics=table, selected=CHOSEN), bootstrap_samples, seed=1)
+    return comparison.compare(Evaluation(metrics=table, selected={"voxelmorph": CHOSEN}), bootstrap_samples, seed=1)
 
 
 def ranking_of(table):
-    return comparison.rank(Evaluation(metrics=table, selected=CHOSEN))
+    return comparison.rank(Evaluation(metrics=table, selected={"voxelmorph": CHOSEN}))
 
 
 def test_methods_are_compared_with_the_best_and_the_affine_subject_by_subject():
@@ -370,6 +385,25 @@ def test_methods_are_compared_with_the_best_and_the_affine_subject_by_subject():
     affine = found[found["reference"] == "affine"].set_index("method")
     assert affine.at["b", "effect_size"] == 1 and affine.at["b", "median_difference"] < 0
     assert affine.at[best, "p_holm"] == rows.at["affine", "p_holm"]
+
+
+def test_every_network_is_compared_and_ranked_with_its_own_choice():
+    table = methods_on_subjects()
+    network = table[table["method"] == "voxelmorph"]
+    # The second network's other λ: what was chosen of it is a tenth as good as that of the first.
+    other = network.assign(method="voxelmorph-diff", weight=network["weight"].map({"1": "9", "9": "1"}))
+    other["value"] = other["value"].where(other["weight"] == "1", 10 * other["value"])
+    chosen = {"voxelmorph": CHOSEN, "voxelmorph-diff": {"network": "voxelmorph-diff", "weight": "9", "epoch": 20}}
+    both = Evaluation(metrics=pd.concat([table, other], ignore_index=True), selected=chosen)
+    found = comparison.compare(both, 200, seed=1)
+    rows = found[found["reference"] == "affine"].set_index("method")
+    assert rows.at["voxelmorph-diff", "effect_size"] == -1 and rows.at["voxelmorph", "effect_size"] == 1
+    pairs = both.compared(both.metrics).pivot(index="pair", columns="method", values="value")
+    subjects = pairs.groupby(pairs.index.str[:3]).mean()
+    median = (subjects["voxelmorph-diff"] - subjects["affine"]).median()
+    assert rows.at["voxelmorph-diff", "median_difference"] == pytest.approx(median) and median > 20
+    ranks = comparison.rank(both).set_index("method")["rank"]
+    assert ranks["voxelmorph-diff"] == ranks.max() == 5 and ranks["voxelmorph"] == 3
 
 
 def test_more_is_better_turns_best_and_effect_around():
@@ -439,7 +473,7 @@ def test_too_few_subjects_rank_nobody():
 def test_the_script_writes_both_tables_and_works_without_a_network(tmp_path):
     write_table(methods_on_subjects(), tmp_path / "metrics.tsv")
     write_json(CHOSEN, tmp_path / "selected.json")
-    for selected, learned in ((tmp_path / "selected.json", True), ("", False)):
+    for selected, learned in (([tmp_path / "selected.json"], True), ([], False)):
         compare_methods.main(
             tmp_path / "metrics.tsv", selected, tmp_path / "comparison.tsv", tmp_path / "ranking.tsv", 200, seed=1
         )
@@ -493,7 +527,7 @@ def searched(dice_of, folding_of=lambda weight: 0.0, tried=("0.5", "1", "2", "4"
 
 
 def found_in(table, named=("0.5", "2")):
-    return selection.search_weight(table, "dice", 0.5, list(named), bootstrap_samples=500, seed=1)
+    return selection.search_weight(table, "voxelmorph", "dice", 0.5, list(named), bootstrap_samples=500, seed=1)
 
 
 def test_a_search_says_which_weights_the_pairs_do_not_tell_from_the_choice():
@@ -511,6 +545,8 @@ def test_a_search_says_which_weights_the_pairs_do_not_tell_from_the_choice():
     assert found["course"]["worse_by"] == pytest.approx(0.5e-4)
     assert found["named"]["weight"] == "2" and found["range"] == ["0.5", "4"] and found["subjects"] == 6
     assert "candidates" not in found
+    better = table.assign(method="voxelmorph-diff", value=table["value"] + 0.1 * (table["weight"] == "0.5"))
+    assert found_in(pd.concat([table, better])) == found, "of this network alone"
     assert found_in(table, ["0.5", "4"])["named"]["weight"] == "4"
     one = found_in(searched(lambda weight, n: 0.7 - abs(np.log(weight / 4))))
     assert one["weight"] == "4" and one["at_the_edge"] and one["as_good"] == ["4", "4"]
@@ -520,7 +556,7 @@ def test_a_search_says_which_weights_the_pairs_do_not_tell_from_the_choice():
 def test_less_is_better_for_the_landmark_error_of_a_search():
     values = {(weight, 50): [float(weight) + n for n in range(4)] for weight in ("1", "2")}
     table = candidates(values, {key: [0.0] * 4 for key in values})
-    found = selection.search_weight(table, "tre", 0.5, ["1", "2"], bootstrap_samples=100, seed=1)
+    found = selection.search_weight(table, "voxelmorph", "tre", 0.5, ["1", "2"], bootstrap_samples=100, seed=1)
     assert found["weight"] == "1" and found["course"]["worse_by"] == 0 and found["as_good"] == ["1", "1"]
 
 

@@ -7,13 +7,11 @@ import re
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import METHODS, PAIRS, WHY, MadeUp, image
+from made_up import METHODS, NETWORK, OTHER, PAIRS, WHY, MadeUp, image
 
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.report import viewer
 from cohortmorph.spatial import geometry
-
-NETWORK = "voxelmorph_weight-2_epoch-20"
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +53,14 @@ def test_methods_have_their_values_and_reasons(table):
     assert first["affine"]["values"] == {"tre_mean": 2.23456, "folding": 0.5} and first["affine"]["failed"] is None
     assert first["broken"]["failed"] == WHY and first["broken"]["values"] == {}
     assert first[NETWORK]["label"] == "voxelmorph, λ = 2, epoch 20"
-    assert first[NETWORK]["values"]["tre_mean"] == 3.23456
-    assert [method for method, entry in first.items() if entry["selected"]] == [NETWORK]
+    assert first[NETWORK]["values"]["tre_mean"] == 4.23456
+
+
+def test_each_network_s_choice_is_selected_and_one_of_them_is_best(table):
+    for pair in table["pairs"]:
+        found = {key: [entry["method"] for entry in pair["methods"] if entry[key]] for key in ("selected", "best")}
+        assert found == {"selected": [OTHER, NETWORK], "best": [NETWORK]}, "whichever comes first"
+    assert next(one for one in pair["methods"] if one["method"] == OTHER)["label"] == "voxelmorph-diff, λ = 4, epoch 20"
 
 
 def test_measures_are_those_of_the_registry(table):
@@ -67,7 +71,7 @@ def test_measures_are_those_of_the_registry(table):
 
 def test_values_are_those_of_the_pair(table):
     second = {entry["method"]: entry for entry in table["pairs"][1]["methods"]}
-    assert second["affine"]["values"]["tre_mean"] == 5.23456 and f"{PAIRS[1]}/affine" in second["affine"]["moved"]
+    assert second["affine"]["values"]["tre_mean"] == 6.23456 and f"{PAIRS[1]}/affine" in second["affine"]["moved"]
 
 
 def test_landmarks_stand_in_lps_where_both_images_have_some(cohort, table):
@@ -94,7 +98,7 @@ def test_without_a_network_none_is_selected():
     evaluation = Evaluation(*[nothing] * 6)
     paths = {"affine": "results/pairs/A/affine/moved.nii.gz"}
     (entry,) = viewer.described_methods("A", paths, evaluation, "results/viewer")
-    assert not entry["selected"] and entry["moved"] == "../pairs/A/affine/moved.nii.gz"
+    assert not entry["selected"] and not entry["best"] and entry["moved"] == "../pairs/A/affine/moved.nii.gz"
 
 
 def test_niivue_is_the_file_that_its_licence_file_names():

@@ -6,15 +6,13 @@ import re
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from made_up import GRID, METHODS, PAIRS, SIZES_MM, WHY, field
+from made_up import GRID, METHODS, NETWORK, PAIRS, SIZES_MM, WHY, field
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from cohortmorph.evaluation import metrics
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid
-
-NETWORK = "voxelmorph_weight-2_epoch-20"
 
 
 def array_of(png):
@@ -27,12 +25,13 @@ def select(viewer, method):
     viewer.wait(f" {method} ")
 
 
-def test_it_loads_with_the_selected_network_and_three_pictures(viewer):
+def test_it_loads_with_the_best_of_the_selected_networks_and_three_pictures(viewer):
     assert viewer.evaluate("document.body.dataset.shown") == f"{PAIRS[0]} {NETWORK} moved"
     assert viewer.text("message") == "" and "PHANTOM" in viewer.text("phantom")
     for name in ("fixed", "moved", "overlay"):
         assert array_of(viewer.pixels(name)).std() > 10, f"the pane {name} is empty"
-    assert "λ = 2, epoch 20 ★" in viewer.text("methods") and "1.23\t" in viewer.text("methods")
+    assert "voxelmorph, λ = 2, epoch 20 ★" in viewer.text("methods") and "1.23\t" in viewer.text("methods")
+    assert "voxelmorph-diff, λ = 4, epoch 20 ☆" in viewer.text("methods") and "☆" in viewer.text("star")
 
 
 def test_the_method_switch_changes_the_moved_and_the_overlaid_picture_only(viewer):

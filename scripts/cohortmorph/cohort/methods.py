@@ -43,6 +43,11 @@ class Method:
         found = LEARNED_ID.fullmatch(id)
         return cls(found["name"], found["weight"], int(found["epoch"])) if found else cls(id)
 
+    @classmethod
+    def of_choice(cls, choice: Mapping[str, Any]) -> "Method":
+        """Return the method that a network's selected_model.json chose: its network, weight and epoch."""
+        return cls(choice["network"], str(choice["weight"]), int(choice["epoch"]))
+
     @property
     def id(self) -> str:
         """The name of its folder: unique in a run."""
@@ -57,11 +62,6 @@ class Method:
     def label(self) -> str:
         """Its name for a reader, a network's with λ and epoch."""
         return f"{self.name}, λ = {self.weight}, epoch {self.epoch}" if self.learned else self.name
-
-
-def selected_method(selected: Mapping[str, Any] | None, name: str = "voxelmorph") -> Method | None:
-    """Return the method that selected_model.json chose, None without one."""
-    return Method(name, str(selected["weight"]), int(selected["epoch"])) if selected else None
 
 
 def in_order(names: Iterable[str], order: Sequence[str]) -> list[str]:

@@ -32,7 +32,7 @@ def compare(evaluation: Evaluation, bootstrap_samples: int, seed: int) -> pd.Dat
     Parameters
     ----------
     evaluation : Evaluation
-        Its metrics, and the selected network: the others take no part.
+        Its metrics, and each network's choice: its other λ and epochs take no part.
     bootstrap_samples, seed : int
 
     Returns
@@ -67,7 +67,7 @@ def rank(evaluation: Evaluation) -> pd.DataFrame:
     Parameters
     ----------
     evaluation : Evaluation
-        Its metrics, and the selected network: the others take no part.
+        Its metrics, and each network's choice: its other λ and epochs take no part.
 
     Returns
     -------
@@ -130,7 +130,7 @@ def _per_subject(rows: pd.DataFrame, direction: Direction) -> _PerSubject:
 
 
 def _of_test_pairs(evaluation: Evaluation) -> pd.DataFrame:
-    """Return the test pairs' rows with failures as the worst, all methods, of the networks only the selected one."""
+    """Return the test pairs' rows with failures as the worst, all methods, of each network only the selected one."""
     metrics = evaluation.metrics
     return evaluation.compared(failures_as_worst(metrics[metrics["split"] == "test"]))
 

@@ -84,7 +84,7 @@ def flags(evaluation: Evaluation, settings: Mapping[str, float]) -> pd.DataFrame
     Parameters
     ----------
     evaluation : Evaluation
-        Its metrics and failures; of the networks only the selected one is looked at.
+        Its metrics and failures; of each network only the selected one is looked at.
     settings : dict
         The configuration's ``quality``.
 

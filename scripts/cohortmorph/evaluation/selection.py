@@ -1,4 +1,4 @@
-"""The choice of the learned model, on the validation pairs alone. Tables only."""
+"""The choice of each network's λ and epoch, on the validation pairs alone. Tables only."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +9,11 @@ import pandas as pd
 from cohortmorph import UserError
 from cohortmorph.evaluation.measures import FOLDING, SELECTABLE, Measure
 from cohortmorph.evaluation.statistics import bootstrap_interval, independent_units
+from cohortmorph.evaluation.tables import cost
 from cohortmorph.run.logs import log
 
 
-def select_model(metrics: pd.DataFrame, metric: str, folding_percent_max: float) -> dict[str, Any]:
+def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_percent_max: float) -> dict[str, Any]:
     """Choose a network's weight λ and epoch on the validation pairs; no other row is looked at.
 
     The candidate with the best mean wins among those whose mean folding is small enough; the larger weight and then the
@@ -23,6 +24,8 @@ def select_model(metrics: pd.DataFrame, metric: str, folding_percent_max: float)
     ----------
     metrics : pandas.DataFrame
         metrics.tsv.
+    network : str
+        Its name.
     metric : {"tre", "dice", "ncc"}
         A key of :data:`~cohortmorph.evaluation.measures.SELECTABLE`.
     folding_percent_max : float
@@ -30,8 +33,8 @@ def select_model(metrics: pd.DataFrame, metric: str, folding_percent_max: float)
     Returns
     -------
     dict
-        ``weight`` (str), ``epoch``, ``metric``, ``value`` (the mean), ``unit``, ``folding_percent``, ``admissible``,
-        ``validation_pairs``, ``reason`` and ``candidates``.
+        ``network``, ``weight`` (str), ``epoch``, ``metric``, ``value`` (the mean), ``unit``, ``folding_percent``,
+        ``admissible``, ``validation_pairs``, ``reason`` and ``candidates``.
 
     Raises
     ------
@@ -39,19 +42,20 @@ def select_model(metrics: pd.DataFrame, metric: str, folding_percent_max: float)
         If no candidate was measured on all validation pairs.
     """
     measure = SELECTABLE[metric]
-    rows = metrics[(metrics["split"] == "validation") & (metrics["weight"] != "")]
+    rows = metrics[(metrics["split"] == "validation") & (metrics["method"] == network)]
     pairs = rows["pair"].nunique()
     if not pairs:
         raise UserError(
-            "No result of a network on a validation pair was found, so no weight and epoch can be chosen. Give at "
-            "least one subject the split `validation` in the cohort table."
+            f"No result of the network {network} on a validation pair was found, so its weight and epoch cannot be "
+            "chosen. Give at least one subject the split `validation` in the cohort table."
         )
-    table = _candidates(rows, measure, folding_percent_max)
+    table = _candidates(rows, network, measure, folding_percent_max)
     measured = table[table["measured"]]
     admissible = measured[measured["admissible"]]
     rule = [*(["cost"] if len(admissible) else ["folding_percent", "cost"]), "size", "epoch"]
     best = (admissible if len(admissible) else measured).sort_values(rule).iloc[0]
     return {
+        "network": network,
         "weight": best["weight"],
         "epoch": int(best["epoch"]),
         "metric": measure.metric,
@@ -80,8 +84,8 @@ def _reason(table: pd.DataFrame, measure: Measure, best: pd.Series, folding_perc
     return reason
 
 
-def _candidates(rows: pd.DataFrame, measure: Measure, folding_percent_max: float) -> pd.DataFrame:
-    """Return a row for each weight and epoch.
+def _candidates(rows: pd.DataFrame, network: str, measure: Measure, folding_percent_max: float) -> pd.DataFrame:
+    """Return a row for each weight and epoch in a network's rows.
 
     Returns
     -------
@@ -108,13 +112,11 @@ def _candidates(rows: pd.DataFrame, measure: Measure, folding_percent_max: float
     if not table["measured"].any():
         missing = [pair for pair in values if values[pair].isna().any() or foldings[pair].isna().any()]
         raise UserError(
-            f"No weight and epoch has {measure.metric} and folding on every validation pair; missing for "
-            f"{', '.join(missing)}. Give these pairs {measure.needs_in_words}, or choose another "
+            f"No weight and epoch of the network {network} has {measure.metric} and folding on every validation pair; "
+            f"missing for {', '.join(missing)}. Give these pairs {measure.needs_in_words}, or choose another "
             "evaluation.selection.metric."
         )
-    # Nine digits, as in the table's file: below that a difference is rounding, and the tie rule decides.
-    sign = -1 if measure.better == "more" else 1
-    table["cost"] = table["value"].map(lambda value: float(f"{value:.9g}")) * sign
+    table["cost"] = table["value"].map(lambda value: cost(value, measure.better))
     table = table.reset_index()
     table["size"] = -table["weight"].astype(float)
     return table
@@ -136,6 +138,7 @@ def _entries(candidates: pd.DataFrame) -> list[dict[str, Any]]:
 
 def search_weight(
     metrics: pd.DataFrame,
+    network: str,
     metric: str,
     folding_percent_max: float,
     named: Sequence[str],
@@ -148,7 +151,7 @@ def search_weight(
     ----------
     metrics : pandas.DataFrame
         Tidy table of one epoch: the validation pairs at each λ.
-    metric, folding_percent_max
+    network, metric, folding_percent_max
         As for :func:`select_model`, which chooses.
     named : list of str
         The λ of the configuration, all of them among those tried.
@@ -167,8 +170,8 @@ def search_weight(
         ``course``: λ = 1, the choice of the course: ``tried``, ``value``, ``worse_by`` (what the choice gains, in the
         metric's unit, below 0 where λ = 1 folds too much), ``interval`` and ``agrees`` (None: cannot be said).
     """
-    metrics = metrics[metrics["split"] == "validation"]
-    found = select_model(metrics, metric, folding_percent_max)
+    metrics = metrics[(metrics["split"] == "validation") & (metrics["method"] == network)]
+    found = select_model(metrics, network, metric, folding_percent_max)
     candidates = pd.DataFrame(found.pop("candidates")).set_index("weight")
     candidates = candidates.loc[sorted(candidates.index, key=float)]
     values = SELECTABLE[metric].rows(metrics).pivot(index="pair", columns="weight", values="value")[candidates.index]
@@ -177,7 +180,7 @@ def search_weight(
     candidates = candidates.join(_gains(sign, values, subjects, found["weight"], bootstrap_samples, seed))
     alike = candidates["alike"] = candidates["admissible"] & (candidates["low"] <= 0)
     around = _block(alike.to_numpy(), candidates.index.get_loc(found["weight"])) if len(subjects) > 1 else None
-    of_named = select_model(metrics[metrics["weight"].isin(named)], metric, folding_percent_max)
+    of_named = select_model(metrics[metrics["weight"].isin(named)], network, metric, folding_percent_max)
     return found | {
         "folding_percent_max": folding_percent_max,
         "range": [candidates.index[0], candidates.index[-1]],
@@ -252,12 +255,13 @@ def log_search(found: Mapping[str, Any]) -> None:
     found : dict
         See :func:`search_weight`.
     """
-    log.info("λ = %s (%s %.4g). %s", found["weight"], found["metric"], found["value"], found["reason"])
+    chosen = (found["network"], found["weight"], found["metric"], found["value"], found["reason"])
+    log.info("%s: λ = %s (%s %.4g). %s", *chosen)
     if found["as_good"]:
         log.info("not told from it by %d subjects: λ from %s to %s", found["subjects"], *found["as_good"])
     if found["at_the_edge"]:
         log.warning("λ = %s is at the edge of what was tried; a better one may lie beyond.", found["weight"])
-    log.info("among voxelmorph.weights: λ = %s", found["named"]["weight"])
+    log.info("among networks.%s.weights: λ = %s", found["network"], found["named"]["weight"])
     course = found["course"]
     if not course["tried"]:
         log.info("the course's λ = 1 lies outside of the range")

@@ -6,13 +6,14 @@ A table of metrics is tidy: one value a row, methods in the configuration's orde
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from cohortmorph.cohort.methods import Method, in_order
-from cohortmorph.evaluation.measures import Row
+from cohortmorph.evaluation.measures import Direction, Row, better
 from cohortmorph.run.files import StrPath, read_json
 
 COLUMNS = ["pair", "split", "method", "weight", "epoch", "metric", "structure", "value", "unit"]
@@ -23,6 +24,8 @@ COMPARISON_COLUMNS = ["split", "metric", "structure", "unit", "method", "referen
 RANKING_COLUMNS = ["rank", "method", "score", "runtime_s"]  # before the last, three of each metric
 FAILURES_COLUMNS = ["pair", "split", "method", "weight", "epoch", "why"]
 FLAGS_COLUMNS = ["subject", "pair", "method", "flag", "value", "threshold", "sentence"]
+
+Choices = Mapping[str, Mapping[str, Any]]  # network's name to what its selected_model.json holds
 
 
 def table_of(rows: Sequence[Row], pair: str, split: str, method: str) -> pd.DataFrame:
@@ -41,20 +44,64 @@ def table_of(rows: Sequence[Row], pair: str, split: str, method: str) -> pd.Data
     return table.astype({"epoch": "Int64", "value": float})[COLUMNS]
 
 
-def compared(table: pd.DataFrame, selected: Mapping[str, Any] | None) -> pd.DataFrame:
-    """Return the rows of all methods, of the networks only those of the selected weight and epoch.
+def compared(table: pd.DataFrame, selected: Choices) -> pd.DataFrame:
+    """Return the rows of all methods, of each network only those of its selected weight and epoch.
 
     Parameters
     ----------
     table : DataFrame
         With the columns method, weight and epoch.
-    selected : dict or None
-        selected_model.json.
+    selected : dict of network's name to choice
+        See :func:`read_choices`; of a network without one no row is returned.
     """
-    learned = table.weight != ""
-    if selected is None:
-        return table[~learned]
-    return table[~learned | ((table.weight == str(selected["weight"])) & (table.epoch == int(selected["epoch"])))]
+    kept = table.weight == ""
+    for method in map(Method.of_choice, selected.values()):
+        chosen = (table.method == method.name) & (table.weight == method.weight) & (table.epoch == method.epoch)
+        kept = kept | chosen
+    return table[kept]
+
+
+def read_choices(files: StrPath | Iterable[StrPath] | None) -> dict[str, dict[str, Any]]:
+    """Read the selected_model.json of each network, by the network's name, in the order of the files.
+
+    Parameters
+    ----------
+    files : path or iterable of path
+        None, "" or no file for none.
+    """
+    choices = [read_json(Path(path)) for path in as_paths(files)]
+    return {choice["network"]: choice for choice in choices}
+
+
+def as_paths(files: StrPath | Iterable[StrPath] | None) -> list[StrPath]:
+    """Return a job's named input as a list of paths: Snakemake may give one path for a list of one, or none at all."""
+    if not files:
+        return []
+    return [files] if isinstance(files, str | PathLike) else list(files)
+
+
+def best_of(choices: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Return the choice of the network that did best on the validation pairs, None of none.
+
+    What folds little enough comes before what folds too much, of which the one that folds least is best, as
+    :func:`cohortmorph.evaluation.selection.select_model` chooses. Of equals it is the first.
+
+    Parameters
+    ----------
+    choices : iterable of dict
+        What is in selected_model.json, of each network; all were chosen by the same metric.
+    """
+
+    def place(choice: Mapping[str, Any]) -> tuple[float, float]:
+        too_much = 0 if choice["admissible"] else choice["folding_percent"]
+        return too_much, cost(choice["value"], better(choice["metric"]))
+
+    return min(choices, key=place, default=None)
+
+
+def cost(value: float, direction: Direction | None) -> float:
+    """Return a value as what is better if less; nine digits, as in the tables: below that a difference is rounding."""
+    return float(f"{value:.9g}") * (-1 if direction == "more" else 1)
 
 
 def read_metrics(path: StrPath) -> pd.DataFrame:
@@ -117,8 +164,8 @@ class Evaluation:
     Attributes
     ----------
     metrics, summary, comparison, ranking, failures, flags : DataFrame
-    selected : dict or None
-        selected_model.json; None if no network was trained.
+    selected : dict of network's name to dict
+        Its selected_model.json; empty if no network was trained.
     """
 
     metrics: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=COLUMNS))
@@ -127,17 +174,17 @@ class Evaluation:
     ranking: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=RANKING_COLUMNS))
     failures: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=FAILURES_COLUMNS))
     flags: pd.DataFrame = field(default_factory=partial(pd.DataFrame, columns=FLAGS_COLUMNS))
-    selected: Mapping[str, Any] | None = None
+    selected: Choices = field(default_factory=dict)
 
     @classmethod
     def read(cls, files: Mapping[str, Any]) -> "Evaluation":
         """Read the tables that `files`, a mapping such as a job's named inputs, has a path for.
 
-        Only what is named is read: a folder may hold files of an earlier configuration.
+        The networks' choices are ``selected``: one path, or a list of them, which may be empty. Only what is named is
+        read: a folder may hold files of an earlier configuration.
         """
         tables = {name: read(files[name]) for name, read in READERS.items() if files.get(name)}
-        selected = files.get("selected")
-        return cls(**tables, selected=read_json(Path(selected)) if selected else None)
+        return cls(**tables, selected=read_choices(files.get("selected")))
 
     @cached_property
     def methods(self) -> list[str]:
@@ -154,11 +201,16 @@ class Evaluation:
         return in_order(names, self.methods)
 
     def compared(self, table: pd.DataFrame) -> pd.DataFrame:
-        """Return a table's rows of all methods, of the networks only those of the selected one."""
+        """Return a table's rows of all methods, of each network only those of its selected weight and epoch."""
         return compared(table, self.selected)
 
+    @cached_property
+    def best(self) -> Method | None:
+        """Of the selected methods, one a network, the best on the validation pairs; None if there is no network."""
+        choice = best_of(self.selected.values())
+        return Method.of_choice(choice) if choice else None
+
     def label(self, method: str) -> str:
-        """Return a method's name for a reader; the selected network's with its λ and epoch."""
-        if self.selected is None or method not in self.learned:
-            return method
-        return Method(method, str(self.selected["weight"]), int(self.selected["epoch"])).label
+        """Return a method's name for a reader; a network's with its selected λ and epoch."""
+        choice = self.selected.get(method)
+        return Method.of_choice(choice).label if choice else method

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from cohortmorph import UserError
 from cohortmorph.cohort.methods import Method
 from cohortmorph.evaluation.metrics import landmark_errors_mm, near_landmarks
+from cohortmorph.evaluation.tables import Choices
 from cohortmorph.figures.pair_pictures import methods_to_draw
 from cohortmorph.figures.style import method_colours
 from cohortmorph.spatial import displacement, geometry, landmarks
@@ -35,8 +36,8 @@ PUBLISHED = {
 }
 
 
-def methods_taking_part(ids: Sequence[str], selected: Mapping[str, Any] | None) -> dict[str, Method]:
-    """Return {id: method} of these ids, of the networks only that of selected_model.json."""
+def methods_taking_part(ids: Sequence[str], selected: Choices) -> dict[str, Method]:
+    """Return {id: method} of these ids, of each network only its selected one."""
     return {method.id: method for method in methods_to_draw(ids, selected)}
 
 
@@ -161,13 +162,13 @@ def as_text(ours: pd.DataFrame, same_patient: bool) -> str:
         "SPREAD, the data of the published rows, are not public. The real pairs of this cohort stand in for its test "
         "pairs, synthetic pairs made of this cohort's images for its synthetic ones; figures of different data can be "
         "compared in their order, not in their size.",
-        "RegNet itself is not run: VoxelMorph, trained without known displacements, stands in its place.",
+        "RegNet itself is not run: networks that are trained without known displacements stand in its place.",
         "TRE′: landmarks within reach (8 mm in the paper) after the affine alignment. sd: over landmarks, or voxels.",
     ]
     if same_patient:
         notes.append(
-            "**The synthetic training pairs are made of an image of a test patient: the rows of "
-            "VoxelMorph are those of a network that has seen this anatomy.**"
+            "**The synthetic training pairs are made of an image of a test patient: the rows of each network are those "
+            "of one that has seen this anatomy.**"
         )
     lines = ["# RegNet's Table 2.1, and this cohort", ""]
     for title, part in (("This cohort", ours), ("Published", published())):

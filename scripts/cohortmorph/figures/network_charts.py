@@ -1,4 +1,4 @@
-"""Charts of networks: how they trained, and how λ and epoch were chosen on validation pairs.
+"""Charts of one network each: how it trained, and how λ and epoch were chosen on validation pairs.
 
 Means and intervals come from the summary table, so that a figure and the report never disagree.
 """
@@ -18,17 +18,21 @@ from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.figures.axes import make_logarithmic, pairs_in, panels_of
 from cohortmorph.figures.style import WIDTH_INCHES, message, styled, weight_styles
 
-NOTHING = "No network was measured on validation pairs."
+PANELS_IN_A_ROW = 4  # of a training
+NO_PARTS = {"epoch", "seconds"}  # columns of history.tsv that are no part of the loss, nor what was watched of one
 
 
 @styled
-def training(histories: Mapping[str, pd.DataFrame], conditional: pd.DataFrame | None = None) -> Figure:
-    """Draw loss and its parts against epoch, a line a λ; validation dashed with markers.
+def training(network: str, histories: Mapping[str, pd.DataFrame], conditional: pd.DataFrame | None = None) -> Figure:
+    """Draw a network's loss and its parts against epoch, a line a λ; validation dashed with markers.
 
-    A training that used labels has a panel for their part; validation has none, and its loss is without it.
+    A training that used labels has a panel for their part; validation has none, and its loss is without it. Every
+    further part that is not 0 throughout has one too, under the name of its column.
 
     Parameters
     ----------
+    network : str
+        Its name.
     histories : dict of weight (str) to DataFrame
         Each with the columns of history.tsv.
     conditional : DataFrame, optional
@@ -36,10 +40,10 @@ def training(histories: Mapping[str, pd.DataFrame], conditional: pd.DataFrame | 
         own λ, and `histories` hold the epochs at which validation was watched at their λ.
     """
     if not histories:
-        return message("No network was trained: the configuration has no learned method.")
+        return message(f"{network} was not trained.")
     titles = _parts(list(histories.values()) if conditional is None else [conditional])
-    figure = Figure(figsize=(WIDTH_INCHES, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(titles))
+    figure, panels = _panels_of_parts(len(titles))
+    figure.suptitle(network, x=0.006, ha="left")
     styles = weight_styles(histories)
     validated = False
     for axes, (column, title) in zip(panels, titles.items(), strict=True):
@@ -48,7 +52,7 @@ def training(histories: Mapping[str, pd.DataFrame], conditional: pd.DataFrame | 
             if conditional is None:
                 lonely = "." if len(history) == 1 else None
                 axes.plot(history.epoch, history[column], color=colour, linewidth=1.1, marker=lonely)
-            if column != "label_loss":
+            if f"validation_{column}" in history:
                 validated |= _validation(axes, history[["epoch", f"validation_{column}"]].dropna(), colour, marker)
         if conditional is not None:
             axes.plot(conditional.epoch, conditional[column], color="0.7", linewidth=1.1, zorder=1)
@@ -73,7 +77,22 @@ def _parts(trained: list[pd.DataFrame]) -> dict[str, str]:
     if any(history.label_loss.any() for history in trained):
         titles["loss"] = "Loss = similarity term + λ · penalty\n+ γ · label loss (validation: without)"
         titles["label_loss"] = "Label loss (before × γ)"
+    for history in trained:
+        known = {*titles, *NO_PARTS, "label_loss"}
+        others = [name for name in history if name not in known and not name.startswith("validation_")]
+        titles |= {name: name for name in others if history[name].any()}
     return titles
+
+
+def _panels_of_parts(count: int) -> tuple[Figure, list[Axes]]:
+    """Return a figure and a panel for each part of a loss."""
+    columns = min(count, PANELS_IN_A_ROW)
+    rows = -(-count // columns)
+    figure = Figure(figsize=(WIDTH_INCHES, 4.2 * rows), layout="constrained")
+    panels = list(figure.subplots(rows, columns, squeeze=False).ravel())
+    for axes in panels[count:]:
+        axes.remove()
+    return figure, panels[:count]
 
 
 def _validation(axes: Axes, validation: pd.DataFrame, colour: str, marker: str) -> bool:
@@ -84,20 +103,21 @@ def _validation(axes: Axes, validation: pd.DataFrame, colour: str, marker: str) 
 
 
 @styled
-def selection(evaluation: Evaluation) -> Figure:
+def selection(evaluation: Evaluation, network: str) -> Figure:
     """Draw squared NCC, TRE, Dice and folding on validation pairs against epoch, a line a λ, the selected one marked.
 
-    Means over pairs with their 95 % intervals.
+    Means over pairs with their 95 % intervals, of the network of this name alone.
     """
-    learned, selected = _of_networks(evaluation.summary), evaluation.selected
+    learned, selected = _of_network(network, evaluation.summary), evaluation.selected.get(network)
     shown = _measured(learned)
     if not shown:
-        return message(NOTHING)
+        return message(f"{network} was not measured on validation pairs.")
     styles = weight_styles(learned.weight)
     epochs = np.sort(learned.epoch.dropna().unique().astype(int))
     # Side by side, so that the intervals of different λ stay apart.
     beside = np.linspace(-1, 1, len(styles)) * (0.012 * (np.ptp(epochs) or 1) if len(styles) > 1 else 0)
     figure, panels = panels_of(len(shown))
+    figure.suptitle(network, x=0.006, ha="left")
     for axes, measure in zip(panels, shown, strict=True):
         rows = measure.rows(learned)
         for shift, (weight, (colour, marker)) in zip(beside, styles.items(), strict=True):
@@ -123,19 +143,20 @@ def selection(evaluation: Evaluation) -> Figure:
 
 
 @styled
-def weights(evaluation: Evaluation) -> Figure:
-    """Draw squared NCC, TRE, Dice and folding on validation pairs against λ at the last epoch.
+def weights(evaluation: Evaluation, network: str) -> Figure:
+    """Draw one network's squared NCC, TRE, Dice and folding on validation pairs against λ at the last epoch.
 
     Grey lines are pairs, markers the mean with its 95 % interval.
     """
-    learned, values = _of_networks(evaluation.summary), _of_networks(evaluation.metrics)
+    learned, values = _of_network(network, evaluation.summary), _of_network(network, evaluation.metrics)
     shown = _measured(learned)
     if not shown:
-        return message(NOTHING)
+        return message(f"{network} was not measured on validation pairs.")
     last = learned.epoch.max()
     styles = weight_styles(learned.weight)
     names = list(styles)
     figure, panels = panels_of(len(shown))
+    figure.suptitle(network, x=0.006, ha="left")
     for axes, measure in zip(panels, shown, strict=True):
         rows = measure.rows(learned[learned.epoch == last]).set_index("weight").reindex(names)
         pairs = measure.rows(values[values.epoch == last]).pivot_table(index="pair", columns="weight", values="value")
@@ -158,9 +179,9 @@ def weights(evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _of_networks(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of a table that networks gave on validation pairs."""
-    return table[(table.weight != "") & (table.split == "validation")]
+def _of_network(network: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that one network gave on validation pairs."""
+    return table[(table.method == network) & (table.split == "validation")]
 
 
 def _measured(summary: pd.DataFrame) -> list[Measure]:

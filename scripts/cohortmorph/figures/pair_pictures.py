@@ -19,10 +19,11 @@ from matplotlib.patches import Rectangle
 from cohortmorph import UserError
 from cohortmorph.cohort.methods import STARTS, Method
 from cohortmorph.evaluation.metrics import landmark_errors_mm
+from cohortmorph.evaluation.tables import Choices, read_choices
 from cohortmorph.figures import charts, pictures, style
 from cohortmorph.figures.pictures import Place, cut, oriented, views, where
 from cohortmorph.figures.tiles import BEYOND_AFFINE, DRAWN, Box, coloured, resized, slices_of
-from cohortmorph.run.files import StrPath, publishing, read_json
+from cohortmorph.run.files import StrPath, publishing
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import displacement, intensity, landmarks
 from cohortmorph.spatial.geometry import PLANES, Grid, matrix_and_offset, read_affine, read_image, to_array, to_image
@@ -58,7 +59,7 @@ class RegisteredPair:
     affine : SimpleITK transform
         Fixed → moving; the other methods add to it.
     results : dict of Method to Result
-        In the configuration's order; of the networks the selected one.
+        In the configuration's order; of each network the selected one.
     landmarks : (array, array) or None
         Of the fixed and of the moving image, shape (n, 3), LPS mm.
     """
@@ -70,11 +71,11 @@ class RegisteredPair:
     landmarks: tuple[np.ndarray, np.ndarray] | None = None
 
 
-def methods_to_draw(ids: Sequence[str], selected: Mapping[str, Any] | None) -> list[Method]:
-    """Return the methods of these ids, of the networks only that of selected_model.json, in their order."""
-    wanted = (str(selected["weight"]), int(selected["epoch"])) if selected else None
+def methods_to_draw(ids: Sequence[str], selected: Choices) -> list[Method]:
+    """Return the methods of these ids, of each network only its selected one, in their order."""
+    wanted = set(map(Method.of_choice, selected.values()))
     methods = [Method.of(id) for id in ids]
-    return [method for method in methods if not method.learned or (method.weight, method.epoch) == wanted]
+    return [method for method in methods if not method.learned or method in wanted]
 
 
 def methods_of_overview(methods: Sequence[Method]) -> list[Method]:
@@ -321,13 +322,13 @@ def read_pair(
     fixed_intensity: Mapping[str, Any],
     moving_intensity: Mapping[str, Any],
 ) -> RegisteredPair:
-    """Read the files of a pair; of the networks only the selected one.
+    """Read the files of a pair; of each network only the selected one.
 
     Parameters
     ----------
     given : mapping
         Paths: ``fixed``, ``moving``, ``affine``; in the order of `methods` ``moved`` and ``displacements``; where there
-        are some ``fixed_landmarks``, ``moving_landmarks`` and ``selected`` (selected_model.json).
+        are some ``fixed_landmarks`` and ``moving_landmarks``; ``selected``: of each network's selected_model.json.
     pair : str
         Its id, for messages.
     methods : list of str
@@ -335,8 +336,7 @@ def read_pair(
     fixed_intensity, moving_intensity : dict
         Settings of cohortmorph.spatial.intensity.prepare.
     """
-    selected = read_json(given["selected"]) if given.get("selected") else None
-    drawn = methods_to_draw(methods, selected)
+    drawn = methods_to_draw(methods, read_choices(given.get("selected")))
     moved = dict(zip(methods, given["moved"], strict=True))
     displacements = dict(zip(methods, given["displacements"], strict=True))
     fixed = intensity.prepare_or_blank(read_image(given["fixed"]), fixed_intensity, f"{pair}, fixed")

@@ -1,4 +1,4 @@
-"""What the evaluation's tables say: which method, which λ and epoch, and how sure that is."""
+"""What the evaluation's tables say: which method, which λ and epoch of each network, and how sure that is."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,7 +90,7 @@ def _against_others(measure: Measure, evaluation: Evaluation, ranking: pd.DataFr
 
 
 def front(
-    evaluation: Evaluation, verdicts: Sequence[Verdict], choice: Mapping[str, Any] | None
+    evaluation: Evaluation, verdicts: Sequence[Verdict], choices: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, str]]:
     """Return what the first page answers, each as ``question``, ``answer``, ``value`` and ``level`` (good or doubt).
 
@@ -98,8 +98,8 @@ def front(
     ----------
     evaluation : Evaluation
     verdicts : list of Verdict
-    choice : dict or None
-        See :func:`choice`.
+    choices : list of dict
+        Of each network, see :func:`choice`.
     """
     tiles = []
     if verdicts:
@@ -111,9 +111,10 @@ def front(
         tiles.append(_tile("Which method?", best.method, "; ".join([*reasons, *differing]) + ".", not differing))
     else:
         tiles.append(_tile("Which method?", "unknown", "Nothing was measured on test pairs.", False))
-    if choice:
-        said = " ".join([choice["value"][0].upper() + choice["value"][1:] + ".", *choice["warnings"]])
-        tiles.append(_tile("Which λ and epoch?", choice["headline"], said, not choice["warnings"]))
+    for one in choices:
+        whose = f" of {one['network']}" if len(choices) > 1 else ""
+        said = " ".join([one["value"][0].upper() + one["value"][1:] + ".", *one["warnings"]])
+        tiles.append(_tile(f"Which λ and epoch{whose}?", one["headline"], said, not one["warnings"]))
     tiles.append(_how_sure(evaluation))
     flagged = set(evaluation.flags.pair)
     pairs = set(evaluation.metrics.pair) | flagged
@@ -211,17 +212,17 @@ def against_best(measure: Measure, evaluation: Evaluation) -> pd.DataFrame:
 
 
 def choice(selected: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe how λ and epoch were chosen: the sentence, warnings, and the table of candidates.
+    """Describe how a network's λ and epoch were chosen: the sentence, warnings, and the table of candidates.
 
     Parameters
     ----------
     selected : dict
-        selected_model.json.
+        The network's selected_model.json.
 
     Returns
     -------
     dict
-        ``headline``, ``reason``, ``warnings``, and ``epochs`` with ``rows`` of (λ, one cell an epoch).
+        ``network``, ``headline``, ``reason``, ``warnings``, and ``epochs`` with ``rows`` of (λ, one cell an epoch).
     """
     candidates = {(str(one["weight"]), int(one["epoch"])): one for one in selected.get("candidates", [])}
     weights = ordered_weights(weight for weight, _ in candidates)
@@ -230,6 +231,7 @@ def choice(selected: Mapping[str, Any]) -> dict[str, Any]:
     unit = "" if selected.get("unit", "1") == "1" else f" {selected['unit']}"
     name = MEASURES[selected["metric"]].name
     return {
+        "network": selected["network"],
         "headline": f"λ = {chosen[0]}, epoch {chosen[1]}",
         "value": f"mean {name} {selected['value']:.3f}{unit} on "
         f"{count(selected['validation_pairs'], 'validation pair')}",

@@ -2,14 +2,15 @@
 
 import base64
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cohortmorph.evaluation.measures import DICE, NCC, TRE
-from cohortmorph.evaluation.tables import Evaluation
+from cohortmorph.evaluation.tables import Evaluation, as_paths
 from cohortmorph.report.wording import digits, pairs_in_words
 from cohortmorph.run.files import StrPath
 
@@ -18,7 +19,7 @@ CURVES, HEADLINE, COMPARISONS = ("training", "selection", "weights"), "methods",
 CAPTIONS = {
     "training": (
         "Training",
-        "Loss of each training and its two parts against the epoch, one line a λ; dashed with markers: on validation "
+        "Loss of each training and its parts against the epoch, one line a λ; dashed with markers: on validation "
         "data, where it was computed. The first epochs are wild by nature.",
     ),
     "selection": (
@@ -84,14 +85,16 @@ class Pictures:
     ----------
     headline : Picture or None
         The one for the first page.
-    curves, comparisons, pairs, harmonized : sequence of Picture
-        Of the trainings, of the methods, of single pairs (the worst first) and of single subjects.
+    curves : dict of str to sequence of Picture
+        Of each network, by its name: its training, and how λ and epoch were chosen.
+    comparisons, pairs, harmonized : sequence of Picture
+        Of the methods, of single pairs (the worst first) and of single subjects.
     left_out : int
         Number of pictures of pairs that are not in the report, but among the figures.
     """
 
     headline: Picture | None = None
-    curves: Sequence[Picture] = ()
+    curves: Mapping[str, Sequence[Picture]] = field(default_factory=dict)
     comparisons: Sequence[Picture] = ()
     pairs: Sequence[Picture] = ()
     harmonized: Sequence[Picture] = ()
@@ -101,9 +104,10 @@ class Pictures:
     def of(
         cls,
         evaluation: Evaluation,
-        figures: Mapping[str, StrPath],
+        figures: Mapping[str, Any],
         pairs: Mapping[str, StrPath],
         subjects: Mapping[str, StrPath],
+        networks: Sequence[str] = (),
         most: int = 12,
     ) -> "Pictures":
         """Put titles and captions to the figures of a run.
@@ -112,18 +116,25 @@ class Pictures:
         ----------
         evaluation : Evaluation
         figures : dict of name to path
-            Of plot_training and plot_comparison, PNG or SVG, by the keys of :data:`CAPTIONS`; what is missing or "" is
-            left out.
+            PNG or SVG, by the keys of :data:`CAPTIONS`; what is missing or "" is left out. Those of plot_training and
+            plot_selection are lists, a path each of `networks`.
         pairs, subjects : dict of id to path
             Of plot_pair and of plot_harmonize.
+        networks : list of str
+            Their names.
         most : int
             So many of pairs, and of subjects, are in the report: it stays a file that a browser opens.
         """
         worst = pair_pictures(pairs, evaluation)
         _, caption = CAPTIONS["harmonize"]
+        curves: dict[str, dict[str, StrPath]] = {network: {} for network in networks}
+        for name in CURVES:
+            if paths := as_paths(figures.get(name)):
+                for network, path in zip(networks, paths, strict=True):
+                    curves[network][name] = path
         return cls(
             headline=next(iter(_captioned(evaluation, "test", figures, [HEADLINE])), None),
-            curves=_captioned(evaluation, "validation", figures, CURVES),
+            curves={network: _captioned(evaluation, "validation", paths, CURVES) for network, paths in curves.items()},
             comparisons=_captioned(evaluation, "test", figures, COMPARISONS),
             pairs=worst[:most],
             harmonized=[Picture(path, subject, caption) for subject, path in list(subjects.items())[:most]],

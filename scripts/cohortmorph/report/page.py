@@ -44,16 +44,16 @@ def render(
     """
     pairs = {split: evaluation.metrics.pair[evaluation.metrics.split == split] for split in SPLITS}
     verdicts = [one for measure in (TRE, DICE, NCC) if (one := verdict(measure, evaluation))]
-    chosen = choice(evaluation.selected) if evaluation.selected else None
+    choices = [choice(selected) for selected in evaluation.selected.values()]
     reviewed = tables.quality_table(evaluation, links or {})
     return template("report.html.jinja").render(
         phantom=phantom,
-        front=front(evaluation, [one for one in verdicts if one.measure is not NCC] or verdicts, chosen),
+        front=front(evaluation, [one for one in verdicts if one.measure is not NCC] or verdicts, choices),
         quality=reviewed,
         flag_counts=count_in_words(evaluation.flags, [one["pair"] for one in reviewed], evaluation),
         verdicts=verdicts,
         sureness=sureness(evaluation),
-        choice=chosen,
+        choices=choices,
         troubles=what_went_wrong(evaluation, skipped),
         test_pairs=pairs_in_words(pairs["test"]),
         splits={split: pairs_in_words(of_split) for split, of_split in pairs.items() if len(of_split)},

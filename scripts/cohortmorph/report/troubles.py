@@ -75,7 +75,7 @@ def _registrations_failed(evaluation: Evaluation) -> Iterator[str]:
 
 def _values_missing(test: pd.DataFrame, evaluation: Evaluation) -> Iterator[str]:
     """Say which values do not exist although the registration did not fail, and what counts in their place."""
-    registrations = evaluation.compared(evaluation.failures)  # the networks of `test` are the selected ones already
+    registrations = evaluation.compared(evaluation.failures)  # of each network `test` has the selected one already
     known = set(zip(registrations.pair, registrations.method, strict=True))
     failed = failures_as_worst(test)
     unexplained = np.array([key not in known for key in zip(failed.pair, failed.method, strict=True)], dtype=bool)

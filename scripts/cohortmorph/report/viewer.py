@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from cohortmorph import UserError
-from cohortmorph.cohort.methods import Method, selected_method
+from cohortmorph.cohort.methods import Method
 from cohortmorph.evaluation.measures import shown_in
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.run.files import StrPath, publishing_folder, write_json
@@ -136,17 +136,19 @@ def described_methods(
     Returns
     -------
     list of dict
-        ``method, label, selected, moved, displacement`` (paths seen from `folder`), ``failed`` (the reason, or None)
-        and ``values``, by metric those of the measures that are shown here.
+        ``method, label, selected`` (of each network one), ``best`` (of the selected ones, on the validation pairs),
+        ``moved, displacement`` (paths seen from `folder`), ``failed`` (the reason, or None) and ``values``, by metric
+        those of the measures that are shown here.
     """
     metrics, failures = evaluation.metrics, evaluation.failures
     values, reasons = _by_method(metrics[metrics.pair == pair]), _by_method(failures[failures.pair == pair])
-    chosen = selected_method(evaluation.selected)
+    selected = set(map(Method.of_choice, evaluation.selected.values()))
     return [
         {
             "method": id,
             "label": Method.of(id).label,
-            "selected": Method.of(id) == chosen,
+            "selected": Method.of(id) in selected,
+            "best": Method.of(id) == evaluation.best,
             "moved": relative(path, folder),
             "displacement": relative(Path(path).with_name("displacement.nii.gz"), folder),
             "failed": reasons[id].why.iloc[0] if id in reasons else None,

@@ -319,13 +319,14 @@ function drawTables() {
     "methods",
     ["method", ...columns.map((measure) => measure.label)],
     pairShown().methods.map((method) => [
-      method.label + (method.selected ? " ★" : ""),
+      method.label + (method.best ? " ★" : method.selected ? " ☆" : ""),
       ...columns.map((measure, n) => (method.failed ? (n ? "" : "failed") : written(method, measure))),
     ]),
     state.method,
     chooseMethod,
   );
-  element("star").hidden = !pairShown().methods.some((method) => method.selected);
+  element("star").hidden = !pairShown().methods.some((method) => method.best);
+  element("other-stars").hidden = !pairShown().methods.some((method) => method.selected && !method.best);
 }
 
 function choosePair(n) {
@@ -365,11 +366,11 @@ function setOpacity(percent) {
   if (panes.overlay.volumes.length > 1) panes.overlay.setOpacity(1, percent / 100);
 }
 
-/** Show everything as at the start: the first pair, and the selected network or else the affine. */
+/** Show everything as at the start: the first pair, and the best of the selected networks or else the affine. */
 function reset() {
   Object.assign(state, { pair: 0, layer: "moved", landmarks: false, opacity: { jacobian: 70, moved: 50 } });
   const { methods } = pairShown();
-  const first = [(method) => method.selected, (method) => method.method === "affine"];
+  const first = [(method) => method.best, (method) => method.method === "affine"];
   state.method = first.map((wanted) => methods.findIndex(wanted)).find((n) => n >= 0) ?? 0;
   element("landmarks").checked = false;
   element("layer").value = state.layer;
