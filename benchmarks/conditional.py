@@ -107,7 +107,7 @@ def main():
     parser.add_argument("--steps", type=int, default=300)
     chosen = parser.parse_args()
     start_tensorflow(seed=1, threads=1)
-    settings = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["voxelmorph"]
+    settings = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())["networks"]["voxelmorph"]
     print(f"TensorFlow {tf.__version__}, one thread, load {os.getloadavg()[0]:.1f}", flush=True)
     if chosen.what == "cost":
         cost(settings, chosen.rounds)

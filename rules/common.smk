@@ -10,6 +10,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 from cohortmorph import UserError
 from cohortmorph.cohort import configuration, plan as plans, skipped
 from cohortmorph.cohort.pairs import ID, image_id, pair_id
+from cohortmorph.cohort.learning_plan import LearningPlan
 from cohortmorph.cohort.report_plan import ReportPlan
 from cohortmorph.evaluation.measures import SELECTABLE
 from cohortmorph.pool import htcondor as pool
@@ -29,7 +30,7 @@ try:
 except UserError as error:
     raise WorkflowError(str(error)) from None
 config.update(plan.config)
-cohort, results, network, shown = plan.cohort, plan.results, plan.network, ReportPlan(plan)
+cohort, results, learning, shown = plan.cohort, plan.results, LearningPlan(plan), ReportPlan(plan)
 # The jobs of a pool get these of the environment as well.
 workflow.register_envvars(skipped.VARIABLE, *configuration.variables(config))
 SHARED_FILES = bool(workflow.storage_settings.shared_fs_usage)  # whether the machines of a pool see this folder
@@ -79,3 +80,5 @@ wildcard_constraints:
     image=ID,
     pair=pair_id(*[image_id(ID, ID)] * 2),
     weight="[0-9.eE+-]+",
+    network="[a-z0-9-]+",
+    grid="[23]d-[a-z0-9.+-]+",

@@ -71,7 +71,7 @@ rule compare_methods:
     """Test the methods against each other on the test pairs, a value a subject, and rank them over the metrics."""
     input:
         metrics=results.evaluation("metrics.tsv"),
-        selected=plan.selected or [],
+        selected=plan.selected,
     output:
         comparison=report(results.evaluation("comparison.tsv"), category="Tables"),
         ranking=report(results.evaluation("ranking.tsv"), category="Tables"),
@@ -95,7 +95,7 @@ rule flag_pairs:
     input:
         metrics=results.evaluation("metrics.tsv"),
         failures=results.evaluation("failures.tsv"),
-        selected=plan.selected or [],
+        selected=plan.selected,
     output:
         report(results.evaluation("flags.tsv"), category="Tables"),
     log:
@@ -112,52 +112,58 @@ rule flag_pairs:
         "../scripts/flag_pairs.py"
 
 
-if network:
+rule select_model:
+    """Choose a network's weight λ and epoch on the validation pairs alone."""
+    input:
+        metrics=results.evaluation("metrics.tsv"),
+    output:
+        results.selected("{network}"),
+    log:
+        results.log("select_model/{network}"),
+    benchmark:
+        results.benchmark("select_model/{network}")
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=1000, minutes=10),
+    params:
+        network="{network}",
+        settings=config["evaluation"]["selection"],
+    script:
+        "../scripts/select_model.py"
 
-    rule select_model:
-        """Choose weight λ and epoch on the validation pairs alone."""
-        input:
-            metrics=results.evaluation("metrics.tsv"),
-        output:
-            results.evaluation("selected_model.json"),
-        log:
-            results.log("select_model"),
-        benchmark:
-            results.benchmark("select_model")
-        conda:
-            "../envs/workflow.yaml"
-        resources:
-            **needs(memory_mb=1000, minutes=10),
-        params:
-            settings=config["evaluation"]["selection"],
-        script:
-            "../scripts/select_model.py"
 
-    rule select_weight:
-        """Search λ over the whole range with the conditional network's last epoch, on the validation pairs alone."""
-        input:
-            files(plan.to_search_weight),
-            network=network.parameters_of_conditional(network.kept_epochs[-1:]),
-        output:
-            selected=results.evaluation("selected_weight.json"),
-            table=results.evaluation("weight_search.tsv"),
-            pictures=results.drawn("weight_search"),
-        log:
-            results.log("select_weight"),
-        benchmark:
-            results.benchmark("select_weight")
-        conda:
-            "../envs/voxelmorph.yaml"
-        resources:
-            **needs(memory_mb=6000, minutes=120),
-        params:
-            pairs=of(plan.pairs_to_judge_by),
-            conditional=of(network.search_settings),
-            selection={
-                **config["evaluation"]["selection"],
-                "bootstrap_samples": config["evaluation"]["bootstrap_samples"],
-            },
-            seed=config["seed"],
-            phantom=plan.phantom,
-        script:
-            "../scripts/select_weight.py"
+rule search_weight:
+    """Search λ over the whole range with the conditional network's last epoch, on the validation pairs alone."""
+    input:
+        files(learning.to_search_weight),
+    output:
+        selected=results.evaluation("{network}/selected_weight.json"),
+        table=results.evaluation("{network}/weight_search.tsv"),
+        pictures=results.drawn("{network}/weight_search"),
+    log:
+        results.log("search_weight/{network}"),
+    benchmark:
+        results.benchmark("search_weight/{network}")
+    conda:
+        "../envs/voxelmorph.yaml"
+    resources:
+        **needs(memory_mb=6000, minutes=120),
+    params:
+        pairs=of(learning.pairs_to_judge_by),
+        conditional=of(learning.search_settings),
+        selection={
+            **config["evaluation"]["selection"],
+            "bootstrap_samples": config["evaluation"]["bootstrap_samples"],
+        },
+        seed=config["seed"],
+        phantom=plan.phantom,
+    script:
+        "../scripts/search_weight.py"
+
+
+# Asked for by its name: the search of every network.
+rule select_weight:
+    input:
+        [results.evaluation(f"{name}/selected_weight.json") for name in plan.networks],
+    localrule: True

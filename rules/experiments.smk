@@ -30,7 +30,7 @@ rule regnet_table:
     input:
         files(shown.to_tabulate),
         metrics=results.evaluation("metrics.tsv"),
-        selected=plan.selected or [],
+        selected=plan.selected,
     output:
         table=results.experiment("regnet_table.tsv"),
         text=results.experiment("regnet_table.md"),

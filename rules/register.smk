@@ -23,25 +23,27 @@ rule register_affine:
         "../scripts/register_affine.py"
 
 
-if network:
+for name, network in plan.networks.items():
 
-    rule register_voxelmorph:
+    rule:
         """Register a pair with each weight λ and kept epoch; displacements in mm (LPS) on the fixed image's own grid."""
+        name:
+            f"register_{name}"
         input:
-            files(plan.to_apply),
+            files(learning.to_apply(name)),
         output:
             displacements=results.displacements("{pair}", network.ids),
             registrations=results.registrations("{pair}", network.ids),
         log:
-            results.log("register_voxelmorph/{pair}"),
+            results.log(f"register_{name}/{{pair}}"),
         benchmark:
-            results.benchmark("register_voxelmorph/{pair}")
+            results.benchmark(f"register_{name}/{{pair}}")
         conda:
             "../envs/voxelmorph.yaml"
         resources:
             **needs(memory_mb=4000, minutes=60),
         params:
-            settings=network.architecture,
+            settings=network.settings,
             seed=config["seed"],
         script:
-            "../scripts/register_voxelmorph.py"
+            "../scripts/register_network.py"

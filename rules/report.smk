@@ -2,14 +2,12 @@
 
 
 rule plot_comparison:
-    """Draw NCC, TRE (mm) and Dice against epoch and λ on validation pairs, and by method on test pairs."""
+    """Draw NCC, TRE (mm), Dice, folding and run time by method on test pairs."""
     input:
         metrics=results.evaluation("metrics.tsv"),
         summary=results.evaluation("summary.tsv"),
-        selected=plan.selected or [],
+        selected=plan.selected,
     output:
-        selection=report(results.drawn("selection"), category="Choice of λ and epoch"),
-        weights=report(results.drawn("weights"), category="Choice of λ and epoch"),
         methods=report(results.drawn("methods"), category="Methods"),
         runtime=report(results.drawn("runtime"), category="Methods"),
         structures=report(results.drawn("structures"), category="Methods"),
@@ -59,7 +57,7 @@ rule write_reviews:
         descriptions=[results.review(f"{pair}.json") for pair in plan.evaluated],
         flags=results.evaluation("flags.tsv"),
         metrics=results.evaluation("metrics.tsv"),
-        selected=plan.selected or [],
+        selected=plan.selected,
     output:
         [results.review(f"{pair}.html") for pair in plan.evaluated],
     log:
@@ -111,7 +109,7 @@ rule write_report:
         ranking=results.evaluation("ranking.tsv"),
         failures=results.evaluation("failures.tsv"),
         flags=results.evaluation("flags.tsv"),
-        selected=plan.selected or [],
+        selected=plan.selected,
     output:
         report=report(results.of_cohort("report.html"), category="Report"),
         provenance=results.of_cohort("provenance.json"),
@@ -126,6 +124,7 @@ rule write_report:
     params:
         pairs=plan.evaluated,
         subjects=shown.harmonized_subjects,
+        networks=list(plan.networks),
         config=config,
         skipped=list(plan.skipped),
         seed=config["seed"],
@@ -135,24 +134,47 @@ rule write_report:
         "../scripts/write_report.py"
 
 
-if network:
+rule plot_training:
+    """Draw a network's loss and its parts against the epoch, one line a weight λ."""
+    input:
+        files(learning.histories),
+    output:
+        report(results.drawn("{network}/training"), category="Training"),
+    log:
+        results.log("plot_training/{network}"),
+    benchmark:
+        results.benchmark("plot_training/{network}")
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        network="{network}",
+        weights=of(learning.weights),
+        phantom=plan.phantom,
+    script:
+        "../scripts/plot_training.py"
 
-    rule plot_training:
-        """Draw the loss and its parts against the epoch, one line a weight λ."""
-        input:
-            histories=network.histories,
-        output:
-            report(results.drawn("training"), category="Training"),
-        log:
-            results.log("plot_training"),
-        benchmark:
-            results.benchmark("plot_training")
-        conda:
-            "../envs/workflow.yaml"
-        resources:
-            **needs(memory_mb=2000, minutes=10),
-        params:
-            weights=network.weights,
-            phantom=plan.phantom,
-        script:
-            "../scripts/plot_training.py"
+
+rule plot_selection:
+    """Draw a network's NCC, TRE (mm), Dice and folding on validation pairs against epoch and λ."""
+    input:
+        metrics=results.evaluation("metrics.tsv"),
+        summary=results.evaluation("summary.tsv"),
+        selected=results.selected("{network}"),
+    output:
+        selection=report(results.drawn("{network}/selection"), category="Choice of λ and epoch"),
+        weights=report(results.drawn("{network}/weights"), category="Choice of λ and epoch"),
+    log:
+        results.log("plot_selection/{network}"),
+    benchmark:
+        results.benchmark("plot_selection/{network}")
+    conda:
+        "../envs/workflow.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        network="{network}",
+        phantom=plan.phantom,
+    script:
+        "../scripts/plot_selection.py"

@@ -1,85 +1,89 @@
-# VoxelMorph: one training a regularization weight, or one for all of them.
+# Networks: what they see, and for each of them one training a regularization weight, or one for all of its weights.
 
-if network:
 
-    rule prepare_input:
-        """Put an image, through its affine transform, on the grid on which the network works: its frame's."""
-        input:
-            files(plan.to_prepare),
-        output:
-            results.network_input("{pair}"),
-        log:
-            results.log("prepare_input/{pair}"),
-        benchmark:
-            results.benchmark("prepare_input/{pair}")
-        conda:
-            "../envs/imaging.yaml"
-        resources:
-            **needs(memory_mb=2000, minutes=10),
-        params:
-            **network.grid_settings,
-            intensity_settings=of(plan.intensity_of_moving),
-        script:
-            "../scripts/prepare_input.py"
+rule prepare_input:
+    """Put an image, through its affine transform, on a grid on which networks work: its frame's, at their spacing."""
+    input:
+        files(learning.to_prepare),
+    output:
+        results.network_input("{pair}", "{grid}"),
+    log:
+        results.log("prepare_input/{pair}_{grid}"),
+    benchmark:
+        results.benchmark("prepare_input/{pair}_{grid}")
+    conda:
+        "../envs/imaging.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        view=of(learning.grid_settings),
+        intensity_settings=of(learning.intensity_of_moving),
+    script:
+        "../scripts/prepare_input.py"
 
-    rule prepare_labels:
-        """Put an image's label map on the same grid, for a training that uses labels."""
-        input:
-            files(plan.to_prepare_labels),
-        output:
-            results.network_labels("{pair}"),
-        log:
-            results.log("prepare_labels/{pair}"),
-        benchmark:
-            results.benchmark("prepare_labels/{pair}")
-        conda:
-            "../envs/imaging.yaml"
-        resources:
-            **needs(memory_mb=2000, minutes=10),
-        params:
-            **network.grid_settings,
-        script:
-            "../scripts/prepare_labels.py"
 
-    rule train_voxelmorph:
-        """Train the network for one weight λ; the loss and its parts stand in history.tsv, an epoch a row."""
+rule prepare_labels:
+    """Put an image's label map on the same grid, for a training that uses labels."""
+    input:
+        files(learning.to_prepare_labels),
+    output:
+        results.network_labels("{pair}", "{grid}"),
+    log:
+        results.log("prepare_labels/{pair}_{grid}"),
+    benchmark:
+        results.benchmark("prepare_labels/{pair}_{grid}")
+    conda:
+        "../envs/imaging.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        view=of(learning.grid_settings),
+    script:
+        "../scripts/prepare_labels.py"
+
+
+for name, network in plan.networks.items():
+
+    rule:
+        """Train a network for one weight λ; the loss and its parts stand in history.tsv, an epoch a row."""
+        name:
+            f"train_{name}"
         input:
             network.training_files,
         output:
             networks=network.parameters_of_weight("{weight}"),
-            history=results.of_training("voxelmorph", "{weight}", "history.tsv"),
-            report=results.of_training("voxelmorph", "{weight}", "training.json"),
+            history=results.of_training(name, "{weight}", "history.tsv"),
+            report=results.of_training(name, "{weight}", "training.json"),
         log:
-            results.log("train_voxelmorph/weight-{weight}"),
+            results.log(f"train_{name}/weight-{{weight}}"),
         benchmark:
-            results.benchmark("train_voxelmorph/weight-{weight}")
+            results.benchmark(f"train_{name}/weight-{{weight}}")
         conda:
             "../envs/voxelmorph.yaml"
         threads: network.chosen["threads"]
         resources:
             **needs(memory_mb=8000, minutes=720, gpus=int(network.chosen["gpu"])),
         params:
-            training_inputs=network.training_inputs,
-            training_labels=network.training_labels,
-            validation_inputs=network.validation_inputs,
-            settings=network.training_settings,
+            **network.training,
             seed=config["seed"],
         script:
-            "../scripts/train_voxelmorph.py"
+            "../scripts/train_network.py"
 
-    rule train_conditional:
+    rule:
         """Train one network for every λ from the least to the greatest weight, and take the networks at the weights from it."""
+        name:
+            f"train_{name}_conditional"
         input:
             network.training_files,
         output:
             conditional=network.parameters_of_conditional(network.kept_epochs),
             networks=network.parameters_at_weights,
-            history=results.of_conditional("voxelmorph", "history.tsv"),
-            report=results.of_conditional("voxelmorph", "training.json"),
+            history=results.of_conditional(name, "history.tsv"),
+            report=results.of_conditional(name, "training.json"),
         log:
-            results.log("train_conditional"),
+            results.log(f"train_{name}_conditional"),
         benchmark:
-            results.benchmark("train_conditional")
+            results.benchmark(f"train_{name}_conditional")
         conda:
             "../envs/voxelmorph.yaml"
         threads: network.chosen["threads"]
@@ -87,10 +91,7 @@ if network:
             **needs(memory_mb=8000, minutes=720, gpus=int(network.chosen["gpu"])),
         params:
             weight=of(network.range_of_weights),
-            training_inputs=network.training_inputs,
-            training_labels=network.training_labels,
-            validation_inputs=network.validation_inputs,
-            settings=network.training_settings,
+            **network.training,
             seed=config["seed"],
         script:
             "../scripts/train_conditional.py"

@@ -7,7 +7,7 @@ rule write_viewer:
         files(shown.to_view),
         metrics=results.evaluation("metrics.tsv"),
         failures=results.evaluation("failures.tsv"),
-        selected=plan.selected or [],
+        selected=plan.selected,
     output:
         directory(results.of_cohort("viewer")),
     log:

@@ -36,14 +36,12 @@ def main(
 
 
 if __name__ == "__main__":
-    view = dict(snakemake.params)
     with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
             image=snakemake.input.image,
             frame=snakemake.input.frame,
             affine=snakemake.input.affine,
             registration=snakemake.input.registration,
-            intensity_settings=view.pop("intensity_settings"),
-            view=view,
             output=snakemake.output[0],
+            **snakemake.params,
         )

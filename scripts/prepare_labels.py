@@ -27,6 +27,6 @@ if __name__ == "__main__":
             label_map=snakemake.input.labels,
             frame=snakemake.input.frame,
             affine=snakemake.input.affine,
-            view=dict(snakemake.params),
             output=snakemake.output[0],
+            **snakemake.params,
         )

@@ -10,13 +10,15 @@ PROJECT = Path(__file__).parents[1]
 # The smallest phantom that has room for a network of two levels and for 30 landmarks a subject.
 SMALL = """
 phantom: {seed: 1, spacing_mm: 4.0, slab_mm: 32, deformation_mm: 4.0}
-voxelmorph:
-  weights: ["1", "4"]
-  epochs: 6
-  kept_epochs: [3, 6]
-  encoder: [8, 8]
-  decoder: [8, 8, 8]
-  threads: 2
+networks:
+  voxelmorph:
+    kind: voxelmorph
+    weights: ["1", "4"]
+    epochs: 6
+    kept_epochs: [3, 6]
+    encoder: [8, 8]
+    decoder: [8, 8, 8]
+    threads: 2
 baselines:
   ants: {tool: ants, parameters: config/ants/syn-mutual-information.txt}
   demons: {tool: demons, parameters: config/demons/symmetric.yaml}

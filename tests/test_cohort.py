@@ -139,12 +139,14 @@ def test_readme_has_every_key_with_its_default():
     rows = {
         row[0].strip("`"): row for row in re.findall(r"^\| (`\S+`) \| (.+?) \| (.*?)\| (.*?)\| (.*?)\|$", readme, re.M)
     }
-    schema = yaml.safe_load((configuration.SCHEMAS / "config.schema.yaml").read_text())
-    keys = configuration.key_paths(schema)
-    assert ("voxelmorph", "similarity", "window") in keys
+    schema = configuration.schema_of("config")
+    keys = configuration.configuration_keys()
+    assert ("networks", "{network}", "similarity", "window") in keys
     assert [key for key in keys if ".".join(key) not in rows] == []
     for key in keys:
         part = schema
+        if key[:2] == ("networks", "{network}"):
+            part, key = configuration.network_schema("voxelmorph"), key[2:]
         for name in key:
             part = part["properties"].get(name) if "properties" in part else part["additionalProperties"]
             if part is None:
@@ -167,14 +169,16 @@ def test_examples_of_the_readme_are_valid_designs():
 
 def test_defaults():
     minimal = {key: SHIPPED[key] for key in ("cohort", "pairs", "intensity", "prealign")}
-    kept = {key: SHIPPED["voxelmorph"][key] for key in ("weights", "epochs", "kept_epochs")}
+    of_shipped = SHIPPED["networks"]["voxelmorph"]
+    kept = {key: of_shipped[key] for key in ("kind", "weights", "epochs", "kept_epochs")}
     before = deepcopy(minimal)
     baselines = {"a": {"tool": "elastix", "parameters": "a.txt"}, "b": None}
-    filled = configuration.with_defaults(minimal | {"voxelmorph": kept, "baselines": baselines})
+    filled = configuration.with_defaults(minimal | {"networks": {"mine": kept, "no": None}, "baselines": baselines})
     chosen = {"batch_size", "learning_rate", "field_downsampling", "similarity", "threads"}  # for the phantom
-    of_phantom = {key: value for key, value in SHIPPED["voxelmorph"].items() if key not in chosen}
-    assert filled["voxelmorph"].items() >= of_phantom.items() and not set(SHIPPED["voxelmorph"]) ^ set(
-        filled["voxelmorph"]
+    of_phantom = {key: value for key, value in of_shipped.items() if key not in chosen}
+    assert list(filled["networks"]) == ["mine"]
+    assert filled["networks"]["mine"].items() >= of_phantom.items() and set(filled["networks"]["mine"]) == set(
+        of_shipped
     )
     assert filled["evaluation"] == SHIPPED["evaluation"]
     assert filled["harmonize"]["enabled"] is False
@@ -268,30 +272,46 @@ def test_between_subjects_grows_with_subjects_and_never_mixes_splits(splits, mov
 # ---- mistakes in the configuration
 
 CONFIG_MISTAKES = {
-    "unknown key": ("  epochs:", "  epoch:", ["line 64, voxelmorph.epoch: unknown key (did you mean 'epochs'?)"]),
+    "unknown key": (
+        "    epochs:",
+        "    epoch:",
+        ["line 67, networks.voxelmorph.epoch: unknown key (did you mean 'epochs'?)"],
+    ),
     "key of another block": (
         "\nseed: 1 ",
         "\nepochs: 3\nseed: 1 ",
-        ["epochs: unknown key (it belongs under voxelmorph)"],
+        ["epochs: unknown key (it belongs under networks.{network})"],
     ),
     "missing key": (
         "prealign:",
         "prealigned:",
         ["config/config.yaml line 1, missing key 'prealign'", "prealigned: unknown key"],
     ),
-    "number for text": ('"1", "2"', '1, "2"', ["voxelmorph.weights.0: found 1; expected text; put it in quotes"]),
-    "negative weight": ('"1", "2"', '"-1", "2"', ["voxelmorph.weights.0: found '-1'; expected a number of at least 0"]),
-    "weight that is no number": ('"1", "2"', '"nan", "2"', ["voxelmorph.weights.0: found 'nan'"]),
-    "weight twice": ('"1", "2"', '"1", "1.0"', ["voxelmorph.weights.1: found '1.0', the same number as '1'"]),
+    "number for text": (
+        '"1", "2"',
+        '1, "2"',
+        ["networks.voxelmorph.weights.0: found 1; expected text; put it in quotes"],
+    ),
+    "negative weight": (
+        '"1", "2"',
+        '"-1", "2"',
+        ["networks.voxelmorph.weights.0: found '-1'; expected a number of at least 0"],
+    ),
+    "weight that is no number": ('"1", "2"', '"nan", "2"', ["networks.voxelmorph.weights.0: found 'nan'"]),
+    "weight twice": ('"1", "2"', '"1", "1.0"', ["networks.voxelmorph.weights.1: found '1.0', the same number as '1'"]),
     "one network and no way to draw λ": (
-        '"1", "2", "3", "4"]  # regularization weights λ, in quotes, 0 or more\n  conditional: false',
-        '"0", "2"]\n  conditional: true',
-        ["voxelmorph.conditional: found true; one network for every λ needs at least two", "above 0", "found 0, 2"],
+        'weights: ["1", "2", "3", "4"]',
+        'conditional: true\n    weights: ["0", "2"]',
+        [
+            "networks.voxelmorph.conditional: found true; one network for every λ needs at least two",
+            "above 0",
+            "found 0, 2",
+        ],
     ),
     "one network and one λ": (
-        '"1", "2", "3", "4"]  # regularization weights λ, in quotes, 0 or more\n  conditional: false',
-        '"2"]\n  conditional: true',
-        ["voxelmorph.conditional: found true; one network for every λ needs at least two"],
+        'weights: ["1", "2", "3", "4"]',
+        'conditional: true\n    weights: ["2"]',
+        ["networks.voxelmorph.conditional: found true; one network for every λ needs at least two"],
     ),
     "text for number": (
         "learning_rate: 0.004",
@@ -299,30 +319,58 @@ CONFIG_MISTAKES = {
         ["found '1e-3'; expected a number; write 0.001"],
     ),
     "not a number": ("learning_rate: 0.004", "learning_rate: .nan", ["found NaN; expected a number"]),
-    "no whole number": ("epochs: 200 ", "epochs: 200.0 ", ["voxelmorph.epochs: found 200.0; expected a whole number"]),
+    "no whole number": (
+        "epochs: 200 ",
+        "epochs: 200.0 ",
+        ["networks.voxelmorph.epochs: found 200.0; expected a whole number"],
+    ),
     "kept too late": ("[20, 50, 100, 200]", "[20, 200, 300]", ["kept_epochs.2: found 300; the training has only 200"]),
     "last not kept": ("[20, 50, 100, 200]", "[20, 50]", ["found 20, 50, without the last epoch 200"]),
     "kept epoch zero": ("[20, 50, 100, 200]", "[0, 200]", ["kept_epochs.0: found 0; expected at least 1"]),
     "enum": ("plane: axial", "plane: axal", ["harmonize.plane: found 'axal'; allowed: axial", "did you mean 'axial'?"]),
-    "similarity": ("name: ncc-squared", "name: ncc", ["voxelmorph.similarity.name: found 'ncc'; allowed: ncc-squared"]),
+    "similarity": (
+        "name: ncc-squared",
+        "name: ncc",
+        ["networks.voxelmorph.similarity.name: found 'ncc'; allowed: ncc-squared"],
+    ),
     "selection": (
         "metric: tre ",
         "metric: tree ",
         ["evaluation.selection.metric: found 'tree'; allowed: tre, dice, ncc"],
     ),
     "range": ("step_degrees: 1 ", "step_degrees: 0 ", ["harmonize.step_degrees: found 0; expected more than 0"]),
-    "even window": ("window: 5 ", "window: 8 ", ["voxelmorph.similarity.window: found 8; expected an odd number"]),
+    "even window": (
+        "window: 5 ",
+        "window: 8 ",
+        ["networks.voxelmorph.similarity.window: found 8; expected an odd number"],
+    ),
     "nothing incompressible": (
-        "    weight: 0  ",
-        "    weight: 2  ",
-        ["voxelmorph.incompressible.labels: found none, but incompressible.weight is 2"],
+        "      weight: 0  ",
+        "      weight: 2  ",
+        ["networks.voxelmorph.incompressible.labels: found none, but incompressible.weight is 2"],
     ),
     "short decoder": (
         "[32, 32, 32, 32, 32, 16, 16]",
         "[32]",
-        ["voxelmorph.decoder: found 1 numbers; expected at least 4"],
+        ["networks.voxelmorph.decoder: found 1 numbers; expected at least 4"],
     ),
-    "reserved method": ("bspline-1r:", "voxelmorph:", ["baselines.voxelmorph: this name is not allowed"]),
+    "reserved method": ("bspline-1r:", "selected:", ["baselines.selected: this name is not allowed"]),
+    "name of a method": ("bspline-1r:", "voxelmorph:", ["networks.voxelmorph: this name is taken by a method of"]),
+    "reserved network": ("  voxelmorph:  ", "  elastix:  ", ["networks.elastix: this name is not allowed"]),
+    "network's letters": ("  voxelmorph:  ", "  Voxel_Morph:  ", ["networks.Voxel_Morph: this name is not allowed"]),
+    "kind": (
+        "kind: voxelmorph ",
+        "kind: voxelmorf ",
+        ["networks.voxelmorph.kind: found 'voxelmorf'; allowed: voxelmorph (did you mean 'voxelmorph'?)"],
+    ),
+    "no kind": ("    kind: voxelmorph ", "    # ", ["networks.voxelmorph: missing key 'kind'"]),
+    "the section of one network": (
+        "\nseed: 1 ",
+        "\nvoxelmorph: {epochs: 3}\nseed: 1 ",
+        [
+            "voxelmorph: networks have names now. Write its keys as an entry of `networks`: {voxelmorph: {kind: voxelmorph"
+        ],
+    ),
     "reserved affine": ("bspline-1r:", "affine:", ["baselines.affine: this name is not allowed"]),
     "method's letters": ("bspline-1r:", "B_spline:", ["baselines.B_spline: this name is not allowed"]),
     "parameter file": (
@@ -424,7 +472,7 @@ CONFIG_MISTAKES = {
         "method: selektd ",
         ["fusion.method: found 'selektd' (did you mean 'selected'?)"],
     ),
-    "boolean": ("gpu: false", "gpu: 0", ["voxelmorph.gpu: found 0; expected true or false"]),
+    "boolean": ("gpu: false", "gpu: 0", ["networks.voxelmorph.gpu: found 0; expected true or false"]),
 }
 
 
@@ -480,7 +528,7 @@ def test_settings_of_one_similarity_are_refused_beside_another():
     edited("    window: 5  ", "    bins: 16\n    window: 5  ")
     load_files()
     edited("name: nmi  ", "name: mind  ")
-    text = "voxelmorph.similarity.bins: found 16; it has no meaning for mind: leave it out"
+    text = "networks.voxelmorph.similarity.bins: found 16; it has no meaning for mind: leave it out"
     assert text in the_problem(load_files)
     edited("    bins: 16\n", "    radius: 2\n    dilation: 1\n")
     load_files()
@@ -515,20 +563,24 @@ def test_missing_keys_hide_nothing():
 
 
 def test_last_file_that_holds_the_key_is_named():
-    Path("mine.yaml").write_text("# mine\nvoxelmorph:\n  batch_size: 0\n  kept_epochs: [10, 20]\n")
+    Path("mine.yaml").write_text(
+        "# mine\nnetworks:\n  voxelmorph:\n    gpu: true\n    batch_size: 0\n    kept_epochs: [10, 20]\n"
+    )
     size, kept = problems(load_files, "config/config.yaml", "mine.yaml")
-    assert size == "mine.yaml line 3, voxelmorph.batch_size: found 0; expected at least 1"
-    assert kept.startswith("mine.yaml line 4, voxelmorph.kept_epochs: found 10, 20, without the last epoch 200")
+    assert size == "mine.yaml line 5, networks.voxelmorph.batch_size: found 0; expected at least 1"
+    assert kept.startswith(
+        "mine.yaml line 6, networks.voxelmorph.kept_epochs: found 10, 20, without the last epoch 200"
+    )
 
 
 def test_command_line_is_named():
     config = deepcopy(SHIPPED)
-    config["voxelmorph"]["batch_size"] = 0
+    config["networks"]["voxelmorph"]["batch_size"] = 0
     config["sed"] = 2
     lines = problems(load, config, ["config/config.yaml"])
     assert lines == [
         "command line (--config), sed: unknown key (did you mean 'seed'?); known here: " + ", ".join(json_keys()),
-        "command line (--config), voxelmorph.batch_size: found 0; expected at least 1",
+        "command line (--config), networks.voxelmorph.batch_size: found 0; expected at least 1",
     ]
 
 
@@ -614,9 +666,9 @@ def test_all_problems_at_once_with_their_lines():
         "line 15, subject P07: found 2 cells; expected 8, separated by single tabs, empty cells too",
         "intensity.CT.window: found [100, -20]; expected the lower limit first",
         "prealign.parameters: found 'config/affine.txt', which is no file",
-        "voxelmorph.batch_size: found 0; expected at least 1",
-        "voxelmorph.kept_epochs: found 20, 50, without the last epoch 200",
-        "voxelmorph.gpus: unknown key (did you mean 'gpu'?)",
+        "networks.voxelmorph.batch_size: found 0; expected at least 1",
+        "networks.voxelmorph.kept_epochs: found 20, 50, without the last epoch 200",
+        "networks.voxelmorph.gpus: unknown key (did you mean 'gpu'?)",
     ]
     assert len(lines) == len(expected), "\n".join(lines)
     for line, words in zip(lines, expected, strict=True):
@@ -771,19 +823,19 @@ def test_ring_needs_enough_subjects():
 @pytest.mark.parametrize(
     ("splits", "words"),
     [
-        (["train", "validation", "validation"], "found 1 train subject(s); voxelmorph learns from at least 2"),
-        (["train", "train", "test", "test"], "found no validation pair; voxelmorph chooses λ and epoch"),
+        (["train", "validation", "validation"], "found 1 train subject(s); a network learns from at least 2"),
+        (["train", "train", "test", "test"], "found no validation pair; a network's λ and epoch are chosen"),
     ],
 )
-def test_voxelmorph_needs_train_and_validation(splits, words):
+def test_networks_need_train_and_validation(splits, words):
     write_mr_cohort(splits)
     assert words in the_problem(load, mr_config(), [])
-    assert load(mr_config(voxelmorph=None), []).design == "between-subjects"
+    assert load(mr_config(networks={}), []).design == "between-subjects"
 
 
 def test_no_pair_at_all():
     write_mr_cohort(["train", "train"])
-    assert "these rows and this design make no pair" in the_problem(load, mr_config(voxelmorph=None), [])
+    assert "these rows and this design make no pair" in the_problem(load, mr_config(networks={}), [])
 
 
 @pytest.mark.parametrize(("metric", "column"), [("tre", "landmarks"), ("dice", "labels")])
@@ -926,7 +978,7 @@ def synthetic_cohort(rows=(), **synthetic):
     write_table(table)
     Path("pairs.tsv").write_text("fixed_subject\tfixed_image\tmoving_subject\tmoving_image\nS1\tfixed\tS1\tmoving\n")
     made = synthetic or {"S1": {"image": "H1~MR", "field": "low"}}
-    config = mr_config(pairs={"design": "table", "table": "pairs.tsv"}, synthetic=made, voxelmorph=None)
+    config = mr_config(pairs={"design": "table", "table": "pairs.tsv"}, synthetic=made, networks={})
     return config | {"evaluation": {"selection": {"metric": "ncc"}}}, ["config/config.yaml"]
 
 

@@ -56,7 +56,9 @@ def test_no_packed_job_waits_for_itself(tmp_path):
     project.write("config/cohort.tsv", table_of(SUBJECTS))
     project.write("small.yaml", SMALL)
     instance = "{tool: instance, parameters: config/instance/slices.yaml, start: voxelmorph_weight-1_epoch-6}"
-    project.write("more.yaml", f"baselines: {{instance: {instance}}}\nvoxelmorph: {{label_weight: 0.1}}\n")
+    project.write(
+        "more.yaml", f"baselines: {{instance: {instance}}}\nnetworks: {{voxelmorph: {{label_weight: 0.1}}}}\n"
+    )
     given = [f"{name}={value}" for name, value in packed["groups"].items()]
     sizes = [f"{name}={value}" for name, value in packed["group-components"].items()]
     jobs = project.planned("--configfile", "small.yaml", "more.yaml", "--groups", *given, "--group-components", *sizes)

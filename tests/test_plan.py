@@ -17,6 +17,7 @@ from cohortmorph.cohort import skipped
 from cohortmorph.cohort.cohort import Cohort
 from cohortmorph.cohort.configuration import with_defaults
 from cohortmorph.cohort.layout import ENDINGS, Layout
+from cohortmorph.cohort.learning_plan import LearningPlan
 from cohortmorph.cohort.pairs import Image, Pair
 from cohortmorph.cohort.plan import Plan
 from cohortmorph.cohort.report_plan import ReportPlan
@@ -37,15 +38,17 @@ BASELINES = {
 }  # fmt: skip
 WEIGHTS, EPOCHS = ["1", "2", "4"], [10, 20]
 PREALIGN = SHIPPED["prealign"]
+OTHER = {"int_steps": 7, "dimensions": 3, "spacing_mm": [2, 2, 3.5], "kept_epochs": [20], "epochs": 20, "gpu": True}
 
 
 def written(baselines=BASELINES, weights=WEIGHTS, kept_epochs=EPOCHS, harmonize=True, fusion="selected", **network):
-    """Return a configuration as a user would write it; without `weights` there is no network."""
+    """Return a configuration as a user would write it, with two networks; without `weights` there is none."""
     config = deepcopy(SHIPPED) | {"baselines": deepcopy(baselines), "synthetic": {}}
     config["harmonize"]["enabled"] = harmonize
     config["fusion"] = fusion and SHIPPED["fusion"] | {"method": fusion}
     chosen = {"weights": weights, "kept_epochs": kept_epochs, "epochs": kept_epochs[-1]}
-    config["voxelmorph"] = SHIPPED["voxelmorph"] | chosen | network if weights else None
+    plain = SHIPPED["networks"]["voxelmorph"] | chosen | network
+    config["networks"] = {"voxelmorph": plain, "diff-3d": plain | OTHER} if weights else {}
     return config
 
 
@@ -109,7 +112,7 @@ def producers(tmp_path_factory):
 
 def files_of(plan):
     """Yield (name, inputs) of every job that the plan is asked about."""
-    shown, pairs = ReportPlan(plan), [*plan.cohort.pairs]
+    shown, learning, pairs = ReportPlan(plan), LearningPlan(plan), [*plan.cohort.pairs]
     for subject in plan.cohort.subjects:
         yield f"harmonize {subject}", plan.to_harmonize(subject)
     for one in plan.cohort.images.values():
@@ -117,21 +120,22 @@ def files_of(plan):
     for pair in [*plan.cohort.alignments, *pairs]:
         composed = re.fullmatch(plan.cohort.composed_pairs, pair)
         yield f"affine {pair}", plan.to_compose(pair) if composed else plan.to_align(pair)
-        if plan.network:
-            yield f"prepare {pair}", plan.to_prepare(pair)
+        if plan.networks:
+            yield f"prepare {pair}", learning.to_prepare(pair)
     for pair in plan.evaluated:
         yield f"start {pair}", plan.to_start(pair)
         for tool in {chosen["tool"] for chosen in plan.baselines.values()} - {"points"}:
             yield f"register {pair} by {tool}", plan.to_register(tool)(pair)
         yield f"points {pair}", plan.to_register_points(pair)
-        if plan.network:
-            yield f"apply {pair}", plan.to_apply(pair)
+        for network in plan.networks:
+            yield f"apply {network} to {pair}", learning.to_apply(network)(pair)
         yield f"warp {pair}", plan.to_warp(pair)
         yield f"measure {pair}", plan.to_measure(pair)
         yield f"draw {pair}", shown.to_draw(pair)
-    if plan.network:
-        yield "train", {"files": plan.network.training_files}
-        yield "search", plan.to_search_weight()
+    for name, network in plan.networks.items():
+        yield f"train {name}", {"files": network.training_files}
+        yield f"search {name}", learning.to_search_weight(name)
+        yield f"plot {name}", learning.histories(name)
     yield "collect", plan.to_collect()
     yield "report", shown.to_report()
     yield "view", shown.to_view()
@@ -185,7 +189,7 @@ MANY = settings(max_examples=60, deadline=None)
 @MANY
 def test_every_input_is_another_rule_s_output_or_a_user_s_file(producers, cohort, config, skip):
     plan = Plan(cohort, config, tuple(skip))
-    conditional = bool(plan.network and plan.network.chosen["conditional"])
+    conditional = any(network.chosen["conditional"] for network in plan.networks.values())
     # One job writes the pages of all pairs: its outputs are this cohort's.
     pages = [("write_reviews", re.compile(re.escape(plan.results.review(f"{pair}.html")))) for pair in plan.evaluated]
     made, given_by_user = [*producers[conditional], *pages], users_files(plan)
@@ -213,23 +217,22 @@ def test_each_affine_is_made_by_one_rule(cohort):
 @MANY
 def test_no_file_of_a_judged_subject_is_learned_from(cohort, config):
     plan = Plan(cohort, config)
-    if plan.network is None:
-        return
     judged = {one.subject for one in cohort.images.values() if one.split != "train"}
-    learned_from = [*plan.network.training_inputs, *plan.network.training_labels]
-    for path in {path for sample in learned_from for path in ([sample] if isinstance(sample, str) else sample)}:
-        subjects = set(re.findall(r"S\d+", path))
-        assert subjects and not subjects & judged, path
     test = {one.subject for one in cohort.images.values() if one.split == "test"}
-    for path in [*plan.network.training_files, *plan.to_search_weight()["files"]]:
-        assert not set(re.findall(r"S\d+", path)) & test, path
+    for name, network in plan.networks.items():
+        learned_from = [*network.training_inputs, *network.training_labels]
+        for path in {path for sample in learned_from for path in ([sample] if isinstance(sample, str) else sample)}:
+            subjects = set(re.findall(r"S\d+", path))
+            assert subjects and not subjects & judged, path
+        for path in [*network.training_files, *LearningPlan(plan).to_search_weight(name)["files"]]:
+            assert not set(re.findall(r"S\d+", path)) & test, path
 
 
 @given(cohort=COHORTS.filter(lambda cohort: cohort.design != "between-subjects"), config=CONFIGURATIONS)
 @MANY
 def test_a_new_subject_adds_only_its_own_files(cohort, config):
     """What other subjects' jobs read stays as it is, but for what stands for the cohort as a whole."""
-    whole = {"train", "search", "collect", "report", "view", "tabulate"}
+    whole = {"train", "search", "plot", "collect", "report", "view", "tabulate"}
     more = Cohort(dict(cohort.images), dict(cohort.pairs), cohort.design)
     images = [image("New", name, "test") for name in IMAGES[1:]]
     more.images.update({one.id: one for one in images})
@@ -237,19 +240,18 @@ def test_a_new_subject_adds_only_its_own_files(cohort, config):
     more.pairs[added.id] = added
     before, after = (dict(files_of(Plan(one, config))) for one in (cohort, more))
     for job, files in before.items():
-        if job not in whole:
+        if job.split()[0] not in whole:
             # Labels are warped where every moving image has some, and the newcomer has.
             assert after[job] == files, job
     for job in set(after) - set(before):
         assert "New" in job
-        of_all = (
-            "results/models/",
-            "results/evaluation/selected_model.json",
-        )  # what a network learned is for everybody
+        of_all = ("results/models/", "results/evaluation/")  # what a network learned is for everybody
         own = [path for path in paths_in(after[job]) if path.startswith("results/") and not path.startswith(of_all)]
         assert all("New" in path for path in own), job
-    trained = [Plan(one, config).network for one in (cohort, more)]
-    assert [one and one.training_files for one in trained[:1]] == [one and one.training_files for one in trained[1:]]
+    before, after = (
+        {name: network.training_files for name, network in Plan(one, config).networks.items()} for one in (cohort, more)
+    )
+    assert before == after
 
 
 # ---- single answers
@@ -263,7 +265,8 @@ def plan():
 def test_methods_stand_in_the_configuration_s_order(plan):
     assert plan.methods[:3] == ["initial", "harmonized", "affine"]
     assert plan.methods[3:9] == list(BASELINES)
-    assert plan.methods[9:] == [f"voxelmorph_weight-{weight}_epoch-{epoch}" for weight in WEIGHTS for epoch in EPOCHS]
+    networks = [f"voxelmorph_weight-{weight}_epoch-{epoch}" for weight in WEIGHTS for epoch in EPOCHS]
+    assert plan.methods[9:] == networks + [f"diff-3d_weight-{weight}_epoch-20" for weight in WEIGHTS]
     assert Plan(plan.cohort, configuration(harmonize=False)).methods[:2] == ["initial", "affine"]
 
 
@@ -313,10 +316,37 @@ def test_harmonizing_is_for_pairs_within_a_subject():
 
 def test_incompressible_structures_are_the_fixed_image_s(plan):
     kept = configuration(incompressible={"labels": [1], "weight": 1})
-    labels = Plan(plan.cohort, kept).network.training_labels
-    alignment = "results/pairs/S1~CT_to_S1~CT/network_labels.nii.gz"
+    labels = Plan(plan.cohort, kept).networks["voxelmorph"].training_labels
+    alignment = "results/pairs/S1~CT_to_S1~CT/network_labels_2d-own-16.nii.gz"
     assert labels == [(alignment, alignment)] * 2
-    assert plan.network.training_labels == []
+    assert plan.networks["voxelmorph"].training_labels == []
+
+
+def test_networks_on_one_grid_share_what_they_see(plan):
+    """A view is a file of its grid alone; what is not of the grid changes no view, what is makes another."""
+    network, other = plan.networks.values()
+    assert (network.grid, other.grid) == ("2d-own-16", "3d-2x2x3.5-16")
+    assert LearningPlan(plan).grid_settings(other.grid) == {"dimensions": 3, "spacing_mm": [2, 2, 3.5], "multiple": 16}
+    with pytest.raises(UserError, match="No network of the configuration works on the grid 3d-own-16"):
+        LearningPlan(plan).grid_settings("3d-own-16")
+    changed = Plan(plan.cohort, configuration(int_steps=7, similarity={"name": "nmi"}, label_weight=1))
+    assert changed.networks["voxelmorph"].training_inputs == network.training_inputs
+    coarser = Plan(plan.cohort, configuration(encoder=[8, 8])).networks["voxelmorph"]
+    assert coarser.grid == "2d-own-4" and coarser.training_inputs != network.training_inputs
+
+
+def test_settings_hold_what_decides_a_training_and_nothing_else(plan):
+    """Which λ there are, and who computes, is none of it: such a change must not train anything anew."""
+    settings = plan.networks["voxelmorph"].settings
+    assert not {"weights", "conditional", "threads", "gpu", "spacing_mm"} & set(settings)
+    assert {"kind", "similarity", "epochs", "int_steps", "dimensions", "augment", "flips"} <= set(settings)
+    more = Plan(plan.cohort, configuration(weights=["1", "9"], threads=7, gpu=True))
+    assert more.networks["voxelmorph"].training == plan.networks["voxelmorph"].training
+
+
+def test_a_network_that_the_configuration_does_not_have_is_refused(plan):
+    with pytest.raises(UserError, match="does not have voxelmorf; it has voxelmorph, diff-3d"):
+        LearningPlan(plan).to_search_weight("voxelmorf")
 
 
 def test_what_is_made_here_has_no_fingerprint_and_is_an_input(plan):

@@ -263,7 +263,7 @@ def test_hostile_ids_never_become_paths(tmp_path, monkeypatch, id_, column):
         "pairs": {"design": "to-reference", "image": "CT", "reference": "P01"},
         "intensity": {"CT": {"window": [0, 1]}},
         "prealign": {"parameters": "a.txt"},
-        "voxelmorph": None,
+        "networks": {},
     }
     with pytest.raises(UserError):
         cohort.load(config, [], needs={})

@@ -28,7 +28,7 @@ pairs: {design: to-reference, image: MR, reference: A1}
 intensity: {MR: {percentiles: [0.5, 99.5]}}
 prealign: {parameters: config/elastix/affine.txt}
 baselines: {bspline-1r: null, bspline-3r: null, niftyreg: null, moved: {tool: shift, parameters: config/shift/two.txt}}
-voxelmorph: null
+networks: {voxelmorph: null}
 fusion: null
 evaluation: {selection: {metric: ncc}}
 """

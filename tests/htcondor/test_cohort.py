@@ -62,7 +62,7 @@ def test_htcondor_received_what_the_rule_asks_for(jobs, finished, rule):
 def test_training_asks_for_a_gpu_where_the_config_says_so(pool, finished, tmp_path):
     """The pool pretends to have one; TensorFlow finds none and trains on the CPU."""
     project = finished.copy(tmp_path / "cohort")
-    project.write("gpu.yaml", "voxelmorph: {gpu: true}\n")
+    project.write("gpu.yaml", "networks: {voxelmorph: {gpu: true}}\n")
     gpu = ["--configfile", "small.yaml", "gpu.yaml"]
     run = Run(project, pool, *gpu, "--until", "train_voxelmorph", "--forcerun", "train_voxelmorph")
     run.finish()

@@ -167,7 +167,7 @@ def test_snakemake_killed_during_training_goes_on(pool, finished, tmp_path):
     """Killed by SIGKILL, started again: the old job is gone first, and its successor goes on from the checkpoint."""
     project = finished.copy(tmp_path / "cohort")
     folder = project.folder
-    project.write("long.yaml", "voxelmorph: {epochs: 1000, kept_epochs: [3, 1000]}\n")
+    project.write("long.yaml", "networks: {voxelmorph: {epochs: 1000, kept_epochs: [3, 1000]}}\n")
     history = "results/models/voxelmorph/weight-1/history.tsv"
     state = folder / "results/models/voxelmorph/weight-1/checkpoint.npz"
     before = state.stat().st_mtime_ns

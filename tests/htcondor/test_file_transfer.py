@@ -15,7 +15,7 @@ def transferred(pool, tmp_path_factory):
     """A cohort of two subjects and one λ, run to the report."""
     project = small_project(tmp_path_factory.mktemp("transfer"))
     project.write("config/cohort.tsv", table_of(SUBJECTS))
-    project.write("one.yaml", 'voxelmorph: {weights: ["1"]}\n')
+    project.write("one.yaml", 'networks: {voxelmorph: {weights: ["1"]}}\n')
     run = Run(project, pool, "--shared-fs-usage", "none", "--configfile", "small.yaml", "one.yaml")
     run.finish(1800)
     return project

@@ -8,9 +8,10 @@ pytestmark = pytest.mark.real
 # The shortened form: so many subjects of each split, and a training of a minute or two.
 SUBJECTS = {"train": 6, "validation": 2, "test": 2}
 SHORT = """
-voxelmorph:
-  {epochs: 8, steps_per_epoch: 60, kept_epochs: [8], weights: ["1"], label_weight: 2, field_downsampling: 2,
-  decoder: [32, 32, 32, 32, 16, 16]}
+networks:
+  voxelmorph:
+    {epochs: 8, steps_per_epoch: 60, kept_epochs: [8], weights: ["1"], label_weight: 2, field_downsampling: 2,
+    decoder: [32, 32, 32, 32, 16, 16]}
 evaluation: {bootstrap_samples: 200}
 """
 

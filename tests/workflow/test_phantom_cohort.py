@@ -211,7 +211,9 @@ def test_an_empty_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_
     code, said = project.snakemake("--configfile", "small.yaml")
     assert code == 0, said[-6000:]
     failures = pd.read_csv(project.folder / "results/evaluation/failures.tsv", sep="\t").set_index(["pair", "method"])
-    assert set(failures.index.get_level_values("pair")) == {"LUNG1-001~T1_to_LUNG1-001~CT", "LUNG1-001~T2_to_LUNG1-001~CT"}
+    assert set(failures.index.get_level_values("pair")) == {
+        f"LUNG1-001~{name}_to_LUNG1-001~CT" for name in ("T1", "T2")
+    }
     constant = failures.loc["LUNG1-001~T1_to_LUNG1-001~CT"]
     assert {"harmonized", "affine", "ants", "demons", "niftyreg", "voxelmorph", "points-rigid"} <= set(constant.index)
     assert constant.loc["affine", "why"].startswith("moving image: the intensities run from 7 to 8")
@@ -235,7 +237,7 @@ def test_no_file_of_a_test_subject_is_made_for_the_search_of_the_weight(project)
 
 def test_the_conditional_network_takes_the_place_of_the_grid_by_one_key(finished, tmp_path):
     project = finished.copy(tmp_path / "copy")
-    project.write("one.yaml", "voxelmorph: {conditional: true}\n")
+    project.write("one.yaml", "networks: {voxelmorph: {conditional: true}}\n")
     files = ["results/figures/training.png", "results/evaluation/selected_model.json", "select_weight"]
     code, said = project.snakemake(*files, "--configfile", "small.yaml", "one.yaml")
     assert code == 0, said[-6000:]

@@ -8,8 +8,10 @@ from typing import Any
 from cohortmorph.cohort.configuration import (
     conditional_problem,
     explained,
+    kind_of,
     listed,
     nearest,
+    network_validator,
     networks_of,
     parameter_files,
     validator_of,
@@ -25,17 +27,29 @@ Found = Iterator[tuple[KeyPath, str]]  # (key path below the key that is checked
 
 
 def check_schema(problems: Problems) -> None:
-    """Check the configuration against its schema; what breaks it is not relied on later."""
+    """Check the configuration against its schema, and each network against that of its kind.
+
+    What breaks them is not relied on later.
+    """
     config = problems.config
-    for error in validator_of("config").iter_errors(config):
-        found = explained(error, config)
+    _check(validator_of("config"), config, (), problems)
+    networks = config.get("networks")
+    for name, chosen in networks.items() if isinstance(networks, dict) else ():
+        if kind := kind_of(chosen):
+            _check(network_validator(kind), chosen, ("networks", name), problems)
+
+
+def _check(validator: Any, block: dict[str, Any], before: KeyPath, problems: Problems) -> None:
+    """Check a block of the configuration, which stands below the key path `before`."""
+    for error in validator.iter_errors(block):
+        found = explained(error, block)
         for key, text in found:
-            problems.in_config(key, text)
+            problems.in_config((*before, *key), text)
         if error.validator == "required":
-            block = tuple(map(str, error.absolute_path))
-            problems.broken |= {(*block, name) for name in error.validator_value if name not in error.instance}
+            inner = (*before, *map(str, error.absolute_path))
+            problems.broken |= {(*inner, name) for name in error.validator_value if name not in error.instance}
         else:
-            problems.broken |= {tuple(map(str, key)) for key, _ in found}
+            problems.broken |= {tuple(map(str, (*before, *key))) for key, _ in found}
 
 
 def check_settings(config: dict[str, Any], problems: Problems, tools_are_here: bool) -> None:
@@ -50,14 +64,15 @@ def check_settings(config: dict[str, Any], problems: Problems, tools_are_here: b
         Whether registration tools are looked for.
     """
     checks: dict[tuple[str, ...], Any] = {
-        ("voxelmorph.weights",): _weight_problems,
-        ("voxelmorph.weights", "voxelmorph.conditional"): _conditional_problems,
-        ("voxelmorph.epochs", "voxelmorph.kept_epochs"): _epoch_problems,
-        ("voxelmorph.similarity.window",): _window_problems,
-        ("voxelmorph.incompressible.weight", "voxelmorph.incompressible.labels"): _incompressible_problems,
-        ("voxelmorph.encoder", "voxelmorph.decoder"): _level_problems,
         ("harmonize.step_degrees", "harmonize.refine_degrees"): _refinement_problems,
     }
+    networks = config["networks"] if isinstance(config["networks"], dict) else {}
+    for name, chosen in networks.items():
+        if kind_of(chosen):  # one that does not take a key has no value there, and is left alone
+            for keys, found_in in NETWORK_CHECKS.items():
+                checks[tuple(f"networks.{name}.{key}" for key in keys)] = found_in
+        if name in (config["baselines"] or ()):
+            problems.in_config(("networks", name), "this name is taken by a method of `baselines`; choose another")
     if isinstance(config.get("intensity"), dict):
         checks |= {(f"intensity.{modality}",): _limit_problems for modality in config["intensity"]}
     for keys, found_in in checks.items():
@@ -71,7 +86,7 @@ def check_settings(config: dict[str, Any], problems: Problems, tools_are_here: b
     for method, chosen in baselines.items() if isinstance(baselines, dict) else ():
         if problems.sound(f"baselines.{method}"):
             _check_baseline(config, method, chosen, problems, tools_are_here)
-    if config.get("fusion") and problems.sound("fusion.method", "voxelmorph", "baselines", "harmonize"):
+    if config.get("fusion") and problems.sound("fusion.method", "networks", "baselines", "harmonize"):
         starts = [start for start in STARTS if start != "harmonized" or config["harmonize"]["enabled"]]
         known = ["selected", *starts, *config["baselines"], *(method.id for method in networks_of(config))]
         if (method := config["fusion"]["method"]) not in known:
@@ -86,11 +101,11 @@ def _check_baseline(
     tool, start = chosen["tool"], chosen["start"]
     _check_parameter_files(key, tool, chosen, problems)
     if start not in ("affine", "own"):
-        networks = [network.id for network in networks_of(config)]
+        networks = [network.id for network in networks_of(config)] if problems.sound("networks") else [start]
         if tool != "instance":
             problems.in_config((*key, "start"), f"found {start!r}; {tool} starts from affine or own")
-        elif problems.sound("voxelmorph.weights", "voxelmorph.kept_epochs") and start not in networks:
-            text = f"found {start!r}; expected affine, own"
+        elif start not in networks:
+            text = f"found {start!r}{nearest(start, networks)}; expected affine, own"
             known = listed(networks) or "there is none"
             problems.in_config((*key, "start"), f"{text}, or a network that is trained: {known}")
     if tools_are_here and chosen["missing"] == "refuse" and not tools.find(tool):
@@ -125,9 +140,9 @@ def _conditional_problems(weights: Sequence[str], conditional: bool) -> Found:
 def _epoch_problems(epochs: int, kept: Sequence[int]) -> Found:
     for n, epoch in enumerate(kept):
         if epoch > epochs:
-            yield (n,), f"found {epoch}; the training has only {epochs} epochs (voxelmorph.epochs)"
+            yield (n,), f"found {epoch}; the training has only {epochs} epochs (epochs)"
     if epochs not in kept:
-        yield (), f"found {listed(kept)}, without the last epoch {epochs} (voxelmorph.epochs); add it"
+        yield (), f"found {listed(kept)}, without the last epoch {epochs} (epochs); add it"
 
 
 def _window_problems(window: int) -> Found:
@@ -143,6 +158,17 @@ def _incompressible_problems(weight: float, labels: Sequence[int]) -> Found:
 def _level_problems(encoder: Sequence[int], decoder: Sequence[int]) -> Found:
     if len(decoder) < len(encoder):
         yield (), f"found {len(decoder)} numbers; expected at least {len(encoder)}, as many as the encoder has"
+
+
+# By the keys of a network, of which the last is the one that is wrong.
+NETWORK_CHECKS: dict[tuple[str, ...], Any] = {
+    ("weights",): _weight_problems,
+    ("weights", "conditional"): _conditional_problems,
+    ("epochs", "kept_epochs"): _epoch_problems,
+    ("similarity.window",): _window_problems,
+    ("incompressible.weight", "incompressible.labels"): _incompressible_problems,
+    ("encoder", "decoder"): _level_problems,
+}
 
 
 def _refinement_problems(step_degrees: float, refine_degrees: float) -> Found:
@@ -181,11 +207,13 @@ def check_use(
     """
     _check_landmarks_on_both_sides(design, pairs)
     table = design.table
-    if not table.splits_are_sound or not design.pairs_are_known or ("voxelmorph",) in problems.broken:
+    if not table.splits_are_sound or not design.pairs_are_known or ("networks",) in problems.broken:
         return
-    if config["voxelmorph"] is not None:
+    if config["networks"]:
         _check_learnable(design, Counter(pair.split for pair in pairs))
-        _check_labels_to_learn_from(config, design, [pair for pair in pairs if pair.split == "train"], problems)
+        for name in config["networks"]:
+            training_pairs = [pair for pair in pairs if pair.split == "train"]
+            _check_labels_to_learn_from(config, name, design, training_pairs, problems)
         _check_selectable(config, [pair for pair in pairs if pair.split == "validation"], needs, problems)
     elif not pairs and not problems.found:
         problems.in_config(("pairs", "design"), "these rows and this design make no pair")
@@ -202,27 +230,31 @@ def _check_landmarks_on_both_sides(design: Design, pairs: Sequence[Pair]) -> Non
         design.table.in_row(design.table.images[image_id], "landmarks", text)
 
 
+WITHOUT = " (or set every one of `networks` to null)"
+
+
 def _check_learnable(design: Design, splits: Counter[str]) -> None:
     if design.chosen["design"] == "between-subjects":
         found, needed, kind = len(design.images_to_draw_from()), 2, "train subject(s)"
     else:
         found, needed, kind = splits["train"], 1, "train pair(s)"
     if found < needed:
-        text = f"column split: found {found} {kind}; voxelmorph learns from at least {needed}"
-        design.table.in_header(text + " (or set voxelmorph: null)")
+        text = f"column split: found {found} {kind}; a network learns from at least {needed}"
+        design.table.in_header(text + WITHOUT)
     if not splits["validation"]:
-        text = "column split: found no validation pair; voxelmorph chooses λ and epoch on at least 1"
-        design.table.in_header(text + " (or set voxelmorph: null)")
+        text = "column split: found no validation pair; a network's λ and epoch are chosen on at least 1"
+        design.table.in_header(text + WITHOUT)
 
 
 def _check_labels_to_learn_from(
-    config: dict[str, Any], design: Design, training_pairs: Sequence[Pair], problems: Problems
+    config: dict[str, Any], network: str, design: Design, training_pairs: Sequence[Pair], problems: Problems
 ) -> None:
     # Incompressible structures are those of the fixed image; the label loss compares both.
     roles = {("label_weight",): ("fixed", "moving"), ("incompressible", "weight"): ("fixed",)}
     for key, compared in roles.items():
-        weight = value_at(config["voxelmorph"], key)
-        if not weight or not problems.sound("voxelmorph." + ".".join(key)):
+        chosen = config["networks"][network]
+        weight = value_at(chosen, key) if kind_of(chosen) else None
+        if not weight or not problems.sound(f"networks.{network}.{'.'.join(key)}"):
             continue
         drawn = design.images_to_draw_from() or [getattr(pair, role) for pair in training_pairs for role in compared]
         wanted = {image.id for image in drawn}
@@ -230,7 +262,7 @@ def _check_labels_to_learn_from(
         if lacking:
             which = "train image" if len(compared) == 2 else "fixed image of a train pair"
             found = f"found {weight}, which needs labels on every {which}"
-            problems.in_config(("voxelmorph", *key), f"{found}; without: {listed(lacking, 5)}")
+            problems.in_config(("networks", network, *key), f"{found}; without: {listed(lacking, 5)}")
 
 
 def _check_selectable(

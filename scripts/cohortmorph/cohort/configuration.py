@@ -21,7 +21,7 @@ from cohortmorph.cohort.methods import Method
 
 VARIABLE = re.compile(r"\$\{?(\w+)")  # of the environment, in data_folder
 SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
-KINDS = {
+TYPES = {
     "integer": "a whole number",
     "number": "a number",
     "string": "text",
@@ -35,12 +35,18 @@ KINDS = {
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of `config` with the schema's defaults for missing keys, and without entries set to null.
 
-    A second configuration file cannot delete a key, so an entry of `baselines` or `intensity` is left out by null.
+    A second configuration file cannot delete a key, so an entry of `baselines`, `intensity` or `networks` is left out by
+    null.
     """
     filled = _filled(config, schema_of("config"))
     for name in ("baselines", "intensity"):
         if isinstance(filled.get(name), dict):
             filled[name] = _without_nulls(filled[name])
+    if isinstance(filled.get("networks"), dict):
+        chosen = {name: one for name, one in filled["networks"].items() if one is not None}
+        filled["networks"] = {
+            name: _filled(one, network_schema(kind)) if (kind := kind_of(one)) else one for name, one in chosen.items()
+        }
     return filled
 
 
@@ -51,10 +57,12 @@ def parameter_files(chosen: Mapping[str, Any]) -> list[str]:
 
 
 def networks_of(config: dict[str, Any]) -> list[Method]:
-    """Return the networks that a configuration trains, a method for each weight λ and kept epoch."""
-    chosen = config["voxelmorph"] or {"weights": [], "kept_epochs": []}
-    pairs = itertools.product(chosen["weights"], chosen["kept_epochs"])
-    return [Method("voxelmorph", weight, epoch) for weight, epoch in pairs]
+    """Return what a configuration's networks become, a method for each network, weight λ and kept epoch."""
+    return [
+        Method(name, weight, epoch)
+        for name, chosen in config["networks"].items()
+        for weight, epoch in itertools.product(chosen["weights"], chosen["kept_epochs"])
+    ]
 
 
 def conditional_problem(weights: Sequence[str]) -> str:
@@ -62,7 +70,7 @@ def conditional_problem(weights: Sequence[str]) -> str:
     if len(weights) > 1 and min(map(float, weights)) > 0:
         return ""
     return (
-        "one network for every λ needs at least two voxelmorph.weights, all above 0, as λ is drawn on a logarithmic "
+        "one network for every λ needs at least two weights, all above 0, as λ is drawn on a logarithmic "
         f"scale between the least and the greatest; found {listed(weights)}"
     )
 
@@ -83,18 +91,61 @@ def key_paths(schema: Mapping[str, Any], before: tuple[str, ...] = ()) -> list[t
     return paths
 
 
+def configuration_keys() -> list[tuple[str, ...]]:
+    """Return the paths of all keys of the configuration; those of all networks once, then each kind's own."""
+    paths = key_paths(schema_of("config"))
+    for name in ("network", *(f"kinds/{kind}" for kind in kinds())):
+        paths += key_paths(schema_of(name), ("networks", "{network}"))
+    return list(dict.fromkeys(paths))
+
+
 # ---- schemas and their errors
 
 
 @cache
 def schema_of(name: str) -> dict[str, Any]:
-    """Return a schema: config, cohort (a row of the table) or pairs."""
-    return yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+    """Return a schema: config, cohort (a row of the table), pairs, network, or that of a kind of network."""
+    schema = yaml.safe_load((SCHEMAS / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+    if name == "config":  # a network's keys are looked at by network_validator, which can say more of them
+        del schema["properties"]["networks"]["additionalProperties"]["allOf"]
+    return schema
+
+
+def kinds() -> list[str]:
+    """Return the kinds of networks: each has a schema of its own."""
+    return sorted(path.name.partition(".")[0] for path in (SCHEMAS / "kinds").glob("*.schema.yaml"))
+
+
+def kind_of(chosen: Any) -> str | None:
+    """Return the kind of a network's entry in the configuration, None where it has none that is known."""
+    kind = chosen.get("kind") if isinstance(chosen, dict) else None
+    return kind if kind in kinds() else None
+
+
+@cache
+def network_schema(kind: str) -> dict[str, Any]:
+    """Return the schema of a network of this kind: the keys of every network, and its own."""
+    common, own = schema_of("network"), schema_of(f"kinds/{kind}")
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": [*common["required"], *own["required"]],
+        "properties": common["properties"] | own["properties"],
+    }
+
+
+def network_validator(kind: str) -> Any:
+    """Return the validator of a network of this kind."""
+    return _validator(network_schema(kind))
 
 
 @cache
 def validator_of(name: str) -> Any:
     """Return a schema's validator; 200.0 is no whole number to it (it names a file), .nan and .inf are no numbers."""
+    return _validator(schema_of(name))
+
+
+def _validator(schema):
     base = jsonschema.Draft202012Validator
 
     def integer(_, value):
@@ -104,7 +155,7 @@ def validator_of(name: str) -> Any:
         return integer(checker, value) or (isinstance(value, float) and math.isfinite(value))
 
     types = base.TYPE_CHECKER.redefine_many({"integer": integer, "number": number})
-    return jsonschema.validators.extend(base, type_checker=types)(schema_of(name))
+    return jsonschema.validators.extend(base, type_checker=types)(schema)
 
 
 def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple[Any, ...], str]]:
@@ -125,10 +176,10 @@ def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple
             return [(key, f"missing key {name!r}{why}") for name in limit if name not in found]
         case "additionalProperties":
             known = list(error.schema["properties"])
-            return [((*key, name), _unknown_key(str(name), key, known)) for name in found if name not in known]
+            return [((*key, name), _unknown_key(str(name), key, known, found)) for name in found if name not in known]
         case "type":
-            kinds = [limit] if isinstance(limit, str) else limit
-            return [(key, f"found {shown}; expected {' or '.join(KINDS[kind] for kind in kinds)}{_hint(found, kinds)}")]
+            types = [limit] if isinstance(limit, str) else limit
+            return [(key, f"found {shown}; expected {' or '.join(TYPES[one] for one in types)}{_hint(found, types)}")]
         case "enum":
             return [(key, f"found {shown}; allowed: {listed(limit)}{nearest(found, limit)}")]
         case "pattern" | "minLength":
@@ -153,20 +204,28 @@ def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple
     return [(key, f"found {shown}; expected {text}")]
 
 
-def _unknown_key(name, key, known):
+def _unknown_key(name, key, known, block):
+    if not key and name == "voxelmorph":
+        return (
+            "networks have names now. Write its keys as an entry of `networks`: {voxelmorph: {kind: voxelmorph, …}}; "
+            "for no network, `networks: {voxelmorph: null}`"
+        )
+    kind = kind_of(block)
+    if kind and (others := [other for other in kinds() if name in schema_of(f"kinds/{other}")["properties"]]):
+        return f"the kind {kind} does not take this key; {listed(others)} does. Known here: {listed(known, 30)}"
     if near := nearest(name, known):
         return f"unknown key{near}; known here: {listed(known, 20)}"
-    elsewhere = [path for path in key_paths(schema_of("config")) if path[-1] == name and path[:-1] != key]
+    elsewhere = [path for path in configuration_keys() if path[-1] == name and path[:-1] != key]
     hint = f" (it belongs under {dotted(elsewhere[0][:-1]) or 'no other key'})" if elsewhere else ""
     return f"unknown key{hint}; known here: {listed(known, 20)}"
 
 
-def _hint(found, kinds):
-    if "string" in kinds and isinstance(found, bool):
+def _hint(found, types):
+    if "string" in types and isinstance(found, bool):
         return "; put it in quotes, as YAML reads words like no, off and yes as true or false"
-    if "string" in kinds and isinstance(found, int | float):
+    if "string" in types and isinstance(found, int | float):
         return f'; put it in quotes, as it shall read in file names, such as "{in_words(found)}"'
-    if {"number", "integer"} & set(kinds) and isinstance(found, str):
+    if {"number", "integer"} & set(types) and isinstance(found, str):
         # YAML 1.1 reads 1e-3, without a dot, as text.
         try:
             return f"; write {float(found):.12f}".rstrip("0").rstrip(".") + " without quotes"

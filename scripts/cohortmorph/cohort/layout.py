@@ -100,13 +100,13 @@ class Layout:
         """Return what is written down of the affine registration."""
         return self.of_pair(pair, "affine.json")
 
-    def network_input(self, pair: str) -> str:
-        """Return the image of an alignment on the grid on which networks work."""
-        return self.of_pair(pair, "network_input.nii.gz")
+    def network_input(self, pair: str, grid: str) -> str:
+        """Return the image of an alignment on a grid on which networks work; see NetworkPlan.grid."""
+        return self.of_pair(pair, f"network_input_{grid}.nii.gz")
 
-    def network_labels(self, pair: str) -> str:
+    def network_labels(self, pair: str, grid: str) -> str:
         """Return its label map there."""
-        return self.of_pair(pair, "network_labels.nii.gz")
+        return self.of_pair(pair, f"network_labels_{grid}.nii.gz")
 
     def metrics_of_pair(self, pair: str) -> str:
         """Return the table of what was measured on a pair."""
@@ -161,11 +161,15 @@ class Layout:
     # ---- what came out
 
     def evaluation(self, file: str) -> str:
-        """Return a table of the evaluation."""
+        """Return a file of the evaluation; of a network alone ``{network}/…``."""
         return f"{ROOT}/evaluation/{file}"
 
+    def selected(self, network: str) -> str:
+        """Return the file that says which λ and epoch of a network were chosen, and why."""
+        return self.evaluation(f"{network}/selected_model.json")
+
     def figure(self, file: str) -> str:
-        """Return a figure."""
+        """Return a figure; of a network alone ``{network}/…``."""
         return f"{ROOT}/figures/{file}"
 
     def drawn(self, figure: str) -> list[str]:

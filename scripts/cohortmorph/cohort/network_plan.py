@@ -88,12 +88,14 @@ class NetworkPlan:
             raise UserError(problem)
         return self.weights
 
-    def search_settings(self, **_: str) -> dict[str, Any]:
-        """Return what the search of λ needs to know of the network for every λ: its weights, epoch and architecture."""
+    @property
+    def search_settings(self) -> dict[str, Any]:
+        """What the search of λ needs to know of the network for every λ: its weights, epoch and settings."""
         return {
+            "network": self.name,
             "weights": self.range_of_weights(),
             "epoch": self.kept_epochs[-1],
-            "settings": self.architecture,
+            "settings": self.settings,
         }
 
     # ---- what it learns from
@@ -101,71 +103,81 @@ class NetworkPlan:
     @cached_property
     def training_inputs(self) -> list[SampleFiles]:
         """The views of the training images, of which any two make a pair, or of the (fixed, moving) images."""
-        return self._files(self.cohort.training_inputs, self.results.network_input)
+        return self._files(self.cohort.training_inputs, self._input)
 
     @cached_property
     def validation_inputs(self) -> list[SampleFiles]:
         """The views of the (fixed, moving) images of the validation pairs."""
-        return self._files(self.cohort.validation_inputs, self.results.network_input)
+        return self._files(self.cohort.validation_inputs, self._input)
 
     @cached_property
     def training_labels(self) -> list[SampleFiles]:
         """The label maps of the training inputs, in their form; nothing if labels play no part."""
-        supervised = self.chosen["label_weight"] > 0
-        if not supervised and self.chosen["incompressible"]["weight"] <= 0:
+        supervised = self.chosen.get("label_weight", 0) > 0
+        if not supervised and self.chosen.get("incompressible", {}).get("weight", 0) <= 0:
             return []
         samples = self.cohort.training_inputs
         if not supervised:
             # Incompressible structures are the fixed image's: the moving one needs no labels, and its place is filled.
             samples = [sample if isinstance(sample, str) else (sample[0], sample[0]) for sample in samples]
-        return self._files(samples, self.results.network_labels)
+        return self._files(samples, lambda alignment: self.results.network_labels(alignment, self.grid))
+
+    def _input(self, alignment: str) -> str:
+        return self.results.network_input(alignment, self.grid)
 
     @staticmethod
     def _files(samples: Iterable[Sample], file: Any) -> list[SampleFiles]:
         return [file(one) if isinstance(one, str) else (file(one[0]), file(one[1])) for one in samples]
+
+    @property
+    def training(self) -> dict[str, Any]:
+        """What a training is told beside λ and seed."""
+        return {
+            "network": self.name,
+            "training_inputs": self.training_inputs,
+            "training_labels": self.training_labels,
+            "validation_inputs": self.validation_inputs,
+            "settings": self.settings,
+        }
 
     @cached_property
     def training_files(self) -> list[str]:
         """All files that a training reads, each once."""
         return _each_once([*self.training_inputs, *self.validation_inputs, *self.training_labels])
 
-    @cached_property
-    def alignments(self) -> list[str]:
-        """The ids of the alignments that training rests on, each once."""
-        samples = self.cohort.training_inputs
-        return sorted({id for one in samples for id in ([one] if isinstance(one, str) else one)})
-
     def views(self, pair: Pair) -> dict[str, str]:
         """Return the networks' views of a pair's images, and the transforms from the frame to each."""
         files = {}
         for role, image in (("fixed", pair.fixed), ("moving", pair.moving)):
             alignment = pair_id(image.id, pair.frame.id)
-            files[f"{role}_input"] = self.results.network_input(alignment)
+            files[f"{role}_input"] = self._input(alignment)
             files[f"frame_to_{role}"] = self.results.affine(alignment)
         return files
 
     # ---- settings: a rule reruns only for the keys that it uses
 
-    def _settings(self, *keys: str) -> dict[str, Any]:
-        return {key: self.chosen[key] for key in keys}
-
     @property
     def grid_settings(self) -> dict[str, Any]:
         """The grid on which the network works: spacing in mm, dimensions, and what its sides are multiples of."""
-        return {**self._settings("spacing_mm", "dimensions"), "multiple": 2 ** len(self.chosen["encoder"])}
+        levels = self.chosen.get("encoder", ())  # each halves the image
+        return {key: self.chosen[key] for key in ("spacing_mm", "dimensions")} | {"multiple": 2 ** len(levels)}
+
+    @cached_property
+    def grid(self) -> str:
+        """The name of this grid in file names, such as ``2d-own-16`` or ``3d-1x1x3-8``: networks that agree share views."""
+        spacing_mm = self.chosen["spacing_mm"]
+        sides = spacing_mm if isinstance(spacing_mm, list) else [spacing_mm]
+        spacing = "x".join("own" if side is None else f"{side:.12g}" for side in sides)
+        return f"{self.chosen['dimensions']}d-{spacing}-{self.grid_settings['multiple']}"
 
     @property
-    def architecture(self) -> dict[str, Any]:
-        """What the network's shape and its displacement depend on."""
-        return self._settings("dimensions", "encoder", "decoder", "int_steps", "field_downsampling")
+    def settings(self) -> dict[str, Any]:
+        """What a training depends on beside λ and the images, and with it what the network answers."""
+        return {key: value for key, value in self.chosen.items() if key not in NOT_LEARNED}
 
-    @property
-    def training_settings(self) -> dict[str, Any]:
-        """What a training depends on, the architecture included."""
-        return self.architecture | self._settings(
-            *("epochs", "steps_per_epoch", "batch_size", "learning_rate", "learning_rate_schedule", "kept_epochs"),
-            *("similarity", "regularization", "label_weight", "label_loss", "incompressible", "flips", "augment"),
-        )
+
+# Keys of a network that decide nothing in a training for one λ: which λ there are, how the images come, who computes.
+NOT_LEARNED = ("weights", "conditional", "spacing_mm", "threads", "gpu")
 
 
 def _each_once(samples: Iterable[SampleFiles]) -> list[str]:

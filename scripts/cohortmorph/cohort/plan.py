@@ -80,10 +80,10 @@ class Plan:
         return self.cohort.pairs_in("validation") + self.cohort.pairs_in("test")
 
     @cached_property
-    def network(self) -> NetworkPlan | None:
-        """How the network is trained and applied, None if there is none."""
-        chosen = self.config["voxelmorph"]
-        return NetworkPlan("voxelmorph", chosen, self.cohort, self.results) if chosen else None
+    def networks(self) -> dict[str, NetworkPlan]:
+        """How each network is trained and applied, by name and in the configuration's order."""
+        chosen = self.config["networks"]
+        return {name: NetworkPlan(name, one, self.cohort, self.results) for name, one in chosen.items()}
 
     @cached_property
     def phantom(self) -> bool:
@@ -97,9 +97,9 @@ class Plan:
         return self.methods if self.evaluated and all(pair.moving.labels for pair in pairs) else []
 
     @cached_property
-    def selected(self) -> str | None:
-        """The file that names the chosen network, None if there is none."""
-        return self.results.evaluation("selected_model.json") if self.learned else None
+    def selected(self) -> list[str]:
+        """The files that say which λ and epoch of each network were chosen."""
+        return [self.results.selected(name) for name in self.networks]
 
     def methods_of(self, tool: str) -> list[str]:
         """Return the methods of a tool."""
@@ -198,14 +198,15 @@ class Plan:
     def _harmonized(self, pair: Pair) -> str | None:
         return self.results.harmonized(pair.fixed.subject) if self._is_harmonized(pair) else None
 
-    def _images(self, pair: Pair) -> Files:
+    def images(self, pair: Pair) -> Files:
+        """Return the fixed and the moving image."""
         return {"fixed": self.file_of(pair.fixed), "moving": self.file_of(pair.moving)}
 
     def to_align(self, pair: str) -> Files:
         """Return what the affine registration of a pair reads."""
         of = self.cohort.pair(pair)
         return {
-            **self._images(of),
+            **self.images(of),
             "fixed_mask": of.fixed.mask or None,
             "harmonized": self._harmonized(of),
             "parameters": self.config["prealign"]["parameters"],
@@ -283,7 +284,7 @@ class Plan:
             "displacements": self.results.displacements(pair, self.methods),
         }
 
-    def _given(self, pair: Pair) -> Files:
+    def given(self, pair: Pair) -> Files:
         """Return what the user gave to measure a pair by."""
         return {
             "fixed_labels": self.labels_of(pair.fixed),
@@ -298,8 +299,8 @@ class Plan:
         of = self.cohort.pair(pair)
         reverse = pair_id(of.fixed.id, of.moving.id)
         return {
-            **self._images(of),
-            **self._given(of),
+            **self.images(of),
+            **self.given(of),
             "affine": self.results.affine(pair),
             "displacements": self.results.displacements(pair, self.methods),
             "registrations": self.results.registrations(pair, self.methods),
@@ -329,60 +330,14 @@ class Plan:
         return {
             "tables": [results.metrics_of_pair(pair) for pair in pairs],
             "registrations": [path for pair in pairs for path in results.registrations(pair, self.methods)],
-            "training_alignments": [
-                results.affine_registration(pair) for pair in (self.network.alignments if self.network else [])
-            ],
+            "training_alignments": [results.affine_registration(pair) for pair in self._training_alignments],
         }
 
-    # ---- the networks' choice of λ
-
-    def to_search_weight(self, **_: str) -> Files:
-        """Return all files that the validation pairs are registered with and judged by, each once."""
-        found = {path for pair in self.pairs_to_judge_by() for path in pair["files"].values() if path}
-        return {"files": sorted(found)}
-
-    def pairs_to_judge_by(self, **_: str) -> list[dict[str, Any]]:
-        """Return, for each validation pair, ``pair``, ``files`` by name ("" for none) and ``intensities``."""
-        assert self.network is not None
-        return [
-            {"pair": pair, "files": self._files_to_judge_by(pair), "intensities": self.intensities(pair)}
-            for pair in self.cohort.pairs_in("validation")
-        ]
-
-    def _files_to_judge_by(self, pair: str) -> dict[str, str]:
-        of = self.cohort.pair(pair)
-        assert self.network is not None
-        files = {**self._images(of), **self._given(of), **self.network.views(of)}
-        return {name: path or "" for name, path in files.items()}
-
-    def to_apply(self, pair: str) -> Files:
-        """Return what the networks read of a pair."""
-        of = self.cohort.pair(pair)
-        assert self.network is not None
-        return {"fixed": self.file_of(of.fixed), **self.network.views(of), "networks": self.network.parameters}
-
-    def to_prepare(self, pair: str) -> Files:
-        """Return what an alignment's image is put on the networks' grid with."""
-        of = self.cohort.pair(pair)
-        return {
-            "image": self.file_of(of.moving),
-            "frame": self.file_of(of.frame),
-            "affine": self.results.affine(pair),
-            "registration": self.results.affine_registration(pair),
-        }
-
-    def to_prepare_labels(self, pair: str) -> Files:
-        """Return what an alignment's label map is put on the networks' grid with."""
-        of = self.cohort.pair(pair)
-        return {
-            "labels": self.labels_of(of.moving),
-            "frame": self.file_of(of.frame),
-            "affine": self.results.affine(pair),
-        }
-
-    def intensity_of_moving(self, pair: str) -> dict[str, Any]:
-        """Return how the intensities of an alignment's image are prepared."""
-        return self.intensity_of(self.cohort.pair(pair).moving)
+    @property
+    def _training_alignments(self) -> list[str]:
+        """The ids of the alignments that trainings rest on, each once."""
+        samples = self.cohort.training_inputs if self.networks else []
+        return sorted({id for one in samples for id in ([one] if isinstance(one, str) else one)})
 
     # ---- experiments
 

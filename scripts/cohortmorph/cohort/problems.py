@@ -10,7 +10,7 @@ import yaml
 from cohortmorph import UserError
 from cohortmorph.cohort.configuration import dotted, in_words, key_lines, read_yaml, value_at
 
-KeyPath = tuple[Any, ...]  # of the configuration: ("voxelmorph", "weights", 0)
+KeyPath = tuple[Any, ...]  # of the configuration: ("networks", "voxelmorph", "weights", 0)
 
 
 @dataclass(frozen=True, order=True)

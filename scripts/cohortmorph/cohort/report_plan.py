@@ -40,7 +40,7 @@ class ReportPlan:
 
     @cached_property
     def methods_to_fuse(self) -> list[str]:
-        """The method whose moved images are fused, or all networks, of which the selected one is taken then."""
+        """The method whose moved images are fused, or all networks, of which the best selected one is taken then."""
         chosen = self.fusion.get("method", "affine")
         if chosen in self.plan.skipped:
             raise UserError(f"fusion.method: {chosen} is skipped, as its tool is not installed; choose another.")
@@ -50,7 +50,7 @@ class ReportPlan:
 
     @property
     def fuses_the_selected(self) -> bool:
-        """Whether the selected network is fused."""
+        """Whether the best of the selected networks is fused."""
         return len(self.plan.learned) > 0 and self.methods_to_fuse == [method.id for method in self.plan.learned]
 
     def to_fuse(self, subject: str, image: str) -> Files:
@@ -63,7 +63,7 @@ class ReportPlan:
             "moved": [results.moved(pair, method) for pair in pairs for method in methods],
             "registrations": [results.registration(pair, method) for pair in pairs for method in methods],
             "sidecars": [results.sidecar(of.subject, of.name) for of in moving],
-            "selected": self.plan.selected if self.fuses_the_selected else None,
+            "selected": self.plan.selected if self.fuses_the_selected else [],
         }
 
     def images_to_fuse(self, subject: str, image: str) -> list[dict[str, Any]]:
@@ -115,10 +115,13 @@ class ReportPlan:
         """Return the pictures and pages that the report shows or links to."""
         results = self.plan.results
         figures = {name: results.figure(f"{name}.png") for name in ("methods", "runtime", "structures", "folding")}
-        if self.plan.learned:
-            figures |= {name: results.figure(f"{name}.png") for name in ("training", "selection", "weights")}
+        of_networks = {
+            name: [results.figure(f"{network}/{name}.png") for network in self.plan.networks]
+            for name in ("training", "selection", "weights")
+        }
         return {
             **figures,
+            **of_networks,
             "reviews": [results.review(f"{pair}.html") for pair in self.plan.evaluated],
             "pair_pictures": [results.figure(f"pairs/{pair}.png") for pair in self.plan.evaluated],
             "harmonize_pictures": [results.figure(f"harmonize/{of}.png") for of in self.harmonized_subjects],
