@@ -19,6 +19,7 @@ from cohortmorph.learning.kind import Kind
 from cohortmorph.learning.kinds import kind_of
 from cohortmorph.learning.networks import save_parameters, start_tensorflow, tf
 from cohortmorph.learning.task import Training
+from cohortmorph.learning.training import Recipe
 from cohortmorph.run import files
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
@@ -179,6 +180,14 @@ def test_what_its_objective_refuses_is_told_with_the_place_in_the_configuration(
         train_network.main(**arguments_of(tmp_path / "training", settings=SETTINGS | {"aim": -1}))
 
 
+def test_the_job_that_needs_more_memory_is_named():
+    recipe = Recipe("mine", kind_of("voxelmorph"), [0.5], SETTINGS, 1)
+    assert recipe.more_memory == "--set-resources train_mine:htcondor_request_mem_mb=..."
+    several = dataclasses.replace(recipe, weights=[0.5, 2.0])
+    assert several.more_memory == "--set-resources train_mine_conditional:htcondor_request_mem_mb=..."
+    assert (recipe.title, several.title) == ("mine with λ = 0.5", "mine with λ = 0.5 to 2")
+
+
 def test_a_kind_without_a_conditional_network_refuses_several_weights(kind, tmp_path):
     arguments = arguments_of(tmp_path / "training", weight=["0.5", "2"])
     with pytest.raises(ValueError, match="a network of the kind shift learns one λ: found 2 weights"):
@@ -229,11 +238,15 @@ def test_samples_of_its_own_are_drawn_from(kind, tmp_path, monkeypatch):
     assert files.read_json(tmp_path / "training/training.json")["shape"] == [40, 40]
 
 
-def test_the_fingerprint_knows_the_code_of_its_own_kind_alone_and_not_the_name(kind, tmp_path):
+def test_the_fingerprint_knows_the_code_of_its_own_kind_alone_and_not_the_name(kind, tmp_path, monkeypatch):
+    other = dataclasses.replace(kind, modules=(module_of(tmp_path / "other.py"),))
+    monkeypatch.setattr(task, "kind_of", {"shift": kind, "other": other}.__getitem__)
     arguments = arguments_of(tmp_path / "training")["training"]
-    first = Training(**arguments).fingerprint
-    module_of(tmp_path / "another_kind.py", "changed")
+    of_other = arguments | {"settings": SETTINGS | {"kind": "other"}}
+    first, first_of_other = Training(**arguments).fingerprint, Training(**of_other).fingerprint
+    module_of(tmp_path / "other.py", "changed")
     assert Training(**arguments).fingerprint == first
+    assert Training(**of_other).fingerprint != first_of_other
     assert Training(**arguments | {"network": "other"}).fingerprint == first
     assert Training(**arguments | {"settings": SETTINGS | {"aim": 4.0}}).fingerprint != first
     module_of(tmp_path / "shift.py", "changed")

@@ -268,10 +268,11 @@ def test_a_label_that_no_training_image_has_cannot_be_incompressible(tmp_path):
     images = (blobs(1, shape=(16, 16, 4)), blobs(2, shape=(16, 16, 4)))
     samples = Samples(2, 4, pairs=[images], labels=[tuple(maps)])
     settings = SIMPLE | {"incompressible": {"labels": [2, 5], "weight": 1.0}}
-    with pytest.raises(
-        UserError,
-        match=r"^networks\.mine\.incompressible\.labels: no train image has label 5; their maps, on the network's grid, hold 1, 2",
-    ):
+    said = (
+        r"^networks\.mine\.incompressible\.labels: no train image has label 5; their maps, on the network's grid, "
+        r"hold 1, 2"
+    )
+    with pytest.raises(UserError, match=said):
         training.train(recipe_of(settings), samples, small_samples(), {}, tmp_path)
 
 
@@ -683,7 +684,10 @@ def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_network(tmp_
 def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_is_made(tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "left_mb", lambda: (5.0, "the machine has free"))
     monkeypatch.setattr(Samples, "draw", None)  # nothing is drawn
-    said = r"a step with batches of 400 × 16 × 16 voxels \d+ MB\), and the machine has free 5 MB\. Lower networks\.mine\.batch"
+    said = (
+        r"a step with batches of 400 × 16 × 16 voxels \d+ MB\), and the machine has free 5 MB\. Lower "
+        r"networks\.mine\.batch_size, .*\(rules/train\.smk, or --set-resources train_mine:htcondor_request_mem_mb="
+    )
     with pytest.raises(UserError, match=said):
         training.train(recipe_of(SIMPLE | {"batch_size": 400}), small_samples(), small_samples(), {}, tmp_path)
 
@@ -704,7 +708,8 @@ def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(tmp
     monkeypatch.setattr(task, "read", None)
     # 6 of 32 × 32 × 6 and 2 of 37 × 33 × 5 voxels; 8 of 37 × 33 × 6.
     with pytest.raises(
-        UserError, match=r"8 images 0 MB, the same padded for the network 0 MB\), and its HTCondor slot"
+        UserError,
+        match=r"8 images 0 MB, the same padded for the network 0 MB\), and its HTCondor slot .*Raise networks\.mine\.",
     ):
         train_network.main(**arguments)
 

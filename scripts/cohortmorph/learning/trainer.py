@@ -50,7 +50,7 @@ class Trainer:
 
     def __init__(self, network: Network, objective: Objective, settings: Mapping[str, Any]) -> None:
         self.network, self.objective = network, objective
-        self.named = namedtuple("Parts", objective.names)  # type: ignore[misc] # an objective's own
+        self._named = namedtuple("Parts", objective.names)  # type: ignore[misc] # an objective's own
         self.optimizer = tf.keras.optimizers.Adam(learning_rate(settings))
         self.strengths = settings.get("augment", {})
 
@@ -71,11 +71,11 @@ class Trainer:
             Wanted if the settings ask for augmented images; others must then be labels.
         """
         *parts, gradient_norm = self._step(fixed, moving, *others, weights=weights, seed=seed).numpy()
-        return Step(self.named(*parts), gradient_norm)
+        return Step(self._named(*parts), gradient_norm)
 
     def evaluate(self, fixed: tf.Tensor, moving: tf.Tensor, *others: tf.Tensor, weights: tf.Tensor) -> Any:
         """Return the parts of a batch, a named tuple, those from what is not given 0; the network stays as it is."""
-        return self.named(*self._evaluate(fixed, moving, *others, weights=weights).numpy())
+        return self._named(*self._evaluate(fixed, moving, *others, weights=weights).numpy())
 
     @tf.function
     def _step(self, fixed, moving, *others, weights, seed):
