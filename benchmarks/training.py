@@ -140,10 +140,10 @@ def stock(shape, batch, network, weight=1.0):
     return run
 
 
-def trainer_of(shape, settings, label_numbers=()):
+def trainer_of(shape, settings):
     """Return the trainer of a plain network."""
     settings = SETTINGS | settings
-    return Trainer(UNet(shape, settings), VOXELMORPH.objective(settings, label_numbers), settings)
+    return Trainer(UNet(shape, settings), VOXELMORPH.objective(settings, ()), settings)
 
 
 def ours(shape, batch, network):
