@@ -14,7 +14,7 @@ from cohortmorph.run.files import write_json, write_table
 from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image
 
-PAIRS = ["A1-T1_to_A1-CT", "A2-T1_to_A2-CT"]
+PAIRS = ["A1~T1_to_A1~CT", "A2~T1_to_A2~CT"]
 METHODS = ["initial", "affine", "broken", "voxelmorph_weight-2_epoch-20"]
 GRID = Grid(
     (24, 30, 16), (2.0, 2.0, 3.0), (-20.0, 11.0, 40.0),
@@ -90,7 +90,7 @@ class MadeUp:
 
         def described(subject, name):
             file = f"results/images/{subject}/{name}.nii.gz"
-            return {"name": f"{subject}-{name}", "file": file, "intensity": images[name]}
+            return {"name": f"{subject}~{name}", "file": file, "intensity": images[name]}
 
         pairs = [
             {"pair": pair, "split": split, "moved": moved[pair], "landmarks": landmarks_of_pair,

@@ -6,7 +6,7 @@ from pools import Run
 
 from cohortmorph.evaluation.tables import read_metrics
 
-PAIR = "results/pairs/P03-T1_to_P03-CT"
+PAIR = "results/pairs/P03~T1_to_P03~CT"
 # What Python runs at its start on a machine without NiftyReg: neither package that brings its programs is to be found.
 WITHOUT_NIFTYREG = """
 import importlib.util

@@ -81,7 +81,7 @@ def test_snakemakes_own_report_holds_figures_tables_and_ours(finished, tmp_path)
     code, said = finished.snakemake("--configfile", "small.yaml", "--report", str(tmp_path / "report.html"))
     assert code == 0, said[-2000:]
     page = (tmp_path / "report.html").read_text()
-    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "P03-T1_to_P03-CT.png", "report.html"):
+    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "P03~T1_to_P03~CT.png", "report.html"):
         assert f"/{name}" in page, name
 
 
@@ -211,17 +211,17 @@ def test_an_empty_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_
     code, said = project.snakemake("--configfile", "small.yaml")
     assert code == 0, said[-6000:]
     failures = pd.read_csv(project.folder / "results/evaluation/failures.tsv", sep="\t").set_index(["pair", "method"])
-    assert set(failures.index.get_level_values("pair")) == {"P04-T1_to_P04-CT", "P04-T2_to_P04-CT"}
-    constant = failures.loc["P04-T1_to_P04-CT"]
+    assert set(failures.index.get_level_values("pair")) == {"P04~T1_to_P04~CT", "P04~T2_to_P04~CT"}
+    constant = failures.loc["P04~T1_to_P04~CT"]
     assert {"harmonized", "affine", "ants", "demons", "niftyreg", "voxelmorph", "points-rigid"} <= set(constant.index)
     assert constant.loc["affine", "why"].startswith("moving image: the intensities run from 7 to 8")
     # Harmonizing is of all images of a subject together; the affine alignment then starts by itself.
-    other = failures.loc["P04-T2_to_P04-CT"]
+    other = failures.loc["P04~T2_to_P04~CT"]
     assert (
         set(other.index) == {"harmonized", "points-rigid"} and "T1: the intensities" in other.loc["harmonized", "why"]
     )
     report = (project.folder / "results/report.html").read_text()
-    assert "P04-T1_to_P04-CT" in report and "the intensities run from 7 to 8" in report
+    assert "P04~T1_to_P04~CT" in report and "the intensities run from 7 to 8" in report
 
 
 def test_no_file_of_a_test_subject_is_made_for_the_search_of_the_weight(project):

@@ -88,8 +88,8 @@ def images_of(pair: str) -> tuple[str, str]:
 
     Examples
     --------
-    >>> images_of("P01-T1_to_P01-CT")
-    ('P01-T1', 'P01-CT')
+    >>> images_of("P01~T1_to_P01~CT")
+    ('P01~T1', 'P01~CT')
     """
     moving, _, fixed = pair.partition("_to_")
     return moving, fixed
@@ -115,7 +115,7 @@ def kind_of(pair: str) -> str:
 
     Examples
     --------
-    >>> kind_of("P01-T1_to_P01-CT")
+    >>> kind_of("P01~T1_to_P01~CT")
     'T1_to_CT'
     """
     return pair_id(*map(name_of, images_of(pair)))
