@@ -25,22 +25,27 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
-from cohortmorph.learning.conditional import network_for  # noqa: E402
 from cohortmorph.learning.networks import start_tensorflow, tf  # noqa: E402
 from cohortmorph.learning.objective import Parts  # noqa: E402
 from cohortmorph.learning.samples import Samples, largest_shape  # noqa: E402
 from cohortmorph.learning.trainer import Trainer  # noqa: E402
+from cohortmorph.learning.voxelmorph import VOXELMORPH  # noqa: E402
 from cohortmorph.spatial import geometry  # noqa: E402
 
 WEIGHTS = (1.0, 2.0, 3.0, 4.0)
 CASES = [((128, 128), 16), ((48, 64, 48), 1), ((48, 64, 48), 2)]
 
 
+def trainer_of(shape, settings, weights):
+    """Return the trainer of a new network that learns these λ."""
+    return Trainer(VOXELMORPH.network_for(shape, settings, weights), VOXELMORPH.objective(settings, ()), settings)
+
+
 def cost(settings, rounds):
     """Print the median CPU seconds of a step of both networks, and the median ratio of neighbouring steps."""
     for (shape, batch), downsampling in [(case, downsampling) for case in CASES for downsampling in (2, 1)]:
         settings = settings | {"dimensions": len(shape), "field_downsampling": downsampling}
-        trainers = [Trainer(network_for(shape, settings, weights), settings) for weights in ([1.0], WEIGHTS)]
+        trainers = [trainer_of(shape, settings, weights) for weights in ([1.0], WEIGHTS)]
         rng = np.random.default_rng(1)
         images = [tf.constant(rng.random((batch, *shape, 1), dtype=np.float32)) for _ in range(2)]
         drawn = [
@@ -77,7 +82,7 @@ def accuracy(settings, results, dimensions, steps, trained=64, watched=16):
     print(f"{len(paths)} images, {drawn.shape}, {steps} steps of {settings['batch_size']}", flush=True)
     for weights in (WEIGHTS, [1.0], [4.0], [2.0], [3.0]):
         tf.keras.utils.set_random_seed(1)
-        trainer = Trainer(network_for(drawn.shape, settings, weights), settings)
+        trainer = trainer_of(drawn.shape, settings, weights)
         started = time.process_time()
         for epoch in range(1, steps + 1):
             rng = np.random.default_rng([1, epoch])
@@ -86,7 +91,7 @@ def accuracy(settings, results, dimensions, steps, trained=64, watched=16):
         seconds = time.process_time() - started
         for at in weights:
             parts = [
-                trainer.evaluate(*map(tf.constant, batch), trainer.network.weights_of(at, len(batch[0])))
+                trainer.evaluate(*map(tf.constant, batch), weights=trainer.network.weights_of(at, len(batch[0])))
                 for batch in probe
             ]
             found = Parts(*np.average(parts, axis=0, weights=[len(fixed) for fixed, _ in probe]))

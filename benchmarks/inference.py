@@ -3,7 +3,7 @@
     python benchmarks/inference.py [--size 64] [--pairs 8] [--threads 1]
 
 A cohort of made-up images is written to a temporary folder and registered in one process, by the steps of
-scripts/register_voxelmorph.py: read, network, compose and sample on the fixed grid, write. Printed are the parts of the
+scripts/register_network.py: read, network, compose and sample on the fixed grid, write. Printed are the parts of the
 start (libraries, network, first call), the median of each part of a pair, how the whole compares with the forward pass,
 and after how many pairs the start has paid for itself. Seconds of CPU, which other work on the machine disturbs least;
 then seconds on the clock of a pair whose file is compressed while the next pair runs, as the script does it.
@@ -54,13 +54,14 @@ def main(size, pairs, threads):
     import SimpleITK as sitk
 
     from cohortmorph.learning.networks import start_tensorflow, tf
-    from cohortmorph.learning.registrar import Registrar
+    from cohortmorph.learning.registrar import registrar_of
+    from cohortmorph.learning.voxelmorph import VOXELMORPH
     from cohortmorph.spatial import displacement, geometry
 
     laps("libraries")
     start_tensorflow(1, threads)
     grid = geometry.Grid((size,) * 3, (1.0,) * 3, (0.0,) * 3)
-    registrar = Registrar(grid.size, NETWORK)
+    registrar = registrar_of(VOXELMORPH, grid.size, NETWORK)
     laps("network built")
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as folder:
@@ -73,7 +74,7 @@ def main(size, pairs, threads):
         registrar(image, image)
         laps("first call")
         batch = tf.constant(image[None, ..., None])
-        forward = tf.function(lambda moving, fixed: registrar.network.model([moving, fixed], training=False))
+        forward = tf.function(lambda moving, fixed: registrar.network.field(moving, fixed))
         forward(batch, batch)
 
         def composed(voxels):

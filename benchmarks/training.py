@@ -33,9 +33,11 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from cohortmorph.evaluation.metrics import dice
 from cohortmorph.learning.losses import ncc_voxelmorph
-from cohortmorph.learning.networks import RegistrationNetwork, size_multiple, tf, vxm, warp
+from cohortmorph.learning.networks import tf, warp
 from cohortmorph.learning.samples import Samples, pad
 from cohortmorph.learning.trainer import Trainer
+from cohortmorph.learning.unet import UNet, size_multiple, vxm
+from cohortmorph.learning.voxelmorph import VOXELMORPH
 from cohortmorph.registration.process import peak_memory_mb
 from cohortmorph.spatial import geometry
 
@@ -85,7 +87,7 @@ def images(shape, batch, seed=1):
 
 
 def stock_network(shape, network):
-    """Return VxmDense as :class:`RegistrationNetwork` builds it, with its own integration and warp."""
+    """Return VxmDense as :class:`UNet` builds it, with its own integration and warp."""
     return vxm.networks.VxmDense(
         shape,
         nb_unet_features=[SETTINGS["encoder"], SETTINGS["decoder"]],
@@ -140,7 +142,8 @@ def stock(shape, batch, network, weight=1.0):
 
 def trainer_of(shape, settings):
     """Return the trainer of a plain network."""
-    return Trainer(RegistrationNetwork(shape, SETTINGS | settings), SETTINGS | settings)
+    settings = SETTINGS | settings
+    return Trainer(UNet(shape, settings), VOXELMORPH.objective(settings, ()), settings)
 
 
 def ours(shape, batch, network):
@@ -153,7 +156,7 @@ def ours(shape, batch, network):
 def floor(shape, batch, network):
     """Return the same for forward and backward pass of the network alone."""
     moving, fixed = images(shape, batch)
-    model = RegistrationNetwork(shape, SETTINGS | network).model
+    model = UNet(shape, SETTINGS | network).model
 
     @tf.function
     def forward_backward(moving, fixed):

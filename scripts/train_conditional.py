@@ -1,11 +1,10 @@
-"""Train one VoxelMorph network for every λ from the least to the greatest weight, and take a network from it for each.
+"""Train one network for every λ from the least to the greatest weight, and take a network from it for each.
 
-In: as train_voxelmorph.py. Out: history.tsv (an epoch a row; validation is watched at each weight in turn), the
+In: as train_network.py. Out: history.tsv (an epoch a row; validation is watched at each weight in turn), the
 conditional network at each kept epoch, from these a plain network for each regularization weight and epoch (parameters
 as plain arrays, .npz), training.json, and checkpoint.npz, from which a training that was cut short goes on.
 """
 
-from cohortmorph.learning.conditional import write_plain_networks
 from cohortmorph.learning.task import Training
 from cohortmorph.run import logs
 
@@ -18,7 +17,7 @@ def main(training: dict, conditional: list, networks: list, history: str, report
     """
     task = Training(**training)
     task.run(conditional, history, report)
-    write_plain_networks(task.settings, task.weights, conditional, networks)
+    task.write_plain_networks(conditional, networks)
 
 
 if __name__ == "__main__":

@@ -14,12 +14,14 @@ import pandas as pd
 import pytest
 
 from cohortmorph.learning import checkpoints, task
+from cohortmorph.learning.kinds import kind_of
 from cohortmorph.spatial import geometry
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 LEARNING = SCRIPTS / "cohortmorph/learning"
 EPOCHS = 40
 SETTINGS = {
+    "kind": "voxelmorph",
     "dimensions": 2,
     "encoder": [4, 4],
     "decoder": [4, 4, 4],
@@ -43,7 +45,7 @@ SETTINGS = {
 TRAIN = """
 import sys, time
 from cohortmorph.learning import checkpoints
-import train_voxelmorph
+import train_network
 folder, weight, pause, settings = sys.argv[1], sys.argv[2], float(sys.argv[3]), {settings}
 class Eager(checkpoints.Checkpoint):
     def save(self, *arguments, **options):
@@ -52,9 +54,9 @@ class Eager(checkpoints.Checkpoint):
         time.sleep(pause)
 checkpoints.Checkpoint = Eager
 images = [("fixed.nii.gz", "moving.nii.gz")]
-train_voxelmorph.main(
+train_network.main(
     training=dict(
-        weight=weight, training_inputs=images, training_labels=[], validation_inputs=images,
+        network="mine", weight=weight, training_inputs=images, training_labels=[], validation_inputs=images,
         settings=settings, seed=1, threads=1,
     ),
     history=folder + "/history.tsv", report=folder + "/training.json",
@@ -141,7 +143,7 @@ def test_another_weight_does_not_resume(folder, resumed):
 
 
 def imports_of(module):
-    """Names of the modules of the learning room that one of them imports, at its top or later."""
+    """Names of the modules of the learning room that one of them imports, at its top or later; not which kinds are."""
     names = set()
     for node in ast.walk(ast.parse((LEARNING / f"{module}.py").read_text())):
         if isinstance(node, ast.Import):
@@ -150,16 +152,27 @@ def imports_of(module):
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module.startswith("cohortmorph.learning."):
             names.add(node.module.removeprefix("cohortmorph.learning."))
-    return {name for name in names if (LEARNING / f"{name}.py").exists()}
+    return {name for name in names if (LEARNING / f"{name}.py").exists()} - {"kinds"}
 
 
-def test_the_fingerprint_holds_all_code_of_the_room_that_a_training_runs():
-    reached, new = set(), {"task"}
+def reached_from(module):
+    reached, new = set(), {module}
     while new:
         reached |= new
         new = set().union(*map(imports_of, new)) - reached
-    assert {"training", "trainer", "objective", "losses", "samples", "networks"} < reached
-    assert {Path(module.__file__).stem for module in task.CODE} == reached
+    return reached
+
+
+def stems(modules):
+    return {Path(module.__file__).stem for module in modules}
+
+
+def test_the_fingerprint_holds_all_code_of_the_room_that_a_training_runs():
+    shared = reached_from("task")
+    assert {"training", "trainer", "samples", "networks", "kind"} < shared
+    assert stems(task.CODE) == shared
+    assert {"objective", "losses", "unet", "conditional"} < reached_from("voxelmorph") - shared
+    assert stems(kind_of("voxelmorph").modules) == reached_from("voxelmorph") - shared
 
 
 class Variable:

@@ -13,9 +13,8 @@ import train_conditional
 from test_training import SETTINGS, arrays_of, small_samples, training_arguments
 
 from cohortmorph.learning import losses
-from cohortmorph.learning.conditional import ConditionalNetwork, draw_weights, modulate, network_for, weights_to_try
+from cohortmorph.learning.conditional import ConditionalNetwork, draw_weights, modulate, weights_to_try
 from cohortmorph.learning.networks import (
-    RegistrationNetwork,
     load_parameters,
     save_parameters,
     start_tensorflow,
@@ -23,6 +22,8 @@ from cohortmorph.learning.networks import (
     warp,
 )
 from cohortmorph.learning.trainer import Trainer
+from cohortmorph.learning.unet import UNet
+from cohortmorph.learning.voxelmorph import VOXELMORPH
 from cohortmorph.run import files
 
 SHAPES = {"2-D": (16, 12), "3-D": (12, 8, 16)}
@@ -66,7 +67,7 @@ def test_each_map_of_each_sample_has_its_own_scale_and_shift():
 def test_at_a_fixed_weight_it_is_a_plain_network_with_other_kernels(shape, downsampling):
     settings = SETTINGS | {"field_downsampling": downsampling}
     network = stirred(ConditionalNetwork(shape, settings, [0.5, 2.0]))
-    plain = RegistrationNetwork(shape, settings)
+    plain = UNet(shape, settings)
     moving, fixed = images(2, *shape)
     fields = network.model([moving, fixed, tf.constant([0.5, 1.7])]).numpy()
     for sample, weight in enumerate((0.5, 1.7)):
@@ -103,13 +104,13 @@ def test_a_weight_outside_of_the_range_is_refused():
     network = ConditionalNetwork((8, 8), SETTINGS, [1.0, 4.0])
     for weight in (0.99, 4.01):
         with pytest.raises(ValueError, match="outside of the range 1 to 4"):
-            network.hand_over(weight, RegistrationNetwork((8, 8), SETTINGS))
+            network.hand_over(weight, UNet((8, 8), SETTINGS))
 
 
 def test_it_is_lean():
     """HyperMorph's network for the same U-Net has 42 million parameters."""
     settings = SETTINGS | {"encoder": [16, 32, 32, 32], "decoder": [32, 32, 32, 32, 32, 16, 16]}
-    plain = RegistrationNetwork((16, 16, 16), settings)
+    plain = UNet((16, 16, 16), settings)
     network = ConditionalNetwork((16, 16, 16), settings, [1.0, 4.0])
     counted = [sum(int(np.prod(variable.shape)) for variable in one.parameters) for one in (plain, network)]
     print(f"3-D: {counted[0]:,} and {counted[1]:,} parameters")
@@ -121,7 +122,7 @@ def test_its_parameters_come_back_from_disk_whatever_the_size_of_the_images(tmp_
     save_parameters(written, tmp_path / "parameters.npz")
     read = ConditionalNetwork((8, 8), SETTINGS, [0.5, 2.0])
     load_parameters(read, tmp_path / "parameters.npz")
-    plains = [RegistrationNetwork((8, 8), SETTINGS) for _ in range(2)]
+    plains = [UNet((8, 8), SETTINGS) for _ in range(2)]
     for network, plain in zip((written, read), plains, strict=True):
         network.hand_over(0.9, plain)
     for one, other in zip(plains[0].parameters, plains[1].parameters, strict=True):
@@ -134,15 +135,15 @@ def test_its_parameters_come_back_from_disk_whatever_the_size_of_the_images(tmp_
 
 
 def test_several_weights_make_a_conditional_network_and_each_kind_says_what_it_sees_of_them():
-    plain, conditional = network_for((16, 12), SETTINGS, [0.5]), network_for((16, 12), SETTINGS, [0.5, 2.0])
-    assert [type(network) for network in (plain, conditional)] == [RegistrationNetwork, ConditionalNetwork]
+    plain, conditional = (VOXELMORPH.network_for((16, 12), SETTINGS, weights) for weights in ([0.5], [0.5, 2.0]))
+    assert [type(network) for network in (plain, conditional)] == [UNet, ConditionalNetwork]
     moving, fixed = images(2, 16, 12)
     assert float(plain.draw_weights(np.random.default_rng(1), [0.5], 2)) == float(plain.weights_of(0.5, 2)) == 0.5
     assert conditional.weights_of(0.5, 2).numpy().tolist() == [0.5, 0.5]
     drawn = conditional.draw_weights(np.random.default_rng(1), [0.5, 2.0], 2)
     np.testing.assert_array_equal(drawn, draw_weights(np.random.default_rng(1), [0.5, 2.0], 2))
     for network, weights in ((plain, plain.weights_of(0.5, 2)), (conditional, drawn)):
-        assert network.model(network.inputs(moving, fixed, weights)).shape == (2, 16, 12, 2)
+        assert network.field(moving, fixed, weights).shape == (2, 16, 12, 2)
 
 
 def test_weights_are_drawn_evenly_on_a_logarithmic_scale_a_quarter_beyond_each_end_and_every_batch_spreads():
@@ -159,7 +160,8 @@ def test_weights_are_drawn_evenly_on_a_logarithmic_scale_a_quarter_beyond_each_e
 def test_each_sample_s_penalty_is_weighed_by_its_own_weight():
     """Two samples with penalties p₁ and p₂: the loss is the mean of s₁ + λ₁ p₁ and s₂ + λ₂ p₂, written out by hand."""
     settings = SIMPLE | {"learning_rate": 1e-4}
-    trainer = Trainer(network_for((16, 16), settings, (0.5, 4.0)), settings)
+    network = VOXELMORPH.network_for((16, 16), settings, (0.5, 4.0))
+    trainer = Trainer(network, VOXELMORPH.objective(settings, ()), settings)
     stirred(trainer.network)
     rng = np.random.default_rng(4)
     fixed, moving = (tf.constant(batch) for batch in small_samples().draw(rng, 2))
@@ -171,14 +173,14 @@ def test_each_sample_s_penalty_is_weighed_by_its_own_weight():
         penalties = sum(squares) / 2
         likeness = losses.mse(fixed, warp(moving, trainer.network.displacement(field))).numpy()
         expected = np.mean([s + w * p for s, w, p in zip(likeness, weights, penalties, strict=True)])
-        result = trainer.evaluate(fixed, moving, lambdas)[:3]
+        result = trainer.evaluate(fixed, moving, weights=lambdas)[:3]
         np.testing.assert_allclose(result, [expected, likeness.mean(), penalties.mean()], rtol=1e-4)
         assert abs(penalties[0] - penalties[1]) > 1e-3 * penalties[0]
         losses_found.append(result[0])
     assert len(set(losses_found)) == 3
-    before = trainer.evaluate(fixed, moving, lambdas)
+    before = trainer.evaluate(fixed, moving, weights=lambdas)
     np.testing.assert_allclose(trainer.step(fixed, moving, weights=lambdas).parts[:3], before[:3], rtol=1e-4)
-    assert trainer.evaluate(fixed, moving, lambdas).loss < before.loss
+    assert trainer.evaluate(fixed, moving, weights=lambdas).loss < before.loss
 
 
 def test_the_weights_tried_are_close_and_hold_those_named_and_one():
@@ -219,7 +221,7 @@ def trained(tmp_path_factory):
 
 
 def test_a_network_for_each_weight_and_epoch_is_taken_from_it(trained):
-    network, plain = ConditionalNetwork((8, 8), SIMPLE, [0.5, 2.0]), RegistrationNetwork((8, 8), SIMPLE)
+    network, plain = ConditionalNetwork((8, 8), SIMPLE, [0.5, 2.0]), UNet((8, 8), SIMPLE)
     for epoch in (2, 4):
         load_parameters(network, trained / f"epoch-{epoch}.npz")
         for weight in WEIGHTS:

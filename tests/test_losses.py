@@ -9,7 +9,8 @@ from scipy.ndimage import convolve1d, gaussian_filter
 
 from cohortmorph.learning import losses
 from cohortmorph.learning.losses import tf
-from cohortmorph.learning.networks import start_tensorflow, vxm
+from cohortmorph.learning.networks import start_tensorflow
+from cohortmorph.learning.unet import vxm
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid
 from cohortmorph.spatial.ncc import local_ncc_squared

@@ -7,17 +7,15 @@ import pytest
 from scipy.ndimage import map_coordinates
 
 from cohortmorph.learning.networks import (
-    RegistrationNetwork,
     along_axes,
     load_parameters,
     save_parameters,
-    size_multiple,
     start_tensorflow,
     tf,
     upsample,
-    vxm,
     warp,
 )
+from cohortmorph.learning.unet import UNet, size_multiple, vxm
 
 DEFAULT = {
     "encoder": [16, 32, 32, 32],
@@ -147,7 +145,7 @@ def smooth_velocity(shape):
 
 def test_scaling_and_squaring_is_voxelmorph_s_own(shape):
     velocity = smooth_velocity(shape)
-    network = RegistrationNetwork(shape, SMALL | {"int_steps": 7})
+    network = UNet(shape, SMALL | {"int_steps": 7})
     theirs = vxm.layers.VecInt(method="ss", int_steps=7)(tf.constant(velocity)).numpy()
     np.testing.assert_allclose(network.displacement(tf.constant(velocity)), theirs, atol=1e-4)
     assert np.abs(theirs - velocity).max() > 0.1
@@ -159,7 +157,7 @@ def test_scaling_and_squaring_is_voxelmorph_s_own(shape):
 def test_the_displacement_is_that_of_voxelmorph_s_own_network(shape, int_steps, downsampling):
     """Its parameters in VxmDense give the same field; without integration, VxmDense never undoes the downsampling."""
     settings = SMALL | {"int_steps": int_steps, "field_downsampling": downsampling}
-    network = stirred(RegistrationNetwork(shape, settings))
+    network = stirred(UNet(shape, settings))
     theirs = vxm.networks.VxmDense(
         shape,
         nb_unet_features=[settings["encoder"], settings["decoder"]],
@@ -186,14 +184,14 @@ def test_the_displacement_is_that_of_voxelmorph_s_own_network(shape, int_steps, 
 
 @pytest.mark.parametrize(("shape", "number"), [((32, 32), 109_170), ((16, 16, 16), 327_331)])
 def test_the_default_network_keeps_its_size(shape, number):
-    network = RegistrationNetwork(shape, DEFAULT)
+    network = UNet(shape, DEFAULT)
     counted = sum(int(np.prod(variable.shape)) for variable in network.parameters)
     print(f"{len(shape)}-D: {counted:,} parameters")
     assert counted == number
 
 
 def test_layers_are_those_of_the_paper():
-    layers = RegistrationNetwork((32, 32), DEFAULT).model.layers
+    layers = UNet((32, 32), DEFAULT).model.layers
     kinds = [type(layer).__name__ for layer in layers]
     slopes = [float(layer.alpha) for layer in layers if type(layer).__name__ == "LeakyReLU"]
     assert slopes == pytest.approx([0.2] * 11)
@@ -207,18 +205,18 @@ def test_layers_are_those_of_the_paper():
 def test_sides_are_divisible_once_a_level():
     assert size_multiple([16, 32, 32, 32]) == 16
     assert size_multiple([4]) == 2
-    RegistrationNetwork((2 * size_multiple(SMALL["encoder"]), 4), SMALL)
+    UNet((2 * size_multiple(SMALL["encoder"]), 4), SMALL)
 
 
 def test_the_network_starts_almost_at_the_identity(shape):
-    network = RegistrationNetwork(shape, SMALL)
+    network = UNet(shape, SMALL)
     images = [random_values(1, *shape, 1, seed=seed) for seed in (1, 2)]
     field = np.abs(network.displacement(network.model(images)))
     assert 0 < field.max() < 0.01
 
 
 def test_moving_comes_first(shape):
-    network = stirred(RegistrationNetwork(shape, SMALL))
+    network = stirred(UNet(shape, SMALL))
     assert ["source" in tensor.name for tensor in network.model.inputs] == [True, False]
 
 
@@ -226,9 +224,9 @@ def test_moving_comes_first(shape):
 
 
 def test_parameters_come_back_to_the_bit(shape, tmp_path):
-    written = stirred(RegistrationNetwork(shape, SMALL))
+    written = stirred(UNet(shape, SMALL))
     save_parameters(written, tmp_path / "parameters.npz")
-    read = RegistrationNetwork(shape, SMALL)
+    read = UNet(shape, SMALL)
     load_parameters(read, tmp_path / "parameters.npz")
     images = [random_values(1, *shape, 1, seed=seed) for seed in (1, 2)]
     np.testing.assert_array_equal(read.model(images), written.model(images))
@@ -237,9 +235,9 @@ def test_parameters_come_back_to_the_bit(shape, tmp_path):
 
 
 def test_parameters_fit_a_network_for_images_of_another_size(tmp_path):
-    written = stirred(RegistrationNetwork((16, 12), SMALL))
+    written = stirred(UNet((16, 12), SMALL))
     save_parameters(written, tmp_path / "parameters.npz")
-    read = RegistrationNetwork((8, 20), SMALL)
+    read = UNet((8, 20), SMALL)
     load_parameters(read, tmp_path / "parameters.npz")
     np.testing.assert_array_equal(read.parameters[0], written.parameters[0])
 
@@ -250,9 +248,9 @@ def test_parameters_fit_a_network_for_images_of_another_size(tmp_path):
     ids=["wider", "longer", "shorter", "3-D"],
 )
 def test_parameters_of_another_architecture_are_refused(other, tmp_path):
-    save_parameters(RegistrationNetwork((8, 8), SMALL), tmp_path / "parameters.npz")
+    save_parameters(UNet((8, 8), SMALL), tmp_path / "parameters.npz")
     settings = SMALL | other
-    network = RegistrationNetwork(settings.pop("shape", (8, 8)), settings)
+    network = UNet(settings.pop("shape", (8, 8)), settings)
     before = [variable.numpy() for variable in network.parameters]
     with pytest.raises(ValueError, match=r"parameters\.npz holds parameters of another network"):
         load_parameters(network, tmp_path / "parameters.npz")
@@ -274,7 +272,7 @@ def test_more_than_ninety_nine_layers_stay_in_order(tmp_path):
 
 
 def test_the_file_holds_plain_arrays_and_pickles_are_refused(tmp_path):
-    network = RegistrationNetwork((8, 8), SMALL)
+    network = UNet((8, 8), SMALL)
     save_parameters(network, tmp_path / "parameters.npz")
     with zipfile.ZipFile(tmp_path / "parameters.npz") as archive:
         for name in archive.namelist():

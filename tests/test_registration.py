@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import register_affine
-import register_voxelmorph
+import register_network
 import SimpleITK as sitk
 from compose_affine import main as compose_affine
 from prepare_input import main as prepare_input
@@ -11,9 +11,10 @@ from prepare_labels import main as prepare_labels
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
-from cohortmorph.learning.networks import RegistrationNetwork, checksum, save_parameters, start_tensorflow
+from cohortmorph.learning.networks import checksum, save_parameters, start_tensorflow
 from cohortmorph.learning.registrar import Registrar
 from cohortmorph.learning.samples import crop
+from cohortmorph.learning.unet import UNet
 from cohortmorph.run.files import read_json, write_json
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
@@ -33,7 +34,14 @@ TO_FIXED = geometry.affine(Rotation.from_euler("z", 25, degrees=True).as_matrix(
 TO_MOVING = geometry.affine(
     Rotation.from_euler("xyz", [10, 5, -40], degrees=True).as_matrix() + np.diag([0.05, 0, -0.1]), [-8.0, 12.0, 5.0]
 )
-SETTINGS = {"dimensions": 2, "encoder": [4, 4], "decoder": [4, 4, 4], "int_steps": 0, "field_downsampling": 1}
+SETTINGS = {
+    "kind": "voxelmorph",
+    "dimensions": 2,
+    "encoder": [4, 4],
+    "decoder": [4, 4, 4],
+    "int_steps": 0,
+    "field_downsampling": 1,
+}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -245,7 +253,7 @@ def test_an_image_that_cannot_be_prepared_is_seen_as_nothing_and_fails_its_regis
     assert "gives all voxels one value" in caplog.text
     assert not geometry.to_array(geometry.read_image(tmp_path / "nothing.nii.gz")).any()
     output = tmp_path / "network-0" / "displacement.nii.gz"
-    register_voxelmorph.main(
+    register_network.main(
         pair="P01~T1_to_P01~CT",
         files={
             "fixed": files[1],
@@ -305,7 +313,7 @@ def test_the_network_s_grid_covers_the_frame_in_sides_that_it_can_halve(frame, s
     assert (np.abs(grid.to_indices(frame.centre_mm) - (np.array(grid.size) - 1) / 2) <= 0.5 + 1e-6).all()
 
 
-# ---- register_voxelmorph
+# ---- register_network
 
 
 def register(tmp_path, frame, networks, settings):
@@ -316,7 +324,7 @@ def register(tmp_path, frame, networks, settings):
     geometry.write_transform(TO_FIXED, tmp_path / "frame_to_fixed.tfm")
     geometry.write_transform(TO_MOVING, tmp_path / "frame_to_moving.tfm")
     outputs = [str(tmp_path / f"network-{number}/displacement.nii.gz") for number in range(len(networks))]
-    register_voxelmorph.main(
+    register_network.main(
         pair="P01~T1_to_P01~CT",
         files={
             "fixed": str(tmp_path / "fixed.nii.gz"),
@@ -336,7 +344,7 @@ def register(tmp_path, frame, networks, settings):
 
 def network_of_a_constant(voxels, settings, path):
     """Write a network that answers every pair with one displacement: its last layer is all bias."""
-    network = RegistrationNetwork([16] * settings["dimensions"], settings)
+    network = UNet([16] * settings["dimensions"], settings)
     kernel, bias = network.parameters[-2:]
     kernel.assign(np.zeros(kernel.shape, np.float32))
     bias.assign(np.array(voxels, np.float32))

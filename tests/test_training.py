@@ -1,5 +1,6 @@
 """What training draws, what it learns and records, how it breaks down, and how a trained network is applied."""
 
+import dataclasses
 import itertools
 import json
 import os
@@ -10,15 +11,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-import train_voxelmorph
+import train_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cohortmorph import UserError
 from cohortmorph.learning import losses, objective, task, training
-from cohortmorph.learning.conditional import network_for
 from cohortmorph.learning.networks import (
-    RegistrationNetwork,
     checksum,
     load_parameters,
     save_parameters,
@@ -27,14 +26,18 @@ from cohortmorph.learning.networks import (
     warp,
 )
 from cohortmorph.learning.objective import Parts
-from cohortmorph.learning.registrar import Registrar
+from cohortmorph.learning.registrar import registrar_of
 from cohortmorph.learning.samples import Samples, crop, pad
 from cohortmorph.learning.trainer import Step, Trainer, learning_rate
+from cohortmorph.learning.training import Recipe
+from cohortmorph.learning.unet import UNet
+from cohortmorph.learning.voxelmorph import VOXELMORPH
 from cohortmorph.run import files, memory
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.geometry import Grid
 
 SETTINGS = {
+    "kind": "voxelmorph",
     "dimensions": 2,
     "epochs": 30,
     "steps_per_epoch": 1,
@@ -80,6 +83,12 @@ def blobs(seed, shift_voxels=(0, 0), shape=(32, 32, 6)):
     return (image / image.max()).astype(np.float32)
 
 
+# Of the kind voxelmorph, in this order: what was written by other versions stays readable.
+HISTORY = (
+    *("epoch", "loss", "similarity", "penalty", "label_loss", "folding_penalty", "incompressibility"),
+    *("validation_loss", "validation_similarity", "validation_penalty", "validation_folding_penalty", "seconds"),
+)
+
 SIMPLE = SETTINGS | {"epochs": 5, "similarity": {"name": "mse"}}
 
 
@@ -90,7 +99,11 @@ def small_samples():
 
 def trainer_of(shape=(16, 16), label_numbers=(), **changes):
     settings = SIMPLE | changes
-    return Trainer(network_for(shape, settings, [1.0]), settings, label_numbers)
+    return Trainer(UNet(shape, settings), VOXELMORPH.objective(settings, label_numbers), settings)
+
+
+def recipe_of(settings, weight=1.0, seed=1, kind=VOXELMORPH):
+    return Recipe("mine", kind, [weight], settings, seed)
 
 
 def step_of(trainer, *arrays, weight=1.0, **options):
@@ -255,8 +268,12 @@ def test_a_label_that_no_training_image_has_cannot_be_incompressible(tmp_path):
     images = (blobs(1, shape=(16, 16, 4)), blobs(2, shape=(16, 16, 4)))
     samples = Samples(2, 4, pairs=[images], labels=[tuple(maps)])
     settings = SIMPLE | {"incompressible": {"labels": [2, 5], "weight": 1.0}}
-    with pytest.raises(UserError, match="no train image has label 5; their maps, on the network's grid, hold 1, 2"):
-        training.train(samples, small_samples(), [1.0], settings, 1, {}, tmp_path)
+    said = (
+        r"^networks\.mine\.incompressible\.labels: no train image has label 5; their maps, on the network's grid, "
+        r"hold 1, 2"
+    )
+    with pytest.raises(UserError, match=said):
+        training.train(recipe_of(settings), samples, small_samples(), {}, tmp_path)
 
 
 def test_a_gradient_far_too_long_does_not_throw_the_network_away():
@@ -340,8 +357,8 @@ def test_the_probe_of_many_samples_is_evenly_spread():
 class NoNetwork:
     """Stands in for Trainer: steps cost nothing, and the loss says how many there were."""
 
-    def __init__(self, network, settings, label_numbers=()):
-        self.network = network
+    def __init__(self, network, objective, settings):
+        self.network, self.objective = network, objective
         self.seen = []
 
     def memory_mb(self, batch_size):
@@ -358,6 +375,15 @@ class NoNetwork:
         return Parts(*np.float32([1, 2, 3, 0, 4, 0]) * np.mean(fixed[:, 4, 4]))
 
 
+class OneNumber(UNet):
+    """A network that takes no time to be built."""
+
+    parameters = None
+
+    def __init__(self, shape, settings):
+        self.parameters = [tf.Variable([0.0])]
+
+
 @pytest.fixture
 def stub(monkeypatch):
     """Replace the Trainer; the list holds those that were made."""
@@ -367,15 +393,6 @@ def stub(monkeypatch):
         made.append(NoNetwork(*arguments))
         return made[-1]
 
-    class OneNumber(RegistrationNetwork):
-        """A network that takes no time to be built."""
-
-        parameters = None
-
-        def __init__(self, shape, settings, weights):
-            self.parameters = [tf.Variable([0.0])]
-
-    monkeypatch.setattr(training, "network_for", OneNumber)
     monkeypatch.setattr(training, "Trainer", make)
     return made
 
@@ -384,7 +401,9 @@ def run_stub(stub, tmp_path, seed=1, kept=(), **changes):
     samples = Samples(2, 8, pairs=[(labelled(n), labelled(n + 1)) for n in range(1, 9)])
     watched = Samples(2, 8, pairs=[(labelled(1), labelled(2))])
     paths = {epoch: tmp_path / f"epoch-{epoch}.npz" for epoch in kept}
-    history = training.train(samples, watched, [1.0], SETTINGS | {"batch_size": 3} | changes, seed, paths, tmp_path)
+    kind = dataclasses.replace(VOXELMORPH, network=OneNumber)
+    recipe = recipe_of(SETTINGS | {"batch_size": 3} | changes, seed=seed, kind=kind)
+    history = training.train(recipe, samples, watched, paths, tmp_path)
     return history, [fixed[:, 4, 4, 0].tolist() for fixed, _ in stub[-1].seen]
 
 
@@ -422,7 +441,7 @@ def test_draws_are_determined_by_seed_and_epoch(stub, tmp_path):
 
 def test_every_epoch_has_a_row_with_means_over_its_steps(stub, tmp_path):
     history, _ = run_stub(stub, tmp_path, epochs=4, steps_per_epoch=2)
-    assert tuple(history.columns) == training.HISTORY
+    assert tuple(history.columns) == HISTORY
     assert history["epoch"].tolist() == [1, 2, 3, 4]
     assert history["loss"].tolist() == [4.5, 10.5, 16.5, 22.5]
     assert history["similarity"].tolist() == [1.5, 3.5, 5.5, 7.5]
@@ -454,8 +473,8 @@ def test_parameters_are_kept_after_their_epoch(stub, tmp_path):
 
 WORK = """
 import json, sys
-import train_voxelmorph
-train_voxelmorph.main(**json.load(open(sys.argv[1])))
+import train_network
+train_network.main(**json.load(open(sys.argv[1])))
 """
 
 
@@ -478,6 +497,7 @@ def training_arguments(folder, validation_seed=9, weight="0.5", settings=SETTING
     )
     return {
         "training": {
+            "network": "mine",
             "weight": weight,
             "training_inputs": pairs,
             "training_labels": [],
@@ -497,7 +517,7 @@ def elsewhere(tmp_path_factory):
     """The folder of the same training in another process, which validates on other images, and that process."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "arguments.json").write_text(json.dumps(training_arguments(folder, validation_seed=10)))
-    environment = os.environ | {"PYTHONPATH": str(Path(train_voxelmorph.__file__).parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(train_network.__file__).parent)}
     with (folder / "output.txt").open("w") as output:
         command = [sys.executable, "-c", WORK, str(folder / "arguments.json")]
         process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
@@ -511,7 +531,7 @@ def trained(tmp_path_factory, elsewhere):
     """The folder of a training in this process, and its arguments; `elsewhere` starts first and runs beside it."""
     folder = tmp_path_factory.mktemp("trained")
     arguments = training_arguments(folder)
-    train_voxelmorph.main(**arguments)
+    train_network.main(**arguments)
     return folder, arguments
 
 
@@ -523,7 +543,7 @@ def arrays_of(path):
 def test_training_lowers_the_loss_and_raises_the_likeness_of_unseen_images(trained):
     folder, _ = trained
     history = pd.read_csv(folder / "history.tsv", sep="\t")
-    assert tuple(history.columns) == training.HISTORY
+    assert tuple(history.columns) == HISTORY
     assert history["epoch"].tolist() == list(range(1, 31))
     first, last = history.iloc[:5].mean(), history.iloc[-5:].mean()
     print(
@@ -541,7 +561,8 @@ def test_training_json_says_how_it_was_done(trained):
     facts = files.read_json(folder / "training.json")
     assert facts["shape"] == [40, 36]  # the validation images are larger, and share the network
     assert (facts["samples"], facts["validation_samples"]) == (18, 5)
-    assert (facts["weight"], facts["seed"], facts["threads"], facts["settings"]) == ("0.5", 7, 1, SETTINGS)
+    assert (facts["network"], facts["weight"], facts["settings"]) == ("mine", "0.5", SETTINGS)
+    assert facts["settings"]["kind"] == "voxelmorph" and (facts["seed"], facts["threads"]) == (7, 1)
     assert set(facts["sha256"]) == {"10", "30"}
     assert facts["sha256"]["30"] == checksum(folder / "epoch-30.npz") != facts["sha256"]["10"]
 
@@ -552,7 +573,7 @@ def test_kept_parameters_give_the_loss_of_their_epoch(trained):
     history = pd.read_csv(folder / "history.tsv", sep="\t").set_index("epoch")
     pairs = task.read(arguments["training"]["validation_inputs"])
     samples = Samples(2, 4, pairs=pairs, at_least=(40, 36, 6))
-    network = RegistrationNetwork((40, 36), SETTINGS)
+    network = UNet((40, 36), SETTINGS)
     for epoch in SETTINGS["kept_epochs"]:
         load_parameters(network, folder / f"epoch-{epoch}.npz")
         field = network.model([samples.moving[..., None], samples.fixed[..., None]])
@@ -572,11 +593,11 @@ def test_a_step_and_a_validation_see_the_same_loss_and_the_step_lowers_it():
     for variable in trainer.network.parameters:
         variable.assign(rng.normal(0, 0.2, variable.shape))
     fixed, moving = (tf.constant(batch) for batch in small_samples().draw(rng, 4))
-    before = trainer.evaluate(fixed, moving, weights)
+    before = trainer.evaluate(fixed, moving, weights=weights)
     np.testing.assert_allclose(trainer.step(fixed, moving, weights=weights).parts[:3], before[:3], rtol=1e-4)
     assert before.loss == pytest.approx(before.similarity + 0.01 * before.penalty, rel=1e-5)
-    assert trainer.evaluate(fixed, moving, weights).loss < before.loss
-    assert np.abs(trainer.evaluate(moving, fixed, weights).loss - before.loss) > 0.01 * abs(before.loss)
+    assert trainer.evaluate(fixed, moving, weights=weights).loss < before.loss
+    assert np.abs(trainer.evaluate(moving, fixed, weights=weights).loss - before.loss) > 0.01 * abs(before.loss)
 
 
 def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
@@ -585,7 +606,7 @@ def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
     arguments = training_arguments(tmp_path, settings=small)
     pairs = arguments["training"]["training_inputs"]
     arguments["training"]["training_inputs"] = [path for pair in pairs for path in pair]
-    train_voxelmorph.main(**arguments)
+    train_network.main(**arguments)
     assert files.read_json(tmp_path / "training.json")["samples"] == 6
     history = pd.read_csv(tmp_path / "history.tsv", sep="\t")
     np.testing.assert_allclose(history["loss"], history["similarity"] + 0.5 * history["penalty"], atol=1e-5)
@@ -627,10 +648,12 @@ def test_a_loss_that_is_no_number_names_epoch_and_step_and_leaves_the_last_good_
     broken = poisoned(small_samples(), epoch=3, step=2, steps_per_epoch=2)
     two_steps = SIMPLE | {"steps_per_epoch": 2}
     kept, rescue = {2: tmp_path / "epoch-2.npz"}, tmp_path / "last-good-parameters.npz"
-    said = r"λ = 2 broke down at epoch 3, step 2: loss nan .*epoch 2 are in .*last-good-parameters\.npz"
+    said = (
+        r"training mine with λ = 2 broke down at epoch 3, step 2: loss nan .*epoch 2 are in .*last-good-parameters\.npz"
+    )
     with pytest.raises(UserError, match=said):
-        training.train(broken, small_samples(), [2.0], two_steps, 1, kept, tmp_path)
-    network = RegistrationNetwork((16, 16), two_steps)
+        training.train(recipe_of(two_steps, weight=2.0), broken, small_samples(), kept, tmp_path)
+    network = UNet((16, 16), two_steps)
     load_parameters(network, rescue)
     for name, array in arrays_of(tmp_path / "epoch-2.npz").items():
         np.testing.assert_array_equal(arrays_of(rescue)[name], array)
@@ -638,8 +661,8 @@ def test_a_loss_that_is_no_number_names_epoch_and_step_and_leaves_the_last_good_
 
 def test_a_learning_rate_that_explodes_is_named(tmp_path):
     too_fast = SIMPLE | {"learning_rate": 1e30}
-    with pytest.raises(UserError, match=r"broke down at epoch \d, step 1: loss .*Lower voxelmorph\.learning_rate"):
-        training.train(small_samples(), small_samples(), [1.0], too_fast, 1, {}, tmp_path)
+    with pytest.raises(UserError, match=r"broke down at epoch \d, step 1: loss .*Lower networks\.mine\.learning_rate"):
+        training.train(recipe_of(too_fast), small_samples(), small_samples(), {}, tmp_path)
     assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / training.RESCUE).values())
 
 
@@ -651,7 +674,7 @@ def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_network(tmp_
 
     monkeypatch.setattr(objective, "similarity", rootless)
     with pytest.raises(UserError, match=r"epoch 1, step 1: loss 0\.\d+ .*size of the gradient nan.*of epoch 0 are in"):
-        training.train(small_samples(), small_samples(), [1.0], SIMPLE, 1, {}, tmp_path)
+        training.train(recipe_of(SIMPLE), small_samples(), small_samples(), {}, tmp_path)
     assert all(np.isfinite(array).all() for array in arrays_of(tmp_path / training.RESCUE).values())
 
 
@@ -662,10 +685,11 @@ def test_a_step_that_does_not_fit_into_memory_is_refused_before_it_is_made(tmp_p
     monkeypatch.setattr(memory, "left_mb", lambda: (5.0, "the machine has free"))
     monkeypatch.setattr(Samples, "draw", None)  # nothing is drawn
     said = (
-        r"a step with batches of 400 × 16 × 16 voxels \d+ MB\), and the machine has free 5 MB\. Lower voxelmorph\.batch"
+        r"a step with batches of 400 × 16 × 16 voxels \d+ MB\), and the machine has free 5 MB\. Lower "
+        r"networks\.mine\.batch_size, .*\(rules/train\.smk, or --set-resources train_mine:htcondor_request_mem_mb="
     )
     with pytest.raises(UserError, match=said):
-        training.train(small_samples(), small_samples(), [1.0], SIMPLE | {"batch_size": 400}, 1, {}, tmp_path)
+        training.train(recipe_of(SIMPLE | {"batch_size": 400}), small_samples(), small_samples(), {}, tmp_path)
 
 
 def test_the_memory_of_a_step_grows_with_batch_voxels_and_features():
@@ -684,15 +708,16 @@ def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(tmp
     monkeypatch.setattr(task, "read", None)
     # 6 of 32 × 32 × 6 and 2 of 37 × 33 × 5 voxels; 8 of 37 × 33 × 6.
     with pytest.raises(
-        UserError, match=r"8 images 0 MB, the same padded for the network 0 MB\), and its HTCondor slot"
+        UserError,
+        match=r"8 images 0 MB, the same padded for the network 0 MB\), and its HTCondor slot .*Raise networks\.mine\.",
     ):
-        train_voxelmorph.main(**arguments)
+        train_network.main(**arguments)
 
 
 def test_validation_images_of_another_size_are_an_error(stub, tmp_path):
     other = Samples(2, 8, pairs=[(labelled(1, (9, 8, 5)), labelled(2, (9, 8, 5)))])
     with pytest.raises(ValueError, match=r"validation images of \(16, 8\) for a network of \(16, 16\)"):
-        training.train(small_samples(), other, [1.0], SIMPLE, 1, {}, tmp_path)
+        training.train(recipe_of(SIMPLE), small_samples(), other, {}, tmp_path)
 
 
 # ---- registering
@@ -708,7 +733,7 @@ def with_constant_field(network, voxels):
 
 @pytest.mark.parametrize(("dimensions", "voxels"), [(2, [1.5, -2.0]), (3, [1.5, -2.0, 0.5])])
 def test_the_registrar_gives_voxels_of_the_arrays_themselves(dimensions, voxels):
-    registrar = Registrar((13, 10, 7), SETTINGS | {"dimensions": dimensions})
+    registrar = registrar_of(VOXELMORPH, (13, 10, 7), SETTINGS | {"dimensions": dimensions})
     with_constant_field(registrar.network, voxels)
     images = [np.random.default_rng(seed).random((13, 10, 7), dtype=np.float32) for seed in (1, 2)]
     displacement = registrar(*images)
@@ -718,7 +743,7 @@ def test_the_registrar_gives_voxels_of_the_arrays_themselves(dimensions, voxels)
 
 @pytest.mark.filterwarnings("ignore:Dense transform shape")
 def test_a_downsampled_field_is_scaled_to_voxels_of_the_images():
-    registrar = Registrar((13, 10, 7), SETTINGS | {"field_downsampling": 2})
+    registrar = registrar_of(VOXELMORPH, (13, 10, 7), SETTINGS | {"field_downsampling": 2})
     with_constant_field(registrar.network, [1.5, -2.0])
     image = np.random.default_rng(1).random((13, 10, 7), dtype=np.float32)
     np.testing.assert_allclose(registrar(image, image)[6, 5, 3], [3, -4, 0], atol=1e-6)
@@ -728,7 +753,7 @@ def test_a_downsampled_field_is_scaled_to_voxels_of_the_images():
 def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
     """Slice by slice and padded by hand, the network gives the same: no batch mixes slices up."""
     shape = (13, 10, 7)
-    registrar = Registrar(shape, SETTINGS | {"dimensions": dimensions})
+    registrar = registrar_of(VOXELMORPH, shape, SETTINGS | {"dimensions": dimensions})
     rng = np.random.default_rng(4)
     for variable in registrar.network.parameters:
         variable.assign(rng.normal(0, 0.2, variable.shape))
@@ -759,12 +784,10 @@ def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
 
 
 def test_one_registrar_takes_the_parameters_of_any_training(tmp_path):
-    registrar = Registrar((16, 16, 3), SETTINGS)
+    registrar = registrar_of(VOXELMORPH, (16, 16, 3), SETTINGS)
     image = np.random.default_rng(1).random((16, 16, 3), dtype=np.float32)
     for voxels in ([1.0, 2.0], [-3.0, 0.5]):
-        save_parameters(
-            with_constant_field(RegistrationNetwork((32, 8), SETTINGS), voxels), tmp_path / "parameters.npz"
-        )
+        save_parameters(with_constant_field(UNet((32, 8), SETTINGS), voxels), tmp_path / "parameters.npz")
         load_parameters(registrar.network, tmp_path / "parameters.npz")
         np.testing.assert_allclose(registrar(image, image)[8, 8, 1, :2], voxels, atol=1e-6)
 
@@ -780,10 +803,10 @@ def test_images_without_anything_to_see_are_left_out_and_named(tmp_path, caplog)
         np.zeros((32, 32, 6), np.float32), Grid((32, 32, 6), (1.0, 1.0, 2.0), (-16.0, -16.0, 0.0))
     )
     geometry.write_image(empty, tmp_path / "fixed-1.nii.gz")
-    train_voxelmorph.main(**arguments)
+    train_network.main(**arguments)
     report = json.loads((tmp_path / "training.json").read_text())
     assert report["left_out"] == [list(arguments["training"]["training_inputs"][1])]
     assert "left out" in caplog.text and "fixed-1.nii.gz" in caplog.text
     geometry.write_image(empty, tmp_path / "moving-validation.nii.gz")
     with pytest.raises(UserError, match="nothing is left to train on, or to watch the training with"):
-        train_voxelmorph.main(**arguments)
+        train_network.main(**arguments)

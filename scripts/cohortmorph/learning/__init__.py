@@ -1,5 +1,5 @@
-"""Networks and what they learn by: losses, samples, training, checkpoints, and the same losses optimized pair by
-pair.
+"""Networks of several kinds and what they learn by: losses, samples, training, checkpoints, and the same losses
+optimized pair by pair.
 
 May import: run, cohort, spatial, registration.
 """

@@ -15,15 +15,9 @@ from typing import Any
 import numpy as np
 
 # TensorFlow comes from `networks`, which prepares its import.
-from cohortmorph.learning.networks import (
-    RegistrationNetwork,
-    assign,
-    load_parameters,
-    save_parameters,
-    size_multiple,
-    tf,
-)
-from cohortmorph.run.files import StrPath
+from cohortmorph.learning.kind import Learned
+from cohortmorph.learning.networks import assign, tf
+from cohortmorph.learning.unet import UNet
 
 HIDDEN = 32  # features of the two hidden layers between λ and the scales and shifts
 # Training also draws λ beyond the range, by this fraction of it on a logarithmic scale, half at either end: at an end
@@ -31,7 +25,7 @@ HIDDEN = 32  # features of the two hidden layers between λ and the scales and s
 BEYOND = 0.5
 
 
-class ConditionalNetwork(RegistrationNetwork):
+class ConditionalNetwork(UNet):
     """A U-Net that knows λ.
 
     Parameters
@@ -74,16 +68,18 @@ class ConditionalNetwork(RegistrationNetwork):
         self.model: Any = tf.keras.Model([*plain.inputs, weight], tensors[id(plain.output)])
         self._plain = plain
 
-    def inputs(self, moving: tf.Tensor, fixed: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
-        """Return what the model wants to see of the images and of their λ: all."""
-        return [moving, fixed, weights]
+    def field(
+        self, moving: tf.Tensor, fixed: tf.Tensor, weights: tf.Tensor | None = None, training: bool = False
+    ) -> tf.Tensor:
+        """Return the model's output at the λ of each sample."""
+        return self.model([moving, fixed, weights], training=training)
 
     def draw_weights(self, rng: np.random.Generator, weights: Sequence[float], number: int) -> tf.Tensor:
         """Return λ of `number` training samples, each its own: see :func:`draw_weights`."""
         return tf.constant(draw_weights(rng, weights, number))
 
     def weights_of(self, weight: float, number: int) -> tf.Tensor:
-        """Return one λ for `number` samples, as :meth:`inputs` and the loss take it."""
+        """Return one λ for `number` samples, as :meth:`field` and the loss take it."""
         return tf.fill([number], tf.constant(weight, tf.float32))
 
     def position(self, weight: tf.Tensor) -> tf.Tensor:
@@ -92,7 +88,7 @@ class ConditionalNetwork(RegistrationNetwork):
         half = (np.log(self.highest) - np.log(self.lowest)) / 2
         return (tf.math.log(weight[:, None]) - middle) / half
 
-    def hand_over(self, weight: float, network: RegistrationNetwork) -> None:
+    def hand_over(self, weight: float, network: Learned) -> None:
         """Make a plain `network` of the same architecture what this one is at λ = `weight`.
 
         Raises
@@ -110,36 +106,6 @@ class ConditionalNetwork(RegistrationNetwork):
             arrays += [kernel * (1 + scale), bias * (1 + scale) + shift]
             start += layer.filters
         assign(network.parameters, arrays)
-
-
-def network_for(shape: Sequence[int], settings: Mapping[str, Any], weights: Sequence[float]) -> RegistrationNetwork:
-    """Return a new network that learns these λ: a plain one for one λ, for several one that is told which."""
-    return ConditionalNetwork(shape, settings, weights) if len(weights) > 1 else RegistrationNetwork(shape, settings)
-
-
-def write_plain_networks(
-    settings: Mapping[str, Any], weights: Sequence[str], conditional: Sequence[StrPath], plain: Sequence[StrPath]
-) -> None:
-    """Take a plain network from a conditional one at each λ, and for each epoch.
-
-    Parameters
-    ----------
-    settings : dict
-        Of the architecture, and ``dimensions``.
-    weights : sequence of str
-        λ, as it was trained with.
-    conditional : sequence of path
-        Parameters of the conditional network, an epoch each.
-    plain : sequence of path
-        Where those of the plain networks go: all epochs of the first λ, then of the next.
-    """
-    shape = [size_multiple(settings["encoder"])] * settings["dimensions"]  # any: the parameters do not depend on it
-    network = ConditionalNetwork(shape, settings, list(map(float, weights)))
-    taken = RegistrationNetwork(shape, settings)
-    for (weight, source), path in zip(itertools.product(weights, conditional), plain, strict=True):
-        load_parameters(network, source)
-        network.hand_over(float(weight), taken)
-        save_parameters(taken, path)
 
 
 def modulate(features: tf.Tensor, scale: tf.Tensor, shift: tf.Tensor) -> tf.Tensor:

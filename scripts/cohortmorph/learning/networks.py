@@ -1,34 +1,22 @@
-"""The VoxelMorph network (voxelmorph 0.2 on TensorFlow): two images in, the displacement of every voxel out.
+"""What networks of any kind are built of and kept as: TensorFlow, warping and upsampling, parameters on disk.
 
-This is the one place that makes voxelmorph 0.2 and neurite 0.2 work with today's Python, numpy and TensorFlow.
 Importing it loads TensorFlow, which takes seconds: only training and registration do.
 """
 
 import hashlib
-import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # voxelmorph 0.2 is written for Keras 2
-os.environ["VXM_BACKEND"] = "tensorflow"
-os.environ["NEURITE_BACKEND"] = "tensorflow"
 # On processors without AVX-512 TensorFlow was seen to leave oneDNN off; a training step then took five times as long.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
-
-# Names that voxelmorph 0.2 and neurite 0.2 use, gone since Python 3.11 and numpy 2.
-if not hasattr(inspect, "getargspec"):
-    inspect.getargspec = lambda function: inspect.getfullargspec(function)[:4]  # type: ignore[attr-defined]
-if not hasattr(np, "Inf"):
-    np.Inf = np.inf  # type: ignore[attr-defined] # noqa: NPY201
-
 import tensorflow as tf
-import voxelmorph as vxm
 
+from cohortmorph.learning.kind import Learned
 from cohortmorph.run.files import StrPath, publishing
 
 # Rows of a band matrix that share a product: more would multiply by more zeros, fewer would copy more.
@@ -43,84 +31,6 @@ def start_tensorflow(seed: int, threads: int, with_gradients: bool = False) -> N
     tf.config.threading.set_inter_op_parallelism_threads(1)
     tf.keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
-
-
-def size_multiple(encoder: Sequence[int]) -> int:
-    """Return the number by which every side of the network's images must be divisible."""
-    return 2 ** len(encoder)
-
-
-class RegistrationNetwork:
-    """A U-Net whose output is a displacement or, with `int_steps`, a velocity field that is integrated to one.
-
-    3×3(×3) kernels, LeakyReLU 0.2, 2×2(×2) max pooling and skip connections, as in Balakrishnan et al. (CVPR 2018).
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Size of the images in voxels, (i, j) or (i, j, k); see :func:`size_multiple`.
-    settings : dict
-        ``encoder``, ``decoder`` (features), ``int_steps``, ``field_downsampling`` (1 or 2).
-
-    Attributes
-    ----------
-    model : keras model
-        (moving, fixed), each of shape (batch, *shape, 1) → the field that is penalized, in its own (downsampled)
-        voxels, of shape (batch, *shape / field_downsampling, dimensions).
-    """
-
-    def __init__(self, shape: Sequence[int], settings: Mapping[str, Any]) -> None:
-        self.shape = tuple(shape)
-        self.int_steps = settings["int_steps"]
-        self.field_downsampling = settings["field_downsampling"]
-        # As VxmDense builds it, without the integration and the warp that come after the field: those are below, and
-        # most of the time that VxmDense takes to be built.
-        images = [tf.keras.Input((*self.shape, 1), name=f"{name}_input") for name in ("source", "target")]
-        unet = vxm.networks.Unet(
-            input_model=tf.keras.Model(images, images),
-            nb_features=[settings["encoder"], settings["decoder"]],
-            nb_upsample_skips=self.field_downsampling - 1,
-        )
-        convolution = getattr(tf.keras.layers, f"Conv{len(self.shape)}D")
-        almost_zero = tf.keras.initializers.RandomNormal(mean=0.0, stddev=1e-5)
-        field = convolution(len(self.shape), 3, padding="same", kernel_initializer=almost_zero, name="flow")(
-            unet.output
-        )
-        self.model: Any = tf.keras.Model(images, field)
-
-    @property
-    def parameters(self) -> list[tf.Variable]:
-        """What is learned, in the order in which :func:`save_parameters` keeps it."""
-        return self.model.trainable_variables
-
-    def inputs(self, moving: tf.Tensor, fixed: tf.Tensor, weights: tf.Tensor) -> list[tf.Tensor]:
-        """Return what the model wants to see of the images and of their λ: nothing of λ, for which it is trained."""
-        return [moving, fixed]
-
-    def draw_weights(self, rng: np.random.Generator, weights: Sequence[float], number: int) -> tf.Tensor:
-        """Return λ of `number` training samples: the only one of `weights`, for all of them."""
-        (weight,) = weights
-        return self.weights_of(weight, number)
-
-    def weights_of(self, weight: float, number: int) -> tf.Tensor:
-        """Return one λ for `number` samples, as :meth:`inputs` and the loss take it."""
-        return tf.constant(weight, tf.float32)
-
-    @property
-    def values(self) -> int:
-        """How many numbers the layers put out for one sample; a training step keeps them all for its way back."""
-        outputs = [tensor for layer in self.model.layers for tensor in tf.nest.flatten(layer.output)]
-        return sum(int(np.prod(tensor.shape[1:])) for tensor in outputs)
-
-    def displacement(self, field: tf.Tensor) -> tf.Tensor:
-        """Turn the model's output into the displacement in voxels of the images, shape (batch, *shape, dimensions)."""
-        if self.int_steps > 0:
-            field = field / 2**self.int_steps
-            for _ in range(self.int_steps):  # scaling and squaring (Dalca et al., MICCAI 2018)
-                field = field + warp(field, field, values_vary=True)
-        if self.field_downsampling > 1:
-            field = self.field_downsampling * upsample(field, self.shape)
-        return field
 
 
 def warp(values: tf.Tensor, displacement: tf.Tensor, values_vary: bool = False) -> tf.Tensor:
@@ -225,14 +135,14 @@ def along_axes(matrices: Sequence[np.ndarray], values: tf.Tensor) -> tf.Tensor:
     return tf.transpose(values, [0, *range(2, dimensions + 2), 1])
 
 
-def save_parameters(network: RegistrationNetwork, path: StrPath) -> None:
+def save_parameters(network: Learned, path: StrPath) -> None:
     """Write a network's parameters as plain arrays (.npz), in the order of its layers."""
     arrays = {f"{number:03d}": variable.numpy() for number, variable in enumerate(network.parameters)}
     with publishing(path) as partial:
         np.savez_compressed(partial, **arrays)
 
 
-def load_parameters(network: RegistrationNetwork, path: StrPath) -> None:
+def load_parameters(network: Learned, path: StrPath) -> None:
     """Read parameters that :func:`save_parameters` wrote; a file for another architecture is a ValueError."""
     with np.load(path, allow_pickle=False) as file:
         arrays = [file[name] for name in sorted(file.files)]

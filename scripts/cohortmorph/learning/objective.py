@@ -1,4 +1,4 @@
-"""What a network is trained for: the loss of a batch and its parts, put together as the configuration says.
+"""What a network is trained for without a truth: likeness of the images and the like, put together as configured.
 
 docs/losses.md has the formulas; the functions themselves are those of :mod:`cohortmorph.learning.losses`.
 """
@@ -6,6 +6,7 @@ docs/losses.md has the formulas; the functions themselves are those of :mod:`coh
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from cohortmorph import UserError
 from cohortmorph.learning.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -26,16 +27,26 @@ class Parts(NamedTuple):
     incompressibility: Any
 
 
-class Objective:
+class SimilarityObjective:
     """L = similarity + λ · penalty + γ · label loss + μ · folding penalty + ν · incompressibility.
 
     Parameters
     ----------
     settings : dict
-        The config's ``voxelmorph`` section.
+        ``similarity``, ``regularization``, ``field_downsampling``, ``label_loss``, ``label_weight``,
+        ``incompressible``.
     label_numbers : sequence of number
         Which structures the labels of a batch are, in their order.
+
+    Raises
+    ------
+    UserError
+        A structure that is to be incompressible is not among them.
     """
+
+    names: tuple[str, ...] = Parts._fields
+    watched: tuple[str, ...] = ("loss", "similarity", "penalty", "folding_penalty")  # validation needs no labels
+    values = 60  # less than what was measured (docs/training.md): only what surely does not fit is refused
 
     def __init__(self, settings: Mapping[str, Any], label_numbers: Sequence[float] = ()) -> None:
         self.similarity = similarity(settings["similarity"])
@@ -44,6 +55,12 @@ class Objective:
         self.label_loss, self.label_weight = LABEL_LOSSES[settings["label_loss"]], settings["label_weight"]
         self.volume_weight = settings["incompressible"]["weight"]
         kept = settings["incompressible"]["labels"] if self.volume_weight else []
+        if unknown := set(kept) - set(label_numbers):
+            known = ", ".join(f"{number:g}" for number in label_numbers)
+            raise UserError(
+                f"incompressible.labels: no train image has label {', '.join(map(str, sorted(unknown)))}; their maps, "
+                f"on the network's grid, hold {known or 'none'}."
+            )
         self.incompressible = [list(label_numbers).index(number) for number in kept]
 
     def parts(
@@ -53,8 +70,7 @@ class Objective:
         weights: tf.Tensor,
         fixed: tf.Tensor,
         moving: tf.Tensor,
-        fixed_labels: tf.Tensor | None = None,
-        moving_labels: tf.Tensor | None = None,
+        *labels: tf.Tensor,
     ) -> Parts:
         """Return the loss and its parts.
 
@@ -67,8 +83,10 @@ class Objective:
         weights : tensor, shape () or (batch,)
             λ.
         fixed, moving : tensor, shape (batch, *shape, 1)
-        fixed_labels, moving_labels : tensor, shape (batch, *shape, structures), optional
+        *labels : tensor, shape (batch, *shape, structures)
+            Of the fixed and of the moving images, or nothing.
         """
+        fixed_labels, moving_labels = labels or (None, None)
         convention, folding_weight = self.regularization["convention"], self.regularization["folding_weight"]
         likeness = tf.reduce_mean(self.similarity(fixed, warp(moving, displacement)))
         penalty = gradient_penalty(field, convention, self.field_downsampling, self.regularization["name"])

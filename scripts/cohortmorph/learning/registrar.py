@@ -14,7 +14,9 @@ import SimpleITK as sitk
 
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph import UserError
-from cohortmorph.learning.networks import RegistrationNetwork, checksum, device, load_parameters, size_multiple, tf
+from cohortmorph.learning.kind import Kind, Network
+from cohortmorph.learning.kinds import kind_of
+from cohortmorph.learning.networks import checksum, device, load_parameters, tf
 from cohortmorph.learning.samples import crop, pad
 from cohortmorph.registration.problem import Registered
 from cohortmorph.registration.process import peak_memory_mb
@@ -79,17 +81,14 @@ class Registrar:
 
     Parameters
     ----------
-    shape : sequence of int
-        Size of the images, (i, j, k).
-    settings : dict
-        ``dimensions``, and those of the network.
+    network : Network
+        For one λ. In 2-D every slice along k is registered by itself. Smaller images are padded to its shape.
     """
 
-    def __init__(self, shape: Sequence[int], settings: Mapping[str, Any]) -> None:
-        self.dimensions = settings["dimensions"]
-        multiple = size_multiple(settings["encoder"])
-        self.shape = tuple(int(-(-n // multiple) * multiple) for n in shape[: self.dimensions])
-        self.network = RegistrationNetwork(self.shape, settings)
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.shape = tuple(network.shape)
+        self.dimensions = len(self.shape)
 
     def register(self, view: View) -> sitk.Image:
         """Return the displacement of a pair, in mm (LPS) on the fixed image's grid: x ↦ frame ↦ network ↦ moving."""
@@ -120,7 +119,16 @@ class Registrar:
     # One graph, in which TensorFlow fuses each convolution with what follows; compiled by XLA it would be slower.
     @tf.function
     def _displacement(self, fixed, moving):
-        return self.network.displacement(self.network.model([moving, fixed], training=False))
+        return self.network.displacement(self.network.field(moving, fixed, training=False))
+
+
+def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) -> Registrar:
+    """Return a new registrar for images of a `shape` (i, j, k): the kind's own, or that which serves most kinds."""
+    if kind.registrar:
+        return kind.registrar(shape, settings)
+    multiple = kind.multiple(settings)
+    padded = tuple(int(-(-n // multiple) * multiple) for n in shape[: settings["dimensions"]])
+    return Registrar(kind.network(padded, settings))
 
 
 def write_displacements(
@@ -134,12 +142,12 @@ def write_displacements(
     networks : list of path
         Parameters (.npz), all of one architecture.
     settings : dict
-        Of the architecture.
+        Those of their training, with their ``kind``.
     threads : int
     outputs : list of path
         Of the displacements, in the order of `networks`.
     """
-    used, registrar = device(), Registrar(view.network_grid.size, settings)
+    used, registrar = device(), registrar_of(kind_of(settings["kind"]), view.network_grid.size, settings)
     registrar(view.fixed, view.moving)  # the first call compiles; it is nobody's run time
     # A third of the time goes into compressing a field; meanwhile the next network can run.
     with ThreadPoolExecutor(1) as writer:

@@ -4,7 +4,8 @@ Images are arrays indexed [i, j, k] on one grid a pair (see ``prepare_input``), 
 along k is a sample of its own.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 
@@ -127,6 +128,41 @@ class Samples:
         chosen = ((np.arange(number) + 0.5) * len(self) / number).astype(int)
         batches = np.split(chosen, range(batch_size, number, batch_size))
         return [(self.fixed[batch, ..., None], self.moving[batch, ..., None]) for batch in batches]
+
+
+def drawn_and_watched(
+    settings: Mapping[str, Any],
+    multiple: int,
+    training: Sequence[Entry],
+    validation: Sequence[Entry],
+    labels: Sequence[Entry],
+) -> tuple[Samples, Samples]:
+    """Return what a training draws from and what it is watched with, padded to one size.
+
+    Parameters
+    ----------
+    settings : dict
+        ``dimensions`` and ``flips``.
+    multiple : int
+        Every side is padded to a multiple of it.
+    training : list
+        Images of which any two make a pair, or (fixed, moving).
+    validation : list of (fixed, moving)
+    labels : list
+        Label maps of the training entries, or nothing.
+    """
+    at_least = largest_shape([*training, *validation])
+    material: dict[str, Any] = {"pairs" if isinstance(training[0], tuple) else "images": training}
+    drawn = Samples(
+        settings["dimensions"],
+        multiple,
+        **material,
+        at_least=at_least,
+        labels=labels or None,
+        flips=settings["flips"],
+    )
+    pairs = cast(Sequence[tuple[np.ndarray, np.ndarray]], validation)
+    return drawn, Samples(settings["dimensions"], multiple, pairs=pairs, at_least=at_least)
 
 
 def _flat(entries: Iterable[Entry]) -> list[np.ndarray]:

@@ -1,46 +1,29 @@
 """A training as a rule asks for it: which images, which λ, settings and seed; and all that it leaves behind."""
 
+import itertools
 import logging
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cohortmorph import UserError
-from cohortmorph.learning import (
-    augment,
-    checkpoints,
-    conditional,
-    losses,
-    networks,
-    objective,
-    samples,
-    trainer,
-    training,
-)
-from cohortmorph.learning.samples import Entry, Samples, largest_shape
+from cohortmorph.learning import augment, checkpoints, kind, networks, samples, trainer, training
+from cohortmorph.learning.kind import Kind, Samples
+from cohortmorph.learning.kinds import kind_of
+from cohortmorph.learning.samples import Entry
 from cohortmorph.run import memory
 from cohortmorph.run.files import StrPath, write_json, write_table
 from cohortmorph.spatial import geometry
 
 log = logging.getLogger("cohortmorph")
 
-# The code that decides a training's result: a checkpoint of another is not used.
-CODE = (
-    sys.modules[__name__],
-    augment,
-    checkpoints,
-    conditional,
-    losses,
-    networks,
-    objective,
-    samples,
-    trainer,
-    training,
-)
+# The code that decides a training's result, of whatever kind, with the modules of its kind: a checkpoint of another is
+# not used.
+CODE = (sys.modules[__name__], augment, checkpoints, kind, networks, samples, trainer, training)
 
 # A path, or those of a pair (fixed, moving).
 Input = str | Sequence[str]
@@ -60,6 +43,8 @@ class Training:
 
     Attributes
     ----------
+    network : str
+        Its name in the configuration.
     weight : str, or list of str
         λ as the user typed it; of several, one conditional network learns all.
     training_inputs : list
@@ -69,10 +54,11 @@ class Training:
     validation_inputs : list
         (fixed, moving) paths.
     settings : dict
-        The config's ``voxelmorph`` section.
+        The network's section of the configuration with its defaults, its ``kind`` among them.
     seed, threads : int
     """
 
+    network: str
     weight: str | list[str]
     training_inputs: list[Input]
     training_labels: list[Input]
@@ -87,11 +73,22 @@ class Training:
         return [self.weight] if isinstance(self.weight, str) else list(self.weight)
 
     @property
+    def kind(self) -> Kind:
+        """What kind of network it is."""
+        return kind_of(self.settings["kind"])
+
+    @property
+    def recipe(self) -> training.Recipe:
+        """How the network learns."""
+        weights = [float(weight) for weight in self.weights]
+        return training.Recipe(self.network, self.kind, weights, self.settings, self.seed)
+
+    @property
     def fingerprint(self) -> str:
-        """Of everything that decides the result: settings, code and the contents of the images."""
+        """Of everything that decides the result: settings, code and the contents of the images; not of the name."""
         inputs = [self.training_inputs, self.training_labels, self.validation_inputs]
         files = [path for entries in inputs for entry in entries for path in np.atleast_1d(entry)]
-        code = [Path(str(module.__file__)) for module in CODE]
+        code = [Path(str(module.__file__)) for module in (*CODE, *self.kind.modules)]
         return checkpoints.fingerprint([self.weight, self.settings, self.seed, *inputs], [*code, *files])
 
     def run(self, kept: Sequence[StrPath], history: StrPath, report: StrPath) -> None:
@@ -102,29 +99,27 @@ class Training:
         kept : list of path
             Where the network's parameters go after each of the settings' ``kept_epochs``.
         history : path
-            A table, an epoch a row (see :data:`cohortmorph.learning.training.HISTORY`). Beside it stand
+            A table, an epoch a row (see :func:`cohortmorph.learning.training.history_columns`). Beside it stand
             checkpoint.npz, the history so far and, after a breakdown, the last good parameters.
         report : path
             How it was done, as JSON.
         """
         networks.start_tensorflow(self.seed, self.threads, with_gradients=True)
-        device = networks.device()
-        check_memory([*self.training_inputs, *self.training_labels, *self.validation_inputs])
+        device, recipe = networks.device(), self.recipe
+        check_memory([*self.training_inputs, *self.training_labels, *self.validation_inputs], recipe)
         material = self.material()
         log.info(
-            "λ = %s on %s with %d threads: %d %s to draw from, %d validation samples, images of %s",
-            *(", ".join(self.weights), device, self.threads, len(material.drawn)),
-            *("images" if material.drawn.any_two else "samples", len(material.watched), material.drawn.shape),
+            "%s, λ = %s, on %s with %d threads: %d images or pairs to draw from, %d validation samples, images of %s",
+            *(self.network, ", ".join(self.weights), device, self.threads),
+            *(len(material.drawn), len(material.watched), material.drawn.shape),
         )
         paths = dict(zip(self.settings["kept_epochs"], kept, strict=True))
         folder = Path(history).parent
         checkpoint = checkpoints.Checkpoint(folder / "checkpoint.npz", self.fingerprint)
-        weights = list(map(float, self.weights))
-        table = training.train(
-            material.drawn, material.watched, weights, self.settings, self.seed, paths, folder, checkpoint
-        )
+        table = training.train(recipe, material.drawn, material.watched, paths, folder, checkpoint)
         write_table(table, history)
         facts = {
+            "network": self.network,
             "weight": self.weight,
             "settings": self.settings,
             "seed": self.seed,
@@ -149,7 +144,6 @@ class Training:
         UserError
             Nothing is left.
         """
-        any_two = isinstance(self.training_inputs[0], str)
         learned, left_out = without_empty(self.training_inputs, read(self.training_inputs))
         validated, unwatched = without_empty(self.validation_inputs, read(self.validation_inputs))
         labels = [path for n, path in enumerate(self.training_labels) if self.training_inputs[n] not in left_out]
@@ -159,25 +153,30 @@ class Training:
             raise UserError(
                 "nothing is left to train on, or to watch the training with: every pair of the split failed."
             )
-        shape, multiple = largest_shape(learned + validated), networks.size_multiple(self.settings["encoder"])
-        dimensions = self.settings["dimensions"]
-        material: dict[str, Any] = {"images" if any_two else "pairs": learned}
-        drawn = Samples(
-            dimensions,
-            multiple,
-            **material,
-            at_least=shape,
-            labels=read(labels) or None,
-            flips=self.settings["flips"],
-        )
-        # Validation inputs are (fixed, moving), and so are their arrays.
-        watched = Samples(
-            dimensions, multiple, pairs=cast(list[tuple[np.ndarray, np.ndarray]], validated), at_least=shape
-        )
+        kind = self.kind
+        drawn, watched = kind.samples(self.settings, kind.multiple(self.settings), learned, validated, read(labels))
         return Material(drawn, watched, left_out + unwatched)
 
+    def write_plain_networks(self, conditional: Sequence[StrPath], plain: Sequence[StrPath]) -> None:
+        """Take a plain network from the conditional one at each λ, and for each epoch.
 
-def check_memory(inputs: Sequence[Input]) -> None:
+        Parameters
+        ----------
+        conditional : sequence of path
+            Parameters of the conditional network, an epoch each.
+        plain : sequence of path
+            Where those of the plain networks go: all epochs of the first λ, then of the next.
+        """
+        kind, shape = self.kind, self.kind.smallest_shape(self.settings)
+        network = kind.conditional_network(shape, self.settings, self.recipe.weights)
+        taken = kind.network(shape, self.settings)
+        for (weight, source), path in zip(itertools.product(self.weights, conditional), plain, strict=True):
+            networks.load_parameters(network, source)
+            network.hand_over(float(weight), taken)
+            networks.save_parameters(taken, path)
+
+
+def check_memory(inputs: Sequence[Input], recipe: training.Recipe) -> None:
     """Refuse images that do not fit into memory: as they are read, and padded to the largest, once each and stacked."""
     sizes = np.array(
         [geometry.read_grid(str(path)).size for entry in inputs for path in np.atleast_1d(entry)], dtype=float
@@ -188,8 +187,8 @@ def check_memory(inputs: Sequence[Input]) -> None:
             f"{len(sizes)} images": values_mb * sizes.prod(axis=1).sum(),
             "the same padded for the network": 2 * values_mb * len(sizes) * sizes.max(axis=0).prod(),
         },
-        "Raise voxelmorph.spacing_mm, use fewer train or validation images, or let the job ask for more memory "
-        "(--set-resources train_voxelmorph:htcondor_request_mem_mb=...).",
+        f"Raise {recipe.section}.spacing_mm, use fewer train or validation images, or let the job ask for more memory "
+        f"({recipe.more_memory}).",
     )
 
 

@@ -1,30 +1,30 @@
 """One step of a training: a batch through the network, the loss, its gradient, and what that changes."""
 
-from collections.abc import Mapping, Sequence
+from collections import namedtuple
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cohortmorph.learning.augment import augment
+from cohortmorph.learning.kind import Network, Objective
 
 # TensorFlow comes from `networks`, which prepares its import.
-from cohortmorph.learning.networks import RegistrationNetwork, tf
-from cohortmorph.learning.objective import Objective, Parts
+from cohortmorph.learning.networks import tf
 
 # Longer gradients are shortened to this. Usual ones are 0.3 to 1 long; one of fifty, from windows that are almost flat,
 # throws the network out of all that it has learned, and it does not come back.
 GRADIENT_NORM_MAX = 1.0
 
-# Of the memory of a step: how often each number that a layer puts out is held, and numbers a voxel for warp and loss.
-# Less than what was measured (docs/training.md): only what surely does not fit is refused.
+# Of the memory of a step: how often each number that a layer puts out is held. Less than what was measured
+# (docs/training.md): only what surely does not fit is refused.
 VALUES_KEPT = 1.5
-LOSS_VALUES = 60
 
 
 class Step(NamedTuple):
-    """What a step found before it changed the network."""
+    """What a step found before it changed the network: the parts of its objective, and how long the gradient was."""
 
-    parts: Parts
+    parts: Any
     gradient_norm: float
 
     @property
@@ -36,66 +36,65 @@ class Step(NamedTuple):
 class Trainer:
     """One optimizer step on a batch, and the loss without a step.
 
-    The U-Net runs as it is; integration, warp and loss are one compiled (XLA) function, much faster than apart.
+    The network runs as it is; integration, warp and loss are one compiled (XLA) function, much faster than apart.
 
     Parameters
     ----------
-    network : RegistrationNetwork
+    network : Network
         Of any kind: what it sees of λ is its own affair.
+    objective : Objective
+        What it learns.
     settings : dict
-        The config's ``voxelmorph`` section.
-    label_numbers : sequence of number
-        Which structures the labels of a step are, in their order.
+        Those of the training.
     """
 
-    def __init__(
-        self, network: RegistrationNetwork, settings: Mapping[str, Any], label_numbers: Sequence[float] = ()
-    ) -> None:
-        self.network = network
-        self.objective = Objective(settings, label_numbers)
+    def __init__(self, network: Network, objective: Objective, settings: Mapping[str, Any]) -> None:
+        self.network, self.objective = network, objective
+        self._named = namedtuple("Parts", objective.names)  # type: ignore[misc] # an objective's own
         self.optimizer = tf.keras.optimizers.Adam(learning_rate(settings))
-        self.strengths = settings["augment"]
+        self.strengths = settings.get("augment", {})
 
     def step(
-        self, fixed: tf.Tensor, moving: tf.Tensor, *labels: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor | None = None
+        self, fixed: tf.Tensor, moving: tf.Tensor, *others: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor | None = None
     ) -> Step:
         """Improve the network by one step.
 
         Parameters
         ----------
         fixed, moving : tensor, shape (batch, *shape, 1)
-        *labels : tensor, shape (batch, *shape, structures)
-            None, or those of the fixed and of the moving images.
+        *others : tensor
+            What else the samples draw: none, or labels of the fixed and of the moving images, shape (batch, *shape,
+            structures).
         weights : tensor
             λ, as the network draws it.
         seed : tensor of int32, shape (2,)
-            Wanted if the settings ask for augmented images.
+            Wanted if the settings ask for augmented images; others must then be labels.
         """
-        *parts, gradient_norm = self._step(fixed, moving, *labels, weights=weights, seed=seed).numpy()
-        return Step(Parts(*parts), gradient_norm)
+        *parts, gradient_norm = self._step(fixed, moving, *others, weights=weights, seed=seed).numpy()
+        return Step(self._named(*parts), gradient_norm)
 
-    def evaluate(self, fixed: tf.Tensor, moving: tf.Tensor, weights: tf.Tensor) -> Parts:
-        """Return the loss of a batch and its parts, those from labels 0; the network stays as it is."""
-        return Parts(*self._evaluate(fixed, moving, weights).numpy())
+    def evaluate(self, fixed: tf.Tensor, moving: tf.Tensor, *others: tf.Tensor, weights: tf.Tensor) -> Any:
+        """Return the parts of a batch, a named tuple, those from what is not given 0; the network stays as it is."""
+        return self._named(*self._evaluate(fixed, moving, *others, weights=weights).numpy())
 
     @tf.function
-    def _step(self, fixed, moving, *labels, weights, seed):
+    def _step(self, fixed, moving, *others, weights, seed):
         if any(self.strengths.values()):
-            fixed, moving, *labels = self._varied(seed, fixed, moving, *labels)
+            fixed, moving, *others = self._varied(seed, fixed, moving, *others)
         with tf.GradientTape() as tape:
-            field = self.network.model(self.network.inputs(moving, fixed, weights), training=True)
-        parts, gradient = self._parts_and_gradient(field, weights, fixed, moving, *labels)
+            field = self.network.field(moving, fixed, weights, training=True)
+        parts, gradient = self._parts_and_gradient(field, weights, fixed, moving, *others)
         gradients = tape.gradient(field, self.network.parameters, output_gradients=gradient)
         gradients, norm = tf.clip_by_global_norm(gradients, GRADIENT_NORM_MAX)
         self.optimizer.apply_gradients(zip(gradients, self.network.parameters, strict=True))
         return tf.stack([*parts, norm])
 
     @tf.function
-    def _evaluate(self, fixed, moving, weights):
-        field = self.network.model(self.network.inputs(moving, fixed, weights), training=False)
+    def _evaluate(self, fixed, moving, *others, weights):
+        field = self.network.field(moving, fixed, weights, training=False)
         # Without a way back, XLA would compute the steps of the integration again and again.
         displacement = self.network.displacement(field)
-        return tf.stack(self._parts(field, displacement, weights, fixed, moving))
+        return tf.stack(self._parts(field, displacement, weights, fixed, moving, *others))
 
     @tf.function(jit_compile=True)
     def _varied(self, seed, fixed, moving, fixed_labels=None, moving_labels=None):
@@ -110,7 +109,7 @@ class Trainer:
         with tf.GradientTape() as tape:
             tape.watch(field)
             parts = self.objective.parts(field, self.network.displacement(field), weights, *images)
-        return parts, tape.gradient(parts.loss, field)
+        return parts, tape.gradient(parts[0], field)
 
     @tf.function(jit_compile=True)
     def _parts(self, *arguments):
@@ -119,7 +118,7 @@ class Trainer:
     def memory_mb(self, batch_size: int) -> float:
         """Return the least memory that a step takes on a CPU, in MB, libraries and images aside (docs/training.md)."""
         voxels = int(np.prod(self.network.shape))
-        return 4 * batch_size * (VALUES_KEPT * self.network.values + LOSS_VALUES * voxels) / 2**20
+        return 4 * batch_size * (VALUES_KEPT * self.network.values + self.objective.values * voxels) / 2**20
 
     @property
     def variables(self) -> list[tf.Variable]:

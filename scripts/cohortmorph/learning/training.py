@@ -13,12 +13,10 @@ from tqdm import tqdm
 
 from cohortmorph import UserError
 from cohortmorph.learning.checkpoints import Checkpoint
-from cohortmorph.learning.conditional import network_for
+from cohortmorph.learning.kind import Kind, Objective, Samples
 
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.learning.networks import assign, save_parameters, tf
-from cohortmorph.learning.objective import Parts
-from cohortmorph.learning.samples import Samples
 from cohortmorph.learning.trainer import Step, Trainer
 from cohortmorph.run import memory
 from cohortmorph.run.files import StrPath, write_table
@@ -36,36 +34,71 @@ RESCUE = "last-good-parameters.npz"
 LIVE_SECONDS = 5
 LIVE_HISTORY = "live_history.tsv"
 
-# The parts that are watched: validation needs no labels.
-WATCHED = ("loss", "similarity", "penalty", "folding_penalty")
-HISTORY = ("epoch", *Parts._fields, *(f"validation_{name}" for name in WATCHED), "seconds")
+
+@dataclass(frozen=True)
+class Recipe:
+    """What decides how a network learns, the images aside.
+
+    Attributes
+    ----------
+    network : str
+        Its name in the configuration, for messages.
+    kind : Kind
+    weights : sequence of float
+        λ, one, or several: then one conditional network learns all from the least to the greatest.
+    settings : dict
+        The network's section of the configuration, with defaults.
+    seed : int
+        With the epoch, it fixes what is drawn.
+    """
+
+    network: str
+    kind: Kind
+    weights: Sequence[float]
+    settings: Mapping[str, Any]
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What is trained, for messages."""
+        ends = sorted({min(self.weights), max(self.weights)})
+        return f"{self.network} with λ = " + " to ".join(f"{weight:g}" for weight in ends)
+
+    @property
+    def section(self) -> str:
+        """Where the settings stand in the configuration."""
+        return f"networks.{self.network}"
+
+    @property
+    def more_memory(self) -> str:
+        """How the job of this training gets more memory."""
+        rule = f"train_{self.network}" + "_conditional" * (len(self.weights) > 1)
+        return f"--set-resources {rule}:htcondor_request_mem_mb=..."
+
+
+def history_columns(objective: Objective) -> tuple[str, ...]:
+    """Return the columns of a history: the objective's parts, unweighted, those watched also of validation samples."""
+    return ("epoch", *objective.names, *(f"validation_{name}" for name in objective.watched), "seconds")
 
 
 def train(
+    recipe: Recipe,
     training: Samples,
     validation: Samples,
-    weights: Sequence[float],
-    settings: Mapping[str, Any],
-    seed: int,
     kept_paths: Mapping[int, StrPath],
     folder: StrPath,
     checkpoint: Checkpoint | None = None,
 ) -> pd.DataFrame:
     """Train a network for one λ, or one for several.
 
+    Of several, each sample draws its own λ, and the epochs take turns in watching the validation samples at the λ that
+    were named.
+
     Parameters
     ----------
+    recipe : Recipe
     training, validation : Samples
         Validation pairs are watched only: they change nothing.
-    weights : sequence of float
-        λ of L = similarity + λ · penalty (+ the parts that have a weight of their own in the settings: label loss and
-        incompressibility, for which `training` needs labels, and the folding penalty). Of several, one conditional
-        network learns all from the least to the greatest: each sample draws its own λ, and the epochs take turns in
-        watching the validation samples at the λ that were named.
-    settings : dict
-        The config's ``voxelmorph`` section.
-    seed : int
-        With the epoch, it fixes what is drawn.
     kept_paths : dict
         {epoch: path of the parameters (.npz)}.
     folder : path
@@ -76,50 +109,43 @@ def train(
     Returns
     -------
     history : DataFrame
-        One row an epoch; columns :data:`HISTORY`. `similarity`, `penalty`, `label_loss`, `folding_penalty` and
-        `incompressibility` (0 where their weight is 0) are the unweighted parts of `loss`; `validation_loss` has no
-        part from labels. For several λ a column `validation_weight` follows: the λ at which the validation samples
-        were watched.
+        One row an epoch; columns :func:`history_columns`. For several λ a column `validation_weight` follows: the λ at
+        which the validation samples were watched.
 
     Raises
     ------
     UserError
-        The loss or its gradient is not finite: epoch, step and parts are named. Or, before the first step: no training
-        image has a label that is to be incompressible, or a step does not fit into memory.
+        The loss or its gradient is not finite: epoch, step and parts are named. Or, before the first step: the samples
+        lack what the objective asks for, or a step does not fit into memory.
     """
-    _check_labels(settings, training.label_numbers)
-    trainer = Trainer(network_for(training.shape, settings, weights), settings, list(training.label_numbers))
+    kind, settings = recipe.kind, recipe.settings
+    try:
+        objective = kind.objective(settings, list(training.label_numbers))
+    except UserError as error:
+        raise UserError(f"{recipe.section}.{error}") from None
+    trainer = Trainer(kind.network_for(training.shape, settings, recipe.weights), objective, settings)
     if validation.shape != training.shape:
         raise ValueError(f"validation images of {validation.shape} for a network of {training.shape}")
-    _check_memory(trainer, training.shape, settings["batch_size"])
+    _check_memory(recipe, trainer, training.shape)
     probe = validation.probe(PROBE, settings["batch_size"])
-    course = _Course(trainer, training, probe, tuple(map(float, weights)), settings, seed, Path(folder))
+    course = _Course(recipe, trainer, training, probe, Path(folder))
     record = _Record(trainer, settings["epochs"], kept_paths, Path(folder), checkpoint)
     record.restore()
     epochs = range(len(record.rows) + 1, settings["epochs"] + 1)
-    for epoch in tqdm(epochs, desc=course.name, unit="epoch", mininterval=2):
+    for epoch in tqdm(epochs, desc=recipe.title, unit="epoch", mininterval=2):
         record.add(course.run_epoch(epoch))
     return pd.DataFrame(record.rows)
 
 
-def _check_labels(settings: Mapping[str, Any], label_numbers: np.ndarray) -> None:
-    unknown = set(settings["incompressible"]["labels"]) - set(label_numbers)
-    if settings["incompressible"]["weight"] and unknown:
-        known = ", ".join(f"{number:g}" for number in label_numbers)
-        raise UserError(
-            f"voxelmorph.incompressible.labels: no train image has label {', '.join(map(str, sorted(unknown)))}; their "
-            f"maps, on the network's grid, hold {known or 'none'}."
-        )
-
-
-def _check_memory(trainer: Trainer, shape: Sequence[int], batch_size: int) -> None:
+def _check_memory(recipe: Recipe, trainer: Trainer, shape: Sequence[int]) -> None:
     if tf.config.list_physical_devices("GPU"):  # a GPU has memory of its own
         return
+    batch_size = recipe.settings["batch_size"]
     step = f"a step with batches of {batch_size} × {' × '.join(map(str, shape))} voxels"
     memory.check(
         {step: trainer.memory_mb(batch_size)},
-        "Lower voxelmorph.batch_size, raise voxelmorph.spacing_mm, or let the job ask for more memory "
-        "(rules/train.smk, or --set-resources train_voxelmorph:htcondor_request_mem_mb=...).",
+        f"Lower {recipe.section}.batch_size, raise {recipe.section}.spacing_mm, or let the job ask for more memory "
+        f"(rules/train.smk, or {recipe.more_memory}).",
     )
 
 
@@ -127,68 +153,63 @@ def _check_memory(trainer: Trainer, shape: Sequence[int], batch_size: int) -> No
 class _Course:
     """How a training goes: what each epoch draws follows from the seed and its number alone."""
 
+    recipe: Recipe
     trainer: Trainer
     samples: Samples
-    probe: list[tuple[np.ndarray, np.ndarray]]
-    weights: tuple[float, ...]
-    settings: Mapping[str, Any]
-    seed: int
+    probe: Sequence[tuple[np.ndarray, ...]]
     folder: Path
-
-    @property
-    def name(self) -> str:
-        """What is trained, for messages."""
-        return "λ = " + " to ".join(f"{value:g}" for value in sorted({min(self.weights), max(self.weights)}))
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
         """Train for an epoch, look at the validation samples, and return the row of the history."""
-        started = time.monotonic()
-        trained = self._learn(epoch)
-        watched_at = self.weights[epoch % len(self.weights)]
+        started, weights = time.monotonic(), self.recipe.weights
+        row = {"epoch": epoch, **self._learn(epoch)}
+        watched_at = weights[epoch % len(weights)]
         watched = self._watch(watched_at)
-        row = {"epoch": epoch, **trained._asdict()}
-        row |= {f"validation_{name}": getattr(watched, name) for name in WATCHED}
+        row |= {f"validation_{name}": watched[name] for name in self.trainer.objective.watched}
         row |= {"seconds": time.monotonic() - started}
-        return row | ({"validation_weight": watched_at} if len(self.weights) > 1 else {})
+        return row | ({"validation_weight": watched_at} if len(weights) > 1 else {})
 
-    def _learn(self, epoch: int) -> Parts:
+    def _learn(self, epoch: int) -> dict[str, float]:
         """Make the steps of an epoch and return the means of what they found."""
-        network, batch_size = self.trainer.network, self.settings["batch_size"]
+        network, settings = self.trainer.network, self.recipe.settings
         good = [variable.numpy() for variable in network.parameters]
-        rng, found = np.random.default_rng([self.seed, epoch]), []
-        for number in range(1, self.settings["steps_per_epoch"] + 1):
-            images = map(tf.constant, self.samples.draw(rng, batch_size))
-            weights, seed = network.draw_weights(rng, self.weights, batch_size), None
-            if any(self.settings["augment"].values()):
+        rng, found = np.random.default_rng([self.recipe.seed, epoch]), []
+        for number in range(1, settings["steps_per_epoch"] + 1):
+            arrays = map(tf.constant, self.samples.draw(rng, settings["batch_size"]))
+            weights, seed = network.draw_weights(rng, self.recipe.weights, settings["batch_size"]), None
+            if any(settings.get("augment", {}).values()):
                 seed = tf.constant(rng.integers(2**31, size=2), tf.int32)
-            step = self.trainer.step(*images, weights=weights, seed=seed)
+            step = self.trainer.step(*arrays, weights=weights, seed=seed)
             if not step.finite:
                 assign(network.parameters, good)
                 raise self._breakdown(epoch, number, step)
             found.append(step.parts)
-        return Parts(*np.mean(found, axis=0))
+        return dict(zip(self.trainer.objective.names, np.mean(found, axis=0), strict=True))
 
-    def _watch(self, weight: float) -> Parts:
+    def _watch(self, weight: float) -> dict[str, float]:
         """Return the loss of the validation samples at λ = `weight`, and its parts."""
+        sizes = [len(batch[0]) for batch in self.probe]
         found = [
-            self.trainer.evaluate(
-                tf.constant(fixed), tf.constant(moving), self.trainer.network.weights_of(weight, len(fixed))
-            )
-            for fixed, moving in self.probe
+            self.trainer.evaluate(*map(tf.constant, batch), weights=self.trainer.network.weights_of(weight, size))
+            for batch, size in zip(self.probe, sizes, strict=True)
         ]
-        return Parts(*np.average(found, axis=0, weights=[len(fixed) for fixed, _ in self.probe]))
+        return dict(zip(self.trainer.objective.names, np.average(found, axis=0, weights=sizes), strict=True))
 
     def _breakdown(self, epoch: int, number: int, step: Step) -> UserError:
         """Save the network, which is that of the last epoch again, and return what is to be told."""
         save_parameters(self.trainer.network, self.folder / RESCUE)
-        parts = step.parts
+        loss, *others = zip(self.trainer.objective.names, step.parts, strict=True)
+        told = [f"{_in_words(name)} {value:g}" for name, value in others]
         return UserError(
-            f"training with {self.name} broke down at epoch {epoch}, step {number}: loss {parts.loss:g} "
-            f"(similarity {parts.similarity:g}, penalty {parts.penalty:g}, labels {parts.label_loss:g}, "
-            f"folding {parts.folding_penalty:g}, incompressible structures {parts.incompressibility:g}, "
-            f"size of the gradient {step.gradient_norm:g}). The parameters of epoch {epoch - 1} are in "
-            f"{self.folder / RESCUE}. Lower voxelmorph.learning_rate, and look whether an input image is flat."
+            f"training {self.recipe.title} broke down at epoch {epoch}, step {number}: loss {loss[1]:g} "
+            f"({', '.join([*told, f'size of the gradient {step.gradient_norm:g}'])}). The parameters of epoch "
+            f"{epoch - 1} are in {self.folder / RESCUE}. Lower {self.recipe.section}.learning_rate, and look whether "
+            "an input image is flat."
         )
+
+
+def _in_words(name: str) -> str:
+    return name.replace("_", " ")
 
 
 class _Record:
@@ -212,7 +233,8 @@ class _Record:
         """Put back what an earlier job left of this training."""
         if self.checkpoint:
             rows = self.checkpoint.restore(self.trainer.variables, self.kept_paths)
-            self.rows = [dict(zip((*HISTORY, "validation_weight"), row, strict=False)) for row in rows]
+            columns = (*history_columns(self.trainer.objective), "validation_weight")
+            self.rows = [dict(zip(columns, row, strict=False)) for row in rows]
 
     def add(self, row: dict[str, float]) -> None:
         """Take the row of an epoch that has just ended, and write what is due."""
@@ -227,7 +249,5 @@ class _Record:
             write_table(pd.DataFrame(self.rows), self.folder / LIVE_HISTORY)
             self._shown = time.monotonic()
         if epoch in self._told:
-            log.info(
-                "epoch %d of %d: loss %.4f, similarity %.4f, penalty %.4g; validation %.4f",
-                *(epoch, self.epochs, row["loss"], row["similarity"], row["penalty"], row["validation_loss"]),
-            )
+            parts = ", ".join(f"{_in_words(name)} {row[name]:.4g}" for name in self.trainer.objective.names)
+            log.info("epoch %d of %d: %s; validation %.4g", epoch, self.epochs, parts, row["validation_loss"])

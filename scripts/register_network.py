@@ -1,4 +1,4 @@
-"""Register a pair with VoxelMorph for every λ and kept epoch: one job loads TensorFlow once for all of them.
+"""Register a pair with a network, of any kind, at every λ and kept epoch: one job loads TensorFlow once for all.
 
 In: the fixed image (for its grid), the network's views of both images on the frame's grid, the affine transforms
 frame → fixed and frame → moving, the parameters of each network. Out: a displacement for each network (mm, LPS, on the
@@ -14,7 +14,8 @@ from cohortmorph.run import logs
 
 
 def main(pair: str, files: dict, networks: list, settings: dict, seed: int, threads: int, displacements: list):
-    """Write one displacement for each of `networks`, in their order; `files` are those of :meth:`View.read`."""
+    """Write one displacement for each of `networks`, in their order; `files` are those of :meth:`View.read`,
+    `settings` those of the training."""
     view = View.read(files)
     if view.empty:
         for output in displacements:

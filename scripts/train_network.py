@@ -1,8 +1,8 @@
-"""Train VoxelMorph for one regularization weight λ.
+"""Train a network, of any kind, for one regularization weight λ.
 
 In: the network's views of the training and validation images (see prepare_input.py). Out: history.tsv (one row an
-epoch: loss and its parts, unweighted), the network of each kept epoch (its parameters as plain arrays, .npz),
-training.json (how it was done), and checkpoint.npz, from which a training that was cut short goes on.
+epoch: loss and its parts, unweighted; which, its kind says), the network of each kept epoch (its parameters as plain
+arrays, .npz), training.json (how it was done), and checkpoint.npz, from which a training that was cut short goes on.
 """
 
 from cohortmorph.learning.task import Training

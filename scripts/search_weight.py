@@ -1,4 +1,4 @@
-"""Search the regularization weight λ with the conditional network, on validation pairs alone.
+"""Search the regularization weight λ with a conditional network, on validation pairs alone.
 
 In: the conditional network of one epoch; for each validation pair the images, the network's views of them, the affine
 transforms frame → fixed and frame → moving, labels, landmarks and mask ("" where there is none). Out: the choice as
@@ -33,7 +33,7 @@ def main(
     """
     start_tensorflow(seed, threads, with_gradients=True)
     measured = weight_search.measure(network, conditional, pairs, selection["metric"])
-    found = search_weight(measured, **selection, named=conditional["weights"], seed=seed)
+    found = search_weight(measured, conditional["network"], **selection, named=conditional["weights"], seed=seed)
     log_search(found)
     write_table(measured, outputs["table"])
     save(network_charts.weight_search(measured, found), *outputs["pictures"], phantom=phantom)

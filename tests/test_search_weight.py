@@ -1,4 +1,4 @@
-"""The search for λ: what it measures is what register_voxelmorph and measure_pair measure."""
+"""The search for λ: what it measures is what register_network and measure_pair measure."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,8 @@ from test_training import blobs
 
 from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.learning.conditional import ConditionalNetwork
-from cohortmorph.learning.networks import RegistrationNetwork, checksum, save_parameters, start_tensorflow
+from cohortmorph.learning.networks import checksum, save_parameters, start_tensorflow
+from cohortmorph.learning.unet import UNet
 from cohortmorph.run import files
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.geometry import Grid
@@ -40,14 +41,14 @@ def files_of(folder, number):
 @pytest.fixture(scope="module")
 def searched(tmp_path_factory):
     """The arguments of a search and what it found, with a network of random weights that moves things a little."""
-    import select_weight
+    import search_weight
 
     folder = tmp_path_factory.mktemp("search")
     network = stirred(ConditionalNetwork((8, 8), SIMPLE, [0.5, 2.0]), size=0.15)
     save_parameters(network, folder / "epoch-4.npz")
     arguments = {
         "network": str(folder / "epoch-4.npz"),
-        "conditional": {"weights": WEIGHTS, "epoch": 4, "settings": SIMPLE},
+        "conditional": {"network": "mine", "weights": WEIGHTS, "epoch": 4, "settings": SIMPLE},
         "pairs": [
             {"pair": pair, "files": files_of(folder, number), "intensities": INTENSITIES}
             for number, pair in enumerate(PAIRS, start=1)
@@ -61,17 +62,17 @@ def searched(tmp_path_factory):
             "pictures": [str(folder / "weight_search.png")],
         },
     }
-    select_weight.main(**arguments)
+    search_weight.main(**arguments)
     return folder, arguments, network
 
 
 def test_it_measures_what_the_other_rules_measure(searched):
     import measure_pair
-    import register_voxelmorph
+    import register_network
 
     folder, arguments, network = searched
-    plain = RegistrationNetwork((8, 8), SIMPLE)
-    methods = [f"voxelmorph_weight-{weight}_epoch-4" for weight in WEIGHTS]
+    plain = UNet((8, 8), SIMPLE)
+    methods = [f"mine_weight-{weight}_epoch-4" for weight in WEIGHTS]
     for method, weight in zip(methods, WEIGHTS, strict=True):
         (folder / method).mkdir()
         network.hand_over(float(weight), plain)
@@ -79,7 +80,7 @@ def test_it_measures_what_the_other_rules_measure(searched):
     displacements = [str(folder / method / "displacement.nii.gz") for method in methods]
     given = arguments["pairs"][0]["files"]
     names = ("fixed", "fixed_input", "moving_input", "frame_to_fixed", "frame_to_moving")
-    register_voxelmorph.main(
+    register_network.main(
         pair=PAIRS[0],
         networks=[str(folder / f"{method}.npz") for method in methods],
         settings=SIMPLE,
