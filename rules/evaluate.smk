@@ -165,5 +165,5 @@ rule search_weight:
 # Asked for by its name: the search of every network.
 rule select_weight:
     input:
-        [results.evaluation(f"{name}/selected_weight.json") for name in plan.networks],
+        learning.searched,
     localrule: True

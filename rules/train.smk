@@ -69,6 +69,9 @@ for name, network in plan.networks.items():
         script:
             "../scripts/train_network.py"
 
+    if not network.may_be_conditional:
+        continue
+
     rule:
         """Train one network for every λ from the least to the greatest weight, and take the networks at the weights from it."""
         name:

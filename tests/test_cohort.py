@@ -275,7 +275,7 @@ CONFIG_MISTAKES = {
     "unknown key": (
         "    epochs:",
         "    epoch:",
-        ["line 67, networks.voxelmorph.epoch: unknown key (did you mean 'epochs'?)"],
+        ["line 65, networks.voxelmorph.epoch: unknown key (did you mean 'epochs'?)"],
     ),
     "key of another block": (
         "\nseed: 1 ",
@@ -300,8 +300,8 @@ CONFIG_MISTAKES = {
     "weight that is no number": ('"1", "2"', '"nan", "2"', ["networks.voxelmorph.weights.0: found 'nan'"]),
     "weight twice": ('"1", "2"', '"1", "1.0"', ["networks.voxelmorph.weights.1: found '1.0', the same number as '1'"]),
     "one network and no way to draw λ": (
-        'weights: ["1", "2", "3", "4"]',
-        'conditional: true\n    weights: ["0", "2"]',
+        'weights: ["1", "2", "3", "4"]  # regularization',
+        'weights: ["0", "2"]  # conditional',
         [
             "networks.voxelmorph.conditional: found true; one network for every λ needs at least two",
             "above 0",
@@ -309,8 +309,8 @@ CONFIG_MISTAKES = {
         ],
     ),
     "one network and one λ": (
-        'weights: ["1", "2", "3", "4"]',
-        'conditional: true\n    weights: ["2"]',
+        'weights: ["1", "2", "3", "4"]  # regularization',
+        'weights: ["2"]  # conditional',
         ["networks.voxelmorph.conditional: found true; one network for every λ needs at least two"],
     ),
     "text for number": (
@@ -367,9 +367,7 @@ CONFIG_MISTAKES = {
     "the section of one network": (
         "\nseed: 1 ",
         "\nvoxelmorph: {epochs: 3}\nseed: 1 ",
-        [
-            "voxelmorph: networks have names now. Write its keys as an entry of `networks`: {voxelmorph: {kind: voxelmorph"
-        ],
+        ["voxelmorph: networks have names now. Write its keys as an entry of `networks`: {voxelmorph: {kind:"],
     ),
     "reserved affine": ("bspline-1r:", "affine:", ["baselines.affine: this name is not allowed"]),
     "method's letters": ("bspline-1r:", "B_spline:", ["baselines.B_spline: this name is not allowed"]),
@@ -388,8 +386,9 @@ CONFIG_MISTAKES = {
         "    tool: niftyreg ",
         "    start: voxelmorph_weight-1_epoch-300\n    tool: instance ",
         [
-            "baselines.niftyreg.start: found 'voxelmorph_weight-1_epoch-300'; expected affine, own, or a network that "
-            "is trained: voxelmorph_weight-1_epoch-20, "
+            "baselines.niftyreg.start: found 'voxelmorph_weight-1_epoch-300' (did you mean "
+            "'voxelmorph_weight-1_epoch-200'?); expected affine, own, or a network that is trained: "
+            "voxelmorph_weight-1_epoch-20, "
         ],
     ),
     "no tool": ("    tool: niftyreg ", "    # tool ", ["baselines.niftyreg: missing key 'tool'"]),
@@ -476,14 +475,25 @@ CONFIG_MISTAKES = {
 }
 
 
+# Mistakes that are told at another key than the one that is changed here.
+ELSEWHERE = ("missing key", "name of a method", "one network and one λ", "one network and no way to draw λ")
+
+
+def make_mistake(mistake):
+    """Write it into the shipped configuration; λ for one network alone do not tell yet that there is one."""
+    edited(*CONFIG_MISTAKES[mistake][:2])
+    if mistake.startswith("one network and"):
+        edited("conditional: false ", "conditional: true ")
+
+
 @pytest.mark.parametrize("mistake", CONFIG_MISTAKES)
 def test_mistake_in_the_configuration(mistake):
-    old, new, expected = CONFIG_MISTAKES[mistake]
+    old, _, expected = CONFIG_MISTAKES[mistake]
     line = Path("config/config.yaml").read_text()[: Path("config/config.yaml").read_text().index(old)].count("\n") + 1
-    edited(old, new)
+    make_mistake(mistake)
     message = "\n".join(problems(load_files))
     assert [words for words in expected if words not in message] == [], message
-    if "config/config.yaml" in message and mistake != "missing key":
+    if "config/config.yaml" in message and mistake not in ELSEWHERE:
         numbers = {int(number) for number in re.findall(r"config\.yaml line (\d+)", message)}
         # A missing key is told at its block, which begins a few lines above; an added line stands below.
         assert any(line - 3 <= number <= line + 2 for number in numbers), message
@@ -525,12 +535,12 @@ def test_incompressible_structures_need_labels_of_the_fixed_images_only():
 def test_settings_of_one_similarity_are_refused_beside_another():
     edited("name: ncc-squared  ", "name: nmi  ")
     assert load_files()  # the window stays, and means nothing
-    edited("    window: 5  ", "    bins: 16\n    window: 5  ")
+    edited("      window: 5  ", "      bins: 16\n      window: 5  ")
     load_files()
     edited("name: nmi  ", "name: mind  ")
     text = "networks.voxelmorph.similarity.bins: found 16; it has no meaning for mind: leave it out"
     assert text in the_problem(load_files)
-    edited("    bins: 16\n", "    radius: 2\n    dilation: 1\n")
+    edited("      bins: 16\n", "      radius: 2\n      dilation: 1\n")
     load_files()
     edited("name: mind  ", "name: mse  ")
     assert len(problems(load_files)) == 2
@@ -541,7 +551,7 @@ def test_only_the_mistake_is_told():
     single = set(CONFIG_MISTAKES) - {"missing key", "unknown key", "modality"}
     for mistake in single:
         shutil.copy(REPOSITORY / "config/config.yaml", "config/config.yaml")
-        edited(*CONFIG_MISTAKES[mistake][:2])
+        make_mistake(mistake)
         assert len(problems(load_files)) == 1, mistake
 
 
@@ -578,7 +588,7 @@ def test_command_line_is_named():
     config["networks"]["voxelmorph"]["batch_size"] = 0
     config["sed"] = 2
     lines = problems(load, config, ["config/config.yaml"])
-    assert lines == [
+    assert lines[::-1] == [
         "command line (--config), sed: unknown key (did you mean 'seed'?); known here: " + ", ".join(json_keys()),
         "command line (--config), networks.voxelmorph.batch_size: found 0; expected at least 1",
     ]

@@ -71,7 +71,7 @@ def check_settings(config: dict[str, Any], problems: Problems, tools_are_here: b
         if kind_of(chosen):  # one that does not take a key has no value there, and is left alone
             for keys, found_in in NETWORK_CHECKS.items():
                 checks[tuple(f"networks.{name}.{key}" for key in keys)] = found_in
-        if name in (config["baselines"] or ()):
+        if isinstance(config["baselines"], dict) and name in config["baselines"]:
             problems.in_config(("networks", name), "this name is taken by a method of `baselines`; choose another")
     if isinstance(config.get("intensity"), dict):
         checks |= {(f"intensity.{modality}",): _limit_problems for modality in config["intensity"]}

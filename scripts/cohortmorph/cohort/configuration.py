@@ -35,8 +35,8 @@ TYPES = {
 def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
     """Return a copy of `config` with the schema's defaults for missing keys, and without entries set to null.
 
-    A second configuration file cannot delete a key, so an entry of `baselines`, `intensity` or `networks` is left out by
-    null.
+    A second configuration file cannot delete a key, so an entry of `baselines`, `intensity` or `networks` is left out
+    by null.
     """
     filled = _filled(config, schema_of("config"))
     for name in ("baselines", "intensity"):

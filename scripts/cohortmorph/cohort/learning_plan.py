@@ -63,6 +63,12 @@ class LearningPlan:
         """Return the regularization weights λ of a network."""
         return self.network(network).weights
 
+    @property
+    def searched(self) -> list[str]:
+        """What a search of λ comes to, of every network of which one can learn every λ."""
+        found = [name for name, network in self.plan.networks.items() if network.may_be_conditional]
+        return [self.plan.results.evaluation(f"{name}/selected_weight.json") for name in found]
+
     def to_search_weight(self, network: str) -> Files:
         """Return all files that the validation pairs are registered with and judged by, each once, and the network."""
         found = {path for pair in self.pairs_to_judge_by(network) for path in pair["files"].values() if path}

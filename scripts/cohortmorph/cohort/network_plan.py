@@ -51,6 +51,16 @@ class NetworkPlan:
         return [Method(self.name, weight, epoch) for weight in self.weights for epoch in self.kept_epochs]
 
     @property
+    def may_be_conditional(self) -> bool:
+        """Whether one network of this kind can learn every λ."""
+        return "conditional" in self.chosen
+
+    @property
+    def conditional(self) -> bool:
+        """Whether one does, in place of a network each."""
+        return self.may_be_conditional and self.chosen["conditional"]
+
+    @property
     def ids(self) -> list[str]:
         """The ids of these methods."""
         return [method.id for method in self.methods]
@@ -58,7 +68,7 @@ class NetworkPlan:
     @property
     def parameters(self) -> list[str]:
         """The parameter files of these methods, in their order."""
-        if self.chosen["conditional"]:
+        if self.conditional:
             return self.parameters_at_weights
         return [self.results.parameters(method) for method in self.methods]
 
@@ -74,7 +84,7 @@ class NetworkPlan:
     @cached_property
     def histories(self) -> list[str]:
         """What is written down of each training."""
-        if self.chosen["conditional"]:
+        if self.conditional:
             return [self.results.of_conditional(self.name, "history.tsv")]
         return [self.results.of_training(self.name, weight, "history.tsv") for weight in self.weights]
 
@@ -85,7 +95,7 @@ class NetworkPlan:
     def range_of_weights(self, **_: str) -> list[str]:
         """Return the weights between the least and greatest of which one network learns every λ."""
         if problem := conditional_problem(self.weights):
-            raise UserError(problem)
+            raise UserError(f"networks.{self.name}.weights: {problem}")
         return self.weights
 
     @property
@@ -164,7 +174,7 @@ class NetworkPlan:
 
     @cached_property
     def grid(self) -> str:
-        """The name of this grid in file names, such as ``2d-own-16`` or ``3d-1x1x3-8``: networks that agree share views."""
+        """The name of this grid in file names, such as ``2d-own-16`` or ``3d-1x1x3-8``: who agrees shares views."""
         spacing_mm = self.chosen["spacing_mm"]
         sides = spacing_mm if isinstance(spacing_mm, list) else [spacing_mm]
         spacing = "x".join("own" if side is None else f"{side:.12g}" for side in sides)
