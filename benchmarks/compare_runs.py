@@ -12,6 +12,7 @@ and their ids had `-` where a subject and its image are now joined by `~`.
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -22,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 from cohortmorph.evaluation.measures import MEASURES
 from cohortmorph.evaluation.tables import read_metrics
 
-PATTERNS = ("pairs/*/*/displacement.nii.gz", "pairs/*/affine.tfm", "pairs/*/network_input.nii.gz",
+PATTERNS = ("pairs/*/*/displacement.nii.gz", "pairs/*/affine.tfm", "pairs/*/network_input*.nii.gz",
             "images/*/*.nii.gz", "models/**/epoch-*.npz", "models/**/weight-*_epoch-*.npz")  # fmt: skip
 THE_ONE_NETWORK = "voxelmorph"  # of runs of before networks had names
 
@@ -43,8 +44,14 @@ def plain(text):
 
 
 def files_of(root, pattern):
-    """Return the files of a run that match a pattern, by their path with plain ids."""
-    return {plain(path.relative_to(root)): path for path in root.glob(pattern)}
+    """Return the files of a run that match a pattern, by their path with plain ids; views without their grid.
+
+    A run of before networks had names had one grid; of one with several, none is called alike.
+    """
+    found = {path: plain(path.relative_to(root)) for path in root.glob(pattern)}
+    without = {path: re.sub(r"(network_input)_[^/]+(?=\.nii\.gz)", r"\1", name) for path, name in found.items()}
+    alone = len(set(without.values())) == len(found)
+    return {name: path for path, name in (without if alone else found).items()}
 
 
 def choices_of(root):

@@ -5,7 +5,7 @@
 
 `cost`: a step of training, interleaved with the plain network's, and parameters. 2-D: batch 16 of 128², as the
 phantom's demo; 3-D: batch 1 and 2 of 48 × 64 × 48.
-`accuracy`: RESULTS/pairs/*/network_input.nii.gz of a design between-subjects; the first images in alphabetical order
+`accuracy`: RESULTS/pairs/*/network_input_*.nii.gz of a design between-subjects; the first images in alphabetical order
 are trained on, any two a pair, each of the next is registered to the one after it. As many steps for the conditional
 network as for each of the others.
 
@@ -73,7 +73,7 @@ def cost(settings, rounds):
 def accuracy(settings, results, dimensions, steps, trained=64, watched=16):
     """Print similarity and penalty on validation samples at each λ, of the conditional network and of one for each."""
     settings = settings | {"dimensions": dimensions}
-    paths = sorted(Path(results).glob("pairs/*/network_input.nii.gz"))[: trained + watched]
+    paths = sorted(Path(results).glob("pairs/*/network_input_*.nii.gz"))[: trained + watched]
     images = [geometry.to_array(geometry.read_image(path)) for path in paths]
     pairs = list(zip(images[trained:], [*images[trained + 1 :], images[trained]], strict=True))
     multiple, shape = 2 ** len(settings["encoder"]), largest_shape(images)

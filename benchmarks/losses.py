@@ -179,7 +179,7 @@ ABLATION = {
 
 def folding(arguments):
     """Print Dice, SDlogJ, folding and NDV, means over pairs, for displacement and velocity at each λ."""
-    files = sorted(Path(arguments.folder).glob("*/network_input.nii.gz"))
+    files = sorted(Path(arguments.folder).glob("*/network_input_*.nii.gz"))
     files = [file for file in files if file.with_name("network_labels.nii.gz").is_file()]
     chosen = list(itertools.islice(itertools.pairwise(files), 0, 2 * arguments.pairs, 2))
     images = {file: read_image(file) for pair in chosen for file in pair}

@@ -64,7 +64,7 @@ def measure(folder, jobs, loading, factor):
     for rule in sorted(members):
         paths = list((folder / "results/benchmarks").glob(f"{rule}/*.tsv"))
         paths += [path for path in [folder / f"results/benchmarks/{rule}.tsv"] if path.exists()]
-        threads = 2 if rule == "train_voxelmorph" and len(members) and _training_cores(folder) == 2 else 1
+        threads = 2 if rule.startswith("train_") and len(members) and _training_cores(folder) == 2 else 1
         script = sum(pd.read_csv(path, sep="\t")["s"].sum() for path in paths) * threads
         rows.append((rule, members[rule], script, script - loading[rule] * members[rule]))
     table = pd.DataFrame(rows, columns=["rule", "steps", "script_s", "science_s"])
@@ -81,7 +81,7 @@ def measure(folder, jobs, loading, factor):
 
 
 def _training_cores(folder):
-    return json.loads(next((folder / "results/models/voxelmorph").glob("*/training.json")).read_text())["threads"]
+    return json.loads(next((folder / "results/models").glob("*/*/training.json")).read_text())["threads"]
 
 
 def _plain(job):

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 PROJECT = Path(__file__).parents[1]
-# The smallest phantom that has room for a network of two levels and for 30 landmarks a subject.
+# The smallest phantom that has room for networks of two levels, each on a grid of its own, and 30 landmarks a subject.
 SMALL = """
 phantom: {seed: 1, spacing_mm: 4.0, slab_mm: 32, deformation_mm: 4.0}
 networks:
@@ -19,6 +19,19 @@ networks:
     encoder: [8, 8]
     decoder: [8, 8, 8]
     threads: 2
+  voxelmorph-diff:
+    kind: voxelmorph
+    dimensions: 3
+    spacing_mm: 6
+    weights: ["2"]
+    epochs: 4
+    kept_epochs: [4]
+    batch_size: 1
+    int_steps: 5
+    field_downsampling: 2
+    encoder: [8, 8]
+    decoder: [8, 8, 8]
+    threads: 1
 baselines:
   ants: {tool: ants, parameters: config/ants/syn-mutual-information.txt}
   demons: {tool: demons, parameters: config/demons/symmetric.yaml}

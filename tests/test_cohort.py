@@ -145,9 +145,10 @@ def test_readme_has_every_key_with_its_default():
     assert [key for key in keys if ".".join(key) not in rows] == []
     for key in keys:
         part = schema
+        below = key
         if key[:2] == ("networks", "{network}"):
-            part, key = configuration.network_schema("voxelmorph"), key[2:]
-        for name in key:
+            part, below = configuration.network_schema("voxelmorph"), key[2:]
+        for name in below:
             part = part["properties"].get(name) if "properties" in part else part["additionalProperties"]
             if part is None:
                 break
@@ -161,10 +162,22 @@ def test_readme_has_every_key_with_its_default():
 
 def test_examples_of_the_readme_are_valid_designs():
     readme = Path("config/README.md").read_text()
-    designs = [yaml.safe_load(text)["pairs"] for text in re.findall(r"```yaml\n(.*?)```", readme, re.S)]
+    examples = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", readme, re.S)]
+    designs = [example["pairs"] for example in examples if "pairs" in example]
     assert [design["design"] for design in designs] == ["within-subject", "to-reference", "between-subjects", "table"]
     for design in designs:
         assert not [error for error in configuration.validator_of("config").iter_errors(SHIPPED | {"pairs": design})]
+
+
+def test_the_example_of_networks_in_the_readme_is_valid():
+    (example,) = [text for text in re.findall(r"```yaml\n(.*?)```", Path("config/README.md").read_text(), re.S) if
+                  text.startswith("networks:")]  # fmt: skip
+    Path("mine.yaml").write_text(example)
+    load_files("config/config.yaml", "mine.yaml")
+    config = configuration.with_defaults(yaml.safe_load(example))
+    assert list(config["networks"]) == ["voxelmorph", "voxelmorph-diff"]
+    plain, diffeomorphic = config["networks"].values()
+    assert {key for key in plain if plain[key] != diffeomorphic[key]} == {"int_steps"}
 
 
 def test_defaults():

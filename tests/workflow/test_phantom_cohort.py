@@ -54,9 +54,27 @@ def test_tables_hold_every_method_and_metric(finished):
 
 
 def test_selection_comes_from_validation_pairs(finished):
-    selected = json.loads((finished.folder / "results/evaluation/selected_model.json").read_text())
-    assert selected["weight"] in {"1", "4"} and selected["epoch"] in {3, 6}
-    assert selected["validation_pairs"] == 2
+    for network, weights, epochs in (("voxelmorph", {"1", "4"}, {3, 6}), ("voxelmorph-diff", {"2"}, {4})):
+        selected = json.loads((finished.folder / f"results/evaluation/{network}/selected_model.json").read_text())
+        assert selected["network"] == network and selected["validation_pairs"] == 2
+        assert selected["weight"] in weights and selected["epoch"] in epochs
+        assert len(selected["candidates"]) == len(weights) * len(epochs)
+
+
+def test_every_network_is_trained_compared_and_drawn(finished):
+    """Each by itself, on a grid of its own, and all of them beside the classical methods."""
+    results = finished.folder / "results"
+    for network in ("voxelmorph", "voxelmorph-diff"):
+        for name in ("training", "selection", "weights"):
+            assert (results / f"figures/{network}/{name}.png").stat().st_size > 5000
+        assert network in set(pd.read_csv(results / "evaluation/ranking.tsv", sep="\t")["method"])
+        assert network in (results / "report.html").read_text()
+    pair = results / "pairs/12.3~T1_to_12.3~CT"
+    assert {path.name for path in pair.glob("network_input_*")} == {
+        "network_input_2d-own-4.nii.gz", "network_input_3d-6-4.nii.gz"
+    }  # fmt: skip
+    sizes = [geometry.read_grid(path).size for path in sorted(pair.glob("network_input_*"))]
+    assert sizes[0] != sizes[1]
 
 
 def test_report_stands_alone(finished):
@@ -74,7 +92,7 @@ def test_every_pair_has_its_page_and_pictures(finished):
     assert len(pages) == 4
     for page in pages:
         assert f'href="qc/{page.name}"' in report
-        assert (page.with_suffix("") / "affine/moved.webp").stat().st_size > 1000
+        assert (page.parent / "pictures" / page.stem / "affine/moved.webp").stat().st_size > 1000
 
 
 def test_snakemakes_own_report_holds_figures_tables_and_ours(finished, tmp_path):
@@ -103,7 +121,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "harmonize_subject": 1,
         "prealign": 2,
         "compose_affine": 1,
-        "prepare_input": 3,
+        "prepare_input": 6,
         "register_affine": 2,
         "register_elastix": 2,
         "register_niftyreg": 2,
@@ -111,6 +129,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "register_demons": 2,
         "register_points": 2,
         "register_voxelmorph": 2,
+        "register_voxelmorph-diff": 2,
         "warp_pair": 2,
         "measure_pair": 2,
         "plot_harmonize": 1,
@@ -122,6 +141,7 @@ def test_a_new_test_subject_adds_its_own_jobs_and_the_final_tables(finished):
         "compare_methods",
         "select_model",
         "plot_comparison",
+        "plot_selection",
         "plot_pair",
         "flag_pairs",
         "write_reviews",
@@ -229,22 +249,25 @@ def test_an_empty_image_is_listed_and_the_rest_of_its_subject_and_of_the_cohort_
 def test_no_file_of_a_test_subject_is_made_for_the_search_of_the_weight(project):
     project.write("config/cohort.tsv", table_of(SUBJECTS))
     project.write("small.yaml", SMALL)
-    planned = project.planned("select_weight", "--configfile", "small.yaml")
+    planned = project.planned("results/evaluation/voxelmorph/selected_weight.json", "--configfile", "small.yaml")
     assert planned["make_phantom"] == 2  # of three: one to train on, one to validate
-    assert planned["train_conditional"] == planned["select_weight"] == 1 and "train_voxelmorph" not in planned
+    assert (
+        planned["train_voxelmorph_conditional"] == planned["search_weight"] == 1 and "train_voxelmorph" not in planned
+    )
     assert not {"register_voxelmorph", "measure_pair", "collect_metrics"} & set(planned)
 
 
 def test_the_conditional_network_takes_the_place_of_the_grid_by_one_key(finished, tmp_path):
     project = finished.copy(tmp_path / "copy")
     project.write("one.yaml", "networks: {voxelmorph: {conditional: true}}\n")
-    files = ["results/figures/training.png", "results/evaluation/selected_model.json", "select_weight"]
+    folder = "results/evaluation/voxelmorph"
+    files = ["results/figures/voxelmorph/training.png", *(f"{folder}/selected_{of}.json" for of in ("model", "weight"))]
     code, said = project.snakemake(*files, "--configfile", "small.yaml", "one.yaml")
     assert code == 0, said[-6000:]
     assert (project.folder / "results/models/voxelmorph/weight-1/history.tsv").exists(), "the grid's is kept"
     found, metrics = (
         pd.read_csv(project.folder / f"results/evaluation/{name}.tsv", sep="\t", dtype={"weight": str})
-        for name in ("weight_search", "metrics")
+        for name in ("voxelmorph/weight_search", "metrics")
     )
     keys = ["pair", "weight", "metric", "structure"]
     values = found[found["weight"].isin(["1", "4"])].set_index(keys)["value"].sort_index()

@@ -15,11 +15,11 @@ PROJECT = Path(__file__).parents[2]
 
 
 def rules_of(snakefile):
-    """Return the rules of a Snakefile, but for `all`."""
+    """Return the rules of a Snakefile, but for those that only ask for files."""
     with SnakemakeApi(OutputSettings(quiet=set())) as api:
         workflow = api.workflow(ResourceSettings(cores=1), snakefile=snakefile, workdir=PROJECT)
         workflow.list_rules()
-        return [rule for rule in workflow._workflow_store.rules if rule.name != "all"]
+        return [rule for rule in workflow._workflow_store.rules if rule.name not in ("all", "select_weight")]
 
 
 def faults_of(rule):
@@ -38,8 +38,14 @@ def faults_of(rule):
 
 CONFIGURATION = yaml.safe_load((PROJECT / "config/schemas/config.schema.yaml").read_text())["properties"]
 TOOLS = CONFIGURATION["baselines"]["additionalProperties"]["properties"]["tool"]["enum"]
+NETWORKS = yaml.safe_load((PROJECT / "config/config.yaml").read_text())["networks"]
 # Scripts of several rules; every other has its rule's name. The points have a script of their own.
-SHARED = {"register_pair": [f"register_{tool}" for tool in TOOLS if tool != "points"]}
+SHARED = {
+    "register_pair": [f"register_{tool}" for tool in TOOLS if tool != "points"],
+    "train_network": [f"train_{name}" for name in NETWORKS],
+    "train_conditional": [f"train_{name}_conditional" for name in NETWORKS],
+    "register_network": [f"register_{name}" for name in NETWORKS],
+}
 
 
 @pytest.fixture(scope="module")
