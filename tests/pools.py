@@ -108,7 +108,7 @@ def _of(folder):
 
 def rule_of(job):
     """Return the rule of a job's ad."""
-    return re.search(r"--target-jobs (\w+):", job["Args"])[1]
+    return re.search(r"--target-jobs ([\w-]+):", job["Args"])[1]
 
 
 def wait_for(condition, patience_seconds, otherwise):

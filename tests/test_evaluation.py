@@ -200,7 +200,7 @@ def test_every_metric_of_a_pair_is_in_the_registry_with_its_unit(pair):
 
 
 def test_what_a_model_is_selected_by_is_what_is_measured_of_all(pair):
-    """select_weight measures a field in part, measure_pair as a whole: it is the same number."""
+    """search_weight measures a field in part, measure_pair as a whole: it is the same number."""
     fold = np.zeros((*FIXED.size, 3), np.float32)
     fold[6, 6, 6] = [0, 0, -20]
     field = geometry.to_image(fold, FIXED)
@@ -211,7 +211,7 @@ def test_what_a_model_is_selected_by_is_what_is_measured_of_all(pair):
     whole = PairEvaluation("pair", files, INTENSITIES, {"near_landmarks_mm": 8.0, "surface_tolerance_mm": 2.0})
     rows = {row.key: row for row in whole.rows(field)}
     for measure_of in (*SELECTABLE.values(), FOLDING):
-        # As select_weight has it: without the pair's affine and what only other measures need.
+        # As search_weight has it: without the pair's affine and what only other measures need.
         in_part = PairEvaluation("pair", dataclasses.replace(files, affine=""), INTENSITIES)
         assert in_part.row_of(measure_of, field) == rows[measure_of.key] and rows[measure_of.key].value != 0
 
