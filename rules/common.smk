@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(workflow.basedir) / "scripts"))
 
 from cohortmorph import UserError
 from cohortmorph.cohort import configuration, plan as plans, skipped
-from cohortmorph.cohort.pairs import ID, image_id, pair_id
+from cohortmorph.cohort.pairs import ID, PAIR_ID
 from cohortmorph.cohort.learning_plan import LearningPlan
 from cohortmorph.cohort.report_plan import ReportPlan
 from cohortmorph.evaluation.measures import SELECTABLE
@@ -78,7 +78,7 @@ def needs(memory_mb, minutes, disk_mb=2000, gpus=0):
 wildcard_constraints:
     subject=ID,
     image=ID,
-    pair=pair_id(*[image_id(ID, ID)] * 2),
+    pair=PAIR_ID,
     weight="[0-9.eE+-]+",
     network="[a-z0-9-]+",
     grid="[23]d-[a-z0-9.+-]+",

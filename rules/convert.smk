@@ -32,9 +32,9 @@ rule convert_image:
         image=results.image("{subject}", "{image}"),
         sidecar=results.sidecar("{subject}", "{image}"),
     log:
-        results.log("convert_image/{subject}~{image}"),
+        results.log("convert_image/{subject}/{image}"),
     benchmark:
-        results.benchmark("convert_image/{subject}~{image}")
+        results.benchmark("convert_image/{subject}/{image}")
     localrule: not SHARED_FILES
     conda:
         "../envs/imaging.yaml"
@@ -57,9 +57,9 @@ rule convert_labels:
     output:
         results.labels("{subject}", "{image}"),
     log:
-        results.log("convert_labels/{subject}~{image}"),
+        results.log("convert_labels/{subject}/{image}"),
     benchmark:
-        results.benchmark("convert_labels/{subject}~{image}")
+        results.benchmark("convert_labels/{subject}/{image}")
     localrule: not SHARED_FILES
     conda:
         "../envs/imaging.yaml"

@@ -9,9 +9,9 @@ rule fuse_subject:
     output:
         directory(results.fused("{subject}", "{image}")),
     log:
-        results.log("fuse_subject/{subject}~{image}"),
+        results.log("fuse_subject/{subject}/{image}"),
     benchmark:
-        results.benchmark("fuse_subject/{subject}~{image}")
+        results.benchmark("fuse_subject/{subject}/{image}")
     localrule: not SHARED_FILES and shown.fusion.get("dicom") == "linked"
     conda:
         "../envs/workflow.yaml"

@@ -48,7 +48,7 @@ def test_a_changed_source_is_converted_again(hospital):
 
 def test_ids_that_look_like_files_are_told_from_them(project):
     """An image may be called as what a rule makes of another: every file still has one rule."""
-    names = ["CT", "CT_labels", "CT.nii.gz", "T1.json", "CT_series.tsv"]
+    names = ["CT", "CT_label", "CT.nii.gz", "T1.json", "CT-1_labels.json"]
     rows = ["subject\timage\tmodality\tsource\tlabels\tlandmarks\tsplit"]
     for subject, split in {"to_x": "train", "a.json": "validation", "a.html": "test", "a": "test"}.items():
         for name in names:

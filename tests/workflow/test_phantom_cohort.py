@@ -71,7 +71,7 @@ def test_every_network_is_trained_compared_and_drawn(finished):
             assert (results / f"figures/{network}/{name}.png").stat().st_size > 5000
         assert network in set(pd.read_csv(results / "evaluation/ranking.tsv", sep="\t")["method"])
         assert network in (results / "report.html").read_text()
-    pair = results / "pairs/12.3~T1_to_12.3~CT"
+    pair = results / "pairs/12.3-T1_to_12.3-CT"
     assert {path.name for path in pair.glob("network_input_*")} == {
         "network_input_2d-own-4.nii.gz", "network_input_3d-6-4.nii.gz"
     }  # fmt: skip
@@ -101,7 +101,7 @@ def test_snakemakes_own_report_holds_figures_tables_and_ours(finished, tmp_path)
     code, said = finished.snakemake("--configfile", "small.yaml", "--report", str(tmp_path / "report.html"))
     assert code == 0, said[-2000:]
     page = (tmp_path / "report.html").read_text()
-    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "12.3~T1_to_12.3~CT.png", "report.html"):
+    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "12.3-T1_to_12.3-CT.png", "report.html"):
         assert f"/{name}" in page, name
 
 

@@ -129,7 +129,7 @@ class Cohort:
         if any(pair.moving.name in names for pair in pairs):
             names_are_not_enough = {pair_id(pair.frame.id, pair.frame.id) for pair in pairs}
             return "|".join(map(re.escape, sorted(names_are_not_enough)))
-        return rf"[^/]+~(?:{'|'.join(map(re.escape, names))})_to_[^/]+"
+        return "|".join(rf"(?:{_ids_of(name)})_to_[^/]+" for name in names)
 
     @cached_property
     def _names(self) -> dict[str, list[str]]:
@@ -168,6 +168,12 @@ class Cohort:
     def _inputs(self, split: str) -> list[Sample]:
         pairs = [self.pairs[id] for id in self.pairs_in(split)]
         return [(pair_id(p.fixed.id, p.frame.id), pair_id(p.moving.id, p.frame.id)) for p in pairs]
+
+
+def _ids_of(name: str) -> str:
+    """Return a regular expression of the ids of all subjects' images of this name."""
+    with_hyphen = rf"[^~/]+~{re.escape(name)}"
+    return with_hyphen if "-" in name else rf"[^~/-]+-{re.escape(name)}|{with_hyphen}"
 
 
 def load(

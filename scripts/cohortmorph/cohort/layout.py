@@ -72,7 +72,7 @@ class Layout:
 
     def labels(self, subject: str, name: str) -> str:
         """Return the label map made of structures from the clinic."""
-        return f"{ROOT}/labels/{subject}/{name}.nii.gz"
+        return f"{ROOT}/images/{subject}/{name}_labels.nii.gz"
 
     def harmonized(self, subject: str) -> str:
         """Return the folder of a harmonized subject."""

@@ -1,15 +1,18 @@
 """Images and pairs: the nouns that the rest of the house speaks of, and the only place that spells their ids.
 
 Subjects and images are called as the user calls them: letters, digits, hyphens, underscores and dots. An image's id is
-``{subject}~{image}``, a pair's ``{moving}_to_{fixed}``, of image ids. No user's id has a ``~`` or gives rise to a
-``_to_``, so that every id can be taken apart again.
+``{subject}-{image}`` or, where one of them has a hyphen of its own, ``{subject}~{image}``; a pair's
+``{moving}_to_{fixed}``, of image ids. No user's id has a ``~`` or gives rise to a ``_to_``, so that every id can be
+taken apart again.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-# What a user may call a subject or an image; the table's and the configuration's schemas say it in full.
+# What a user may call a subject or an image, and the ids made of it, as regular expressions; the table's and the
+# configuration's schemas say it in full.
 ID = "[A-Za-z0-9][A-Za-z0-9._-]*"
+PAIR_ID = f"{ID}[-~]{ID}_to_{ID}[-~]{ID}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Image:
 
     @property
     def id(self) -> str:
-        """``{subject}~{name}``."""
+        """``{subject}-{name}``, see :func:`image_id`."""
         return image_id(self.subject, self.name)
 
 
@@ -79,8 +82,14 @@ class Pair:
 
 
 def image_id(subject: str, name: str) -> str:
-    """Return the id of a subject's image."""
-    return f"{subject}~{name}"
+    """Return the id of a subject's image.
+
+    Examples
+    --------
+    >>> image_id("P01", "CT"), image_id("LUNG1-001", "CT")
+    ('P01-CT', 'LUNG1-001~CT')
+    """
+    return f"{subject}{'~' if '-' in subject + name else '-'}{name}"
 
 
 def pair_id(moving: str, fixed: str) -> str:
@@ -93,8 +102,8 @@ def images_of(pair: str) -> tuple[str, str]:
 
     Examples
     --------
-    >>> images_of("P01~T1_to_P01~CT")
-    ('P01~T1', 'P01~CT')
+    >>> images_of("P01-T1_to_P01-CT")
+    ('P01-T1', 'P01-CT')
     """
     moving, _, fixed = pair.partition("_to_")
     return moving, fixed
@@ -102,12 +111,17 @@ def images_of(pair: str) -> tuple[str, str]:
 
 def subject_of(image: str) -> str:
     """Return the subject of an image id."""
-    return image.partition("~")[0]
+    return _parts(image)[0]
 
 
 def name_of(image: str) -> str:
     """Return the name of an image id within its subject."""
-    return image.partition("~")[2]
+    return _parts(image)[1]
+
+
+def _parts(image: str) -> tuple[str, str]:
+    subject, _, name = image.partition("~" if "~" in image else "-")
+    return subject, name
 
 
 def subjects_of(pairs: Iterable[str]) -> set[str]:
@@ -120,7 +134,7 @@ def kind_of(pair: str) -> str:
 
     Examples
     --------
-    >>> kind_of("P01~T1_to_P01~CT")
+    >>> kind_of("P01-T1_to_P01-CT")
     'T1_to_CT'
     """
     return pair_id(*map(name_of, images_of(pair)))

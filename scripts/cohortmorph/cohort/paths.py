@@ -92,7 +92,7 @@ class Paths:
         elif typed not in made:
             table.in_row(image, column, f"found {typed!r}, but of this kind only {listed(made)} are made")
         elif chosen["image"] not in table.images:
-            text = f"found {chosen['image']!r}, which is no image of the cohort table; expected {{subject}}~{{image}}"
+            text = f"found {chosen['image']!r}, which is no image of the cohort table; expected {{subject}}-{{image}}"
             self.problems.in_config(("synthetic", image.subject, "image"), text)
 
 
