@@ -3,7 +3,8 @@
     python benchmarks/dry_run.py [--subjects 2000] [--networks 1] [--runs 1]
 
 The cohort is a table of phantom subjects (CT, T1, T2; 60 % train, 20 % validation, 20 % test) under the default
-configuration, four λ, its network so many times; no phantom is made. Prints jobs, seconds, ms and kB a job, and the load of the machine.
+configuration, four λ, its network so many times; no phantom is made. Prints jobs, seconds, ms and kB a job, and the
+load of the machine.
 """
 
 import argparse
@@ -59,7 +60,8 @@ def main():
             jobs = int(re.search(r"^total +(\d+)", said, re.M)[1])
             _, empty, least = measured(folder, "--version")
             print(
-                f"{chosen.subjects} subjects, {chosen.networks} networks: {jobs} jobs in {seconds:.0f} s and {megabytes:.0f} MB: "
+                f"{chosen.subjects} subjects, {chosen.networks} networks: {jobs} jobs in {seconds:.0f} s "
+                f"and {megabytes:.0f} MB: "
                 f"{1000 * seconds / jobs:.2f} ms and {1024 * (megabytes - least) / jobs:.1f} kB a job "
                 f"(Snakemake alone {empty:.1f} s, {least:.0f} MB); load {os.getloadavg()[0]:.1f}"
             )
