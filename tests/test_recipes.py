@@ -36,7 +36,8 @@ prealign: {parameters: config/elastix/affine.txt}
 baselines: {bspline-1r: null, bspline-3r: null, niftyreg: null, moved: {tool: shift, parameters: config/shift/two.txt}}
 networks:
   voxelmorph: null
-  one-voxel: {kind: shift, dimensions: 3, weights: ["1", "2"], epochs: 2, kept_epochs: [2], batch_size: 1}
+  one-voxel:
+    {kind: shift, dimensions: 3, weights: ["1", "2"], epochs: 2, kept_epochs: [2], batch_size: 1, threads: 1}
 fusion: null
 evaluation: {selection: {metric: ncc}}
 """
@@ -139,9 +140,7 @@ properties:
 allOf: [{$ref: ../network.schema.yaml}]
 unevaluatedProperties: false
 """
-MEANING = "| `networks.{network}.voxels` | kind `shift`: how far every pair is moved | voxels | `1` | a number |"
-
-
+MEANING = "| `networks.{network}.voxels` | how far every pair is moved along the first axis | voxels | `1` | a number |"
 LINE = "| `displacement_mean` | mm | · | mean of ‖u‖ over the grid |\n"
 
 
@@ -370,7 +369,7 @@ def test_the_house_s_tests_hold(house):
     assert code == 0, said
 
 
-def test_the_house_s_tests_of_kinds_hold(house):
-    code, said = run_tests(house, "tests/test_kinds.py", "-k", "every_kind or editors")
-    assert "shift" in said
-    assert code == 0, said
+def test_the_house_looks_at_a_new_kind_by_itself(house):
+    files = ("tests/test_kinds.py", "tests/test_checkpoints.py")
+    code, said = run_tests(house, *files, "-vv", "-k", "every_kind or editors")
+    assert code == 0 and all(re.search(rf"{file}\S*\[shift\] PASSED", said) for file in files), said
