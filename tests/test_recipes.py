@@ -24,7 +24,6 @@ from scipy import ndimage
 from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.spatial import displacement, geometry
 
-SPLITS = {"A1": "train", "A2": "test", "A3": "train", "A4": "validation"}
 PAIR = "results/pairs/A2~MR_to_A1~MR"
 CONFIGURATION = """
 cohort: config/made-up.tsv
@@ -140,6 +139,7 @@ properties:
 allOf: [{$ref: ../network.schema.yaml}]
 unevaluatedProperties: false
 """
+SPLITS = {"A1": "train", "A2": "test", "A3": "train", "A4": "validation"}
 MEANING = "| `networks.{network}.voxels` | how far every pair is moved along the first axis | voxels | `1` | a number |"
 LINE = "| `displacement_mean` | mm | · | mean of ‖u‖ over the grid |\n"
 
