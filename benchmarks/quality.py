@@ -233,7 +233,7 @@ def main():
         for failure in asked.failures:
             for subject in asked.subjects:
                 for image in IMAGES:
-                    pair = f"{subject}~{image}_to_{subject}~CT"
+                    pair = f"{subject}-{image}_to_{subject}-CT"
                     plant(asked.results, asked.out / failure / pair, subject, image, failure, config)
                     print(failure, pair, flush=True)
 

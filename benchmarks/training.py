@@ -307,7 +307,7 @@ def hippocampi(folder):
     )
     found = {}
     for subject, split in table:
-        view = Path(folder) / f"results/pairs/{subject}~MR_to_H001~MR"
+        view = Path(folder) / f"results/pairs/{subject}-MR_to_H001-MR"
         files = [view / f"network_{kind}.nii.gz" for kind in ("input", "labels")]
         if all(file.exists() for file in files):
             arrays = [geometry.to_array(geometry.read_image(file)) for file in files]

@@ -15,7 +15,7 @@ from cohortmorph.run.files import write_json, write_table
 from cohortmorph.spatial import displacement, geometry, landmarks
 from cohortmorph.spatial.geometry import Grid, to_image
 
-PAIRS = ["A1~T1_to_A1~CT", "A2~T1_to_A2~CT"]
+PAIRS = ["A1-T1_to_A1-CT", "A2-T1_to_A2-CT"]
 NETWORK, OTHER = "voxelmorph_weight-2_epoch-20", "voxelmorph-diff_weight-4_epoch-20"  # the first is the better one
 METHODS = ["initial", "affine", "broken", OTHER, NETWORK]
 GRID = Grid(
@@ -97,7 +97,7 @@ class MadeUp:
 
         def described(subject, name):
             file = f"results/images/{subject}/{name}.nii.gz"
-            return {"name": f"{subject}~{name}", "file": file, "intensity": images[name]}
+            return {"name": f"{subject}-{name}", "file": file, "intensity": images[name]}
 
         pairs = [
             {"pair": pair, "split": split, "moved": moved[pair], "landmarks": landmarks_of_pair,

@@ -58,7 +58,7 @@ def cohort_metrics(landmarks=True, labels=True, learned=True, subjects=None, see
                         rows += [("dice", label, min(dice * f, 1), "1") for label in ("1", "2", "mean")]
                     if seconds:
                         rows.append(("runtime", "image", seconds * f, "s"))
-                    tables.append(table_of(rows, f"{subject}~{image}_to_{subject}~CT", split, method))
+                    tables.append(table_of(rows, f"{subject}-{image}_to_{subject}-CT", split, method))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -189,7 +189,7 @@ def many_methods(count, subjects=6, failing=0, seed=0):
                     ("runtime", "image", 0.0 if place < 2 else seconds * random.lognormal(0, 0.1), "s")]  # fmt: skip
             if place == count - 1 and subject < failing:
                 rows = [(name, of, np.nan, unit) for name, of, _, unit in rows]
-            tables.append(table_of(rows, f"S{subject}~T1_to_S{subject}~CT", "test", method))
+            tables.append(table_of(rows, f"S{subject}-T1_to_S{subject}-CT", "test", method))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -250,20 +250,20 @@ def test_folding_stands_beside_accuracy_and_zero_has_a_place():
 
 def test_structures_are_drawn_one_by_one_and_of_many_the_worst():
     metrics = cohort_metrics()
-    failing = (metrics.pair == "P05~T1_to_P05~CT") & (metrics.method == "affine") & (metrics.metric == "dice")
+    failing = (metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "affine") & (metrics.metric == "dice")
     metrics.loc[failing, "value"] = np.nan
     figure = charts.structures(evaluated(metrics, SELECTED))
     assert titles(figure) == ["label 1", "label 2"] and "4 test pairs" in figure.get_suptitle()
     crosses = [points for points in figure.axes[0].collections
                if len(points.get_offsets()) == 1 and points.get_sizes()[0] == 22]  # fmt: skip
-    initial = metrics[(metrics.pair == "P05~T1_to_P05~CT") & (metrics.method == "initial")]
+    initial = metrics[(metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "initial")]
     assert crosses[0].get_offsets()[0][0] == DICE.rows(initial).value.iloc[0], "as bad as doing nothing"
     assert "failed" in figure.get_supxlabel()
     medians = [line.get_xdata()[0] for line in figure.axes[1].lines if line.get_linewidth() == 1.6]
     of_label = metrics[(metrics.split == "test") & (metrics.structure == "2") & (metrics.method == "bspline-3r")]
     assert medians[3] == pytest.approx(of_label.value.median())
     rows = [("dice", str(label), 1 - label / 100, "1") for label in range(1, 36)]
-    many = table_of(rows, "P1~T1_to_P1~CT", "test", "affine")
+    many = table_of(rows, "P1-T1_to_P1-CT", "test", "affine")
     figure = charts.structures(evaluated(many))
     assert titles(figure) == [f"label {number}" for number in range(24, 36)]
     assert "the 12 worst of 35 labels" in figure.get_suptitle()
@@ -271,12 +271,12 @@ def test_structures_are_drawn_one_by_one_and_of_many_the_worst():
 
 def test_failed_pairs_are_said(tmp_path):
     metrics = cohort_metrics()
-    first = (metrics.pair == "P05~T1_to_P05~CT") & (metrics.method == "affine") & (metrics.metric == "tre_mean")
+    first = (metrics.pair == "P05-T1_to_P05-CT") & (metrics.method == "affine") & (metrics.metric == "tre_mean")
     metrics.loc[first, "value"] = np.nan
     figure = charts.comparison(evaluated(metrics, SELECTED))
     assert [text.get_text() for text in figure.axes[0].texts][1] == "n = 4,\n1 failed"
     # The pair is not lost: its cross lies where the worst method on that pair is.
-    worst = metrics[(metrics.pair == "P05~T1_to_P05~CT") & (metrics.metric == "tre_mean")
+    worst = metrics[(metrics.pair == "P05-T1_to_P05-CT") & (metrics.metric == "tre_mean")
                     & (metrics.structure == "total")].value.max()  # fmt: skip
     offsets = [
         tuple(points.get_offsets()[0]) for points in figure.axes[0].collections if len(points.get_offsets()) == 1

@@ -111,11 +111,11 @@ def test_shipped_cohort():
     loaded = load_files()
     assert loaded.subjects == ["P01", "P02", "P03", "P04", "P05", "P06"]
     assert loaded.images_of("P04") == ["CT", "T1", "T2"]
-    assert loaded.images["P01~T1"].source == "results/phantom/P01/T1"
+    assert loaded.images["P01-T1"].source == "results/phantom/P01/T1"
     assert len(loaded.pairs) == 12
-    assert loaded.pairs_in("validation") == ["P04~T1_to_P04~CT", "P04~T2_to_P04~CT"]
-    ct, t2 = loaded.images["P05~CT"], loaded.images["P05~T2"]
-    assert loaded.pairs["P05~T2_to_P05~CT"] == Pair(fixed=ct, moving=t2, frame=ct, split="test")
+    assert loaded.pairs_in("validation") == ["P04-T1_to_P04-CT", "P04-T2_to_P04-CT"]
+    ct, t2 = loaded.images["P05-CT"], loaded.images["P05-T2"]
+    assert loaded.pairs["P05-T2_to_P05-CT"] == Pair(fixed=ct, moving=t2, frame=ct, split="test")
 
 
 @pytest.mark.parametrize("name", ["config", "cohort", "pairs"])
@@ -195,18 +195,18 @@ def test_between_subjects_each_subject_is_fixed_once_and_the_last_group_takes_wh
     write_mr_cohort()
     loaded = load(mr_config(BETWEEN), [])
     assert list(loaded.pairs) == [
-        "H5~MR_to_H4~MR",
-        "H4~MR_to_H5~MR",
-        "H7~MR_to_H6~MR",
-        "H8~MR_to_H7~MR",
-        "H6~MR_to_H8~MR",
+        "H5-MR_to_H4-MR",
+        "H4-MR_to_H5-MR",
+        "H7-MR_to_H6-MR",
+        "H8-MR_to_H7-MR",
+        "H6-MR_to_H8-MR",
     ]
-    assert {pair.frame.id for pair in loaded.pairs.values()} == {"H1~MR"}
-    assert loaded.training_inputs == ["H1~MR_to_H1~MR", "H2~MR_to_H1~MR", "H3~MR_to_H1~MR"]
-    assert loaded.validation_inputs[0] == ("H4~MR_to_H1~MR", "H5~MR_to_H1~MR")
-    assert set(loaded.alignments) == {f"H{n}~MR_to_H1~MR" for n in range(1, 9)}
-    assert [id for id, pair in loaded.alignments.items() if pair.fixed == pair.moving] == ["H1~MR_to_H1~MR"]
-    assert loaded.alignments["H7~MR_to_H1~MR"].split == "test"
+    assert {pair.frame.id for pair in loaded.pairs.values()} == {"H1-MR"}
+    assert loaded.training_inputs == ["H1-MR_to_H1-MR", "H2-MR_to_H1-MR", "H3-MR_to_H1-MR"]
+    assert loaded.validation_inputs[0] == ("H4-MR_to_H1-MR", "H5-MR_to_H1-MR")
+    assert set(loaded.alignments) == {f"H{n}-MR_to_H1-MR" for n in range(1, 9)}
+    assert [id for id, pair in loaded.alignments.items() if pair.fixed == pair.moving] == ["H1-MR_to_H1-MR"]
+    assert loaded.alignments["H7-MR_to_H1-MR"].split == "test"
     assert "drawn" not in cohort.describe(loaded) and "random from 3 images" in cohort.describe(loaded)
 
 
@@ -214,10 +214,10 @@ def test_to_reference():
     write_mr_cohort()
     loaded = load(mr_config({"design": "to-reference", "image": "MR", "reference": "H2"}), [])
     pairs = list(loaded.pairs.values())
-    assert [pair.moving.id for pair in pairs] == [f"H{n}~MR" for n in (1, 3, 4, 5, 6, 7, 8)]
-    assert {pair.fixed.id for pair in pairs} == {pair.frame.id for pair in pairs} == {"H2~MR"}
+    assert [pair.moving.id for pair in pairs] == [f"H{n}-MR" for n in (1, 3, 4, 5, 6, 7, 8)]
+    assert {pair.fixed.id for pair in pairs} == {pair.frame.id for pair in pairs} == {"H2-MR"}
     assert [pair.split for pair in pairs] == ["train", "train", "validation", "validation", "test", "test", "test"]
-    assert loaded.training_inputs == [("H2~MR_to_H2~MR", f"H{n}~MR_to_H2~MR") for n in (1, 3)]
+    assert loaded.training_inputs == [("H2-MR_to_H2-MR", f"H{n}-MR_to_H2-MR") for n in (1, 3)]
 
 
 def test_table_of_pairs():
@@ -225,7 +225,7 @@ def test_table_of_pairs():
     names = ["fixed_subject", "fixed_image", "moving_subject", "moving_image"]
     write_table([names, ["H1", "MR", "H2", "MR"], ["H1", "MR", "H4", "MR"], ["H7", "MR", "H6", "MR"]], "pairs.tsv")
     loaded = load(mr_config({"design": "table", "table": "pairs.tsv"}), [])
-    assert list(loaded.pairs) == ["H2~MR_to_H1~MR", "H4~MR_to_H1~MR", "H6~MR_to_H7~MR"]
+    assert list(loaded.pairs) == ["H2-MR_to_H1-MR", "H4-MR_to_H1-MR", "H6-MR_to_H7-MR"]
     assert [pair.split for pair in loaded.pairs.values()] == ["train", "validation", "test"]
     assert all(pair.frame == pair.fixed for pair in loaded.pairs.values())
 
@@ -233,10 +233,10 @@ def test_table_of_pairs():
 def test_alignments_within_subject():
     loaded = load_files()
     alignments = loaded.alignments
-    assert alignments["P01~CT_to_P01~CT"].moving == alignments["P01~CT_to_P01~CT"].fixed
-    assert alignments["P01~T1_to_P01~CT"].moving.id == "P01~T1"
+    assert alignments["P01-CT_to_P01-CT"].moving == alignments["P01-CT_to_P01-CT"].fixed
+    assert alignments["P01-T1_to_P01-CT"].moving.id == "P01-T1"
     assert all(pair.fixed == pair.frame for pair in alignments.values())
-    assert loaded.training_inputs[0] == ("P01~CT_to_P01~CT", "P01~T1_to_P01~CT")
+    assert loaded.training_inputs[0] == ("P01-CT_to_P01-CT", "P01-T1_to_P01-CT")
     for inputs in loaded.training_inputs + loaded.validation_inputs:
         assert set(inputs) <= set(alignments)
 
@@ -508,7 +508,7 @@ def test_labels_to_learn_from_are_needed_on_every_train_image_and_on_no_other():
     Path("config/cohort.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
     load_files()
     edited("label_weight: 0  ", "label_weight: 0.5")
-    assert "label_weight: found 0.5, which needs labels on every train image; without: P02~CT, P02~T1, P02~T2" in (
+    assert "label_weight: found 0.5, which needs labels on every train image; without: P02-CT, P02-T1, P02-T2" in (
         the_problem(load_files)
     )
 
@@ -529,7 +529,7 @@ def test_incompressible_structures_need_labels_of_the_fixed_images_only():
     Path("config/cohort.tsv").write_text("\n".join("\t".join(row) for row in rows[:-18]) + "\n" + without_fixed + "\n")
     message = the_problem(load_files)
     assert "incompressible.weight: found 0.5, which needs labels on every fixed image of a train pair" in message
-    assert "P01~CT" in message and "T1" not in message
+    assert "P01-CT" in message and "T1" not in message
 
 
 def test_settings_of_one_similarity_are_refused_beside_another():
@@ -668,9 +668,9 @@ def test_all_problems_at_once_with_their_lines():
         "line 8, subject P03, column source: found 'missing.nii.gz', which does not exist",
         "line 9, subject P04, column landmarks: found 'points.xlsx', which does not exist",
         "line 9, subject P04, column landmarks: found 'points.xlsx'; expected a file of points ending in .txt",
-        "line 10, subject P04, column landmarks: empty, but P04~CT of the same pair has landmarks; give both",
+        "line 10, subject P04, column landmarks: empty, but P04-CT of the same pair has landmarks; give both",
         "line 11, subject P05, column image: no image CT (pairs.fixed), only T1",
-        "line 12, subject P05, column image: found 'T1', but P05~T1 stands already in line 11",
+        "line 12, subject P05, column image: found 'T1', but P05-T1 stands already in line 11",
         "line 13, subject P06, column labels: found 'results/phantom/P06/labels.nii', but of this kind the phantom",
         "line 14, subject P06, column split: found 'train', but line 13 says 'test'; a subject belongs to one split",
         "line 15, subject P07: found 2 cells; expected 8, separated by single tabs, empty cells too",
@@ -712,7 +712,7 @@ def test_tables_as_spreadsheets_save_them():
     text = "\r\n".join("\t".join(row) for row in rows) + "\r\n\t\t\r\n\r\n"
     Path("config/cohort.tsv").write_bytes(b"\xef\xbb\xbf" + text.encode())
     edited("moving: [T1, T2]", "moving: [T1]")
-    assert load_files().pairs_in("test") == ["P03~T1_to_P03~CT"]
+    assert load_files().pairs_in("test") == ["P03-T1_to_P03-CT"]
 
 
 def test_optional_columns_may_be_missing():
@@ -780,7 +780,7 @@ def test_data_folder(monkeypatch, tmp_path):
     monkeypatch.delenv("COHORTMORPH_TEST", raising=False)
     assert "no variable COHORTMORPH_TEST; export it first" in the_problem(load, config, [])
     monkeypatch.setenv("COHORTMORPH_TEST", str(tmp_path))
-    assert load(config, []).images["H2~MR"].source == str(tmp_path / "far away/H2.nii.gz")
+    assert load(config, []).images["H2-MR"].source == str(tmp_path / "far away/H2.nii.gz")
     monkeypatch.setenv("COHORTMORPH_TEST", str(tmp_path / "elsewhere"))
     assert "data_folder: found '${COHORTMORPH_TEST}/far away', which is no folder" in the_problem(load, config, [])
 
@@ -790,7 +790,7 @@ def test_data_folder_in_the_home(monkeypatch, tmp_path):
     write_mr_cohort(table_folder=tmp_path / "data")
     monkeypatch.setenv("HOME", str(tmp_path))
     loaded = load(mr_config(data_folder="~/data"), [])
-    assert loaded.images["H1~MR"].landmarks == str(tmp_path / "data/H1.csv")
+    assert loaded.images["H1-MR"].landmarks == str(tmp_path / "data/H1.csv")
 
 
 def test_consequences_of_a_bad_cell_are_not_told():
@@ -857,7 +857,7 @@ def test_selection_needs_landmarks_or_labels(metric, column):
     config = mr_config(evaluation={"selection": {"metric": metric}})
     line = the_problem(load, config, [])
     assert (
-        f"found '{metric}', which needs {column} on both images of every validation pair; without: H5~MR_to_H4~MR"
+        f"found '{metric}', which needs {column} on both images of every validation pair; without: H5-MR_to_H4-MR"
         in line
     )
     config["evaluation"]["selection"]["metric"] = "ncc"
@@ -872,7 +872,7 @@ def test_landmarks_on_one_side():
         {"design": "to-reference", "image": "MR", "reference": "H1"}, evaluation={"selection": {"metric": "ncc"}}
     )
     line = the_problem(load, config, [])
-    assert "line 2, subject H1, column landmarks: empty, but H2~MR, H3~MR, H4~MR and 4 more of the same pair" in line
+    assert "line 2, subject H1, column landmarks: empty, but H2-MR, H3-MR, H4-MR and 4 more of the same pair" in line
 
 
 def test_mistakes_in_the_pairs_table():
@@ -890,12 +890,12 @@ def test_mistakes_in_the_pairs_table():
     ]
     write_table(rows, "pairs.tsv")
     assert problems(load, mr_config({"design": "table", "table": "pairs.tsv"}), []) == [
-        "pairs.tsv line 3, column moving_image: H2~MR_to_H1~MR stands already in line 2",
+        "pairs.tsv line 3, column moving_image: H2-MR_to_H1-MR stands already in line 2",
         "pairs.tsv line 4, column fixed_image: found 'MT'; subject H1 has MR",
         "pairs.tsv line 5, column moving_subject: found 'h3', which is no subject of the cohort table "
         "(did you mean 'H3'?)",
-        "pairs.tsv line 6, column moving_image: H2~MR would be registered to itself",
-        "pairs.tsv line 7, column fixed_subject: H4~MR is validation, H6~MR is test; expected one split for both, "
+        "pairs.tsv line 6, column moving_image: H2-MR would be registered to itself",
+        "pairs.tsv line 7, column fixed_subject: H4-MR is validation, H6-MR is test; expected one split for both, "
         "or a train subject as the fixed one",
         "pairs.tsv line 8, column moving_subject: found nothing; expected a subject id of the cohort table",
     ]
@@ -939,7 +939,7 @@ def test_a_job_elsewhere_does_not_look_for_files():
     config = mr_config(data_folder="not/here")
     assert len(problems(load, config, ["config/config.yaml"])) == 1
     loaded = load(config, ["config/config.yaml"], files_are_here=False)
-    assert loaded.images["H1~MR"].source == "not/here/H1.nii.gz"
+    assert loaded.images["H1-MR"].source == "not/here/H1.nii.gz"
     write_table([*rows, [*rows[1][:-1], "tets"]])
     with pytest.raises(UserError, match="tets"):
         load(config, ["config/config.yaml"], files_are_here=False)
@@ -953,11 +953,11 @@ def test_variables_of_the_environment_are_named_for_the_jobs():
 def test_an_id_that_the_cohort_does_not_have_is_named():
     write_mr_cohort()
     known = load(mr_config(), ["config/config.yaml"])
-    assert known.image("H2~MR").subject == "H2" and known.images_of("H1") == ["MR"]
-    assert known.pair("H5~MR_to_H4~MR").split == "validation" and known.pair("H2~MR_to_H1~MR").frame.id == "H1~MR"
+    assert known.image("H2-MR").subject == "H2" and known.images_of("H1") == ["MR"]
+    assert known.pair("H5-MR_to_H4-MR").split == "validation" and known.pair("H2-MR_to_H1-MR").frame.id == "H1-MR"
     for look, id, words in [
-        (known.image, "H9~MR", "no image H9~MR; it has 8: H1~MR, H2~MR, H3~MR"),
-        (known.pair, "H9~MR_to_H1~MR", "no pair H9~MR_to_H1~MR"),
+        (known.image, "H9-MR", "no image H9-MR; it has 8: H1-MR, H2-MR, H3-MR"),
+        (known.pair, "H9-MR_to_H1-MR", "no pair H9-MR_to_H1-MR"),
         (known.images_of, "H9", "no subject H9"),
     ]:
         with pytest.raises(UserError, match=words):
@@ -977,7 +977,7 @@ def test_a_missing_tool_is_refused_or_skipped_as_the_config_says(monkeypatch):
 
 
 def synthetic_cohort(rows=(), **synthetic):
-    """A real image H1~MR, and subject S1 made of it."""
+    """A real image H1-MR, and subject S1 made of it."""
     base = "results/synthetic/S1/"
     table = [[*COLUMNS, "fiducials"], ["H1", "MR", "MR", "H1.nii.gz", "", "", "", "test", ""]]
     for role in ("fixed", "moving"):
@@ -987,14 +987,14 @@ def synthetic_cohort(rows=(), **synthetic):
     Path("H1.nii.gz").touch()
     write_table(table)
     Path("pairs.tsv").write_text("fixed_subject\tfixed_image\tmoving_subject\tmoving_image\nS1\tfixed\tS1\tmoving\n")
-    made = synthetic or {"S1": {"image": "H1~MR", "field": "low"}}
+    made = synthetic or {"S1": {"image": "H1-MR", "field": "low"}}
     config = mr_config(pairs={"design": "table", "table": "pairs.tsv"}, synthetic=made, networks={})
     return config | {"evaluation": {"selection": {"metric": "ncc"}}}, ["config/config.yaml"]
 
 
 def test_synthetic_pairs():
     known = load(*synthetic_cohort())
-    assert known.synthetic_pairs("test") == ["S1~moving_to_S1~fixed"] and known.synthetic_pairs("train") == []
+    assert known.synthetic_pairs("test") == ["S1-moving_to_S1-fixed"] and known.synthetic_pairs("train") == []
     config, files = synthetic_cohort([(3, "split", "train"), (4, "split", "train")])
     trained = load(config, files)
     assert trained.trained_on_a_test_subject(config["synthetic"]) and not known.trained_on_a_test_subject({})
@@ -1009,9 +1009,9 @@ def test_synthetic_pairs():
             {},
             "synthetic pairs have no fiducials; leave the cell empty",
         ),
-        ([], {"S2": {"image": "H1~MR", "field": "low"}}, "`synthetic` in the configuration does not have subject S1"),
-        ([], {"S1": {"image": "H9~MR", "field": "low"}}, "synthetic.S1.image: found 'H9~MR', which is no image of the"),
-        ([], {"S1": {"image": "H1~MR", "field": "lowest"}}, "synthetic.S1.field: found 'lowest'; allowed: low, medium"),
+        ([], {"S2": {"image": "H1-MR", "field": "low"}}, "`synthetic` in the configuration does not have subject S1"),
+        ([], {"S1": {"image": "H9-MR", "field": "low"}}, "synthetic.S1.image: found 'H9-MR', which is no image of the"),
+        ([], {"S1": {"image": "H1-MR", "field": "lowest"}}, "synthetic.S1.field: found 'lowest'; allowed: low, medium"),
     ],
 )
 def test_mistakes_in_synthetic_pairs(rows, synthetic, words):

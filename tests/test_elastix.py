@@ -120,7 +120,7 @@ def error_mm(transform, truth=TRUTH):
 def files_in(folder, **more):
     """The pair of the images in a folder."""
     return PairFiles(
-        pair="P01~T1_to_P01~CT",
+        pair="P01-T1_to_P01-CT",
         fixed=str(folder / "fixed.nii.gz"),
         moving=str(folder / "moving.nii.gz"),
         fixed_intensity={"percentiles": [0, 100]},

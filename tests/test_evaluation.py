@@ -73,7 +73,7 @@ def files_of(folder, **changes):
 
 def measure(folder, methods=METHODS, reverse_displacements=(), surface_tolerance_mm=2.0, **files):
     measure_pair.main(
-        pair="P1~T1_to_P1~CT",
+        pair="P1-T1_to_P1-CT",
         split="validation",
         files=files_of(folder, **files),
         displacements={method: folder / method / "displacement.nii.gz" for method in methods},
@@ -300,7 +300,7 @@ def test_an_image_that_nobody_can_register_does_not_end_the_evaluation(pair, cap
     geometry.write_image(geometry.to_image(np.full(grid.size, 7.0, np.float32), grid), pair / "moving.nii.gz")
     with caplog.at_level("ERROR", logger=logs.log.name):
         _, value = measure(pair)
-    assert "P1~T1_to_P1~CT, moving image: the intensities run from 7 to 7" in caplog.text
+    assert "P1-T1_to_P1-CT, moving image: the intensities run from 7 to 7" in caplog.text
     assert value["initial", "ncc_squared", "image"] == 0 and value["initial", "tre_mean", "total"] > 0
 
 

@@ -295,7 +295,7 @@ def pair(tmp_path):
     geometry.write_image(geometry.to_image(np.zeros(grid.size, dtype=np.float32), grid), tmp_path / "fixed.nii.gz")
     turn, shift = rotation(np.array([0.98, 0, 0.05, 0.1])), np.array([12.0, -30, 400])
     return {
-        "pair": "P01~T1_to_P01~CT",
+        "pair": "P01-T1_to_P01-CT",
         "methods": [
             {"method": name, "model": model, "displacement": str(tmp_path / name / "displacement.nii.gz")}
             for name, model in (("points", "rigid"), ("points-affine", "affine"))
@@ -347,7 +347,7 @@ def test_a_pair_without_fiducials_is_recorded_as_a_failure(pair, tmp_path, chang
         facts = json.loads((tmp_path / method / "registration.json").read_text())
         assert set(facts) == {"failed"} and said in facts["failed"]
         assert displacement.read_unless_failed(tmp_path / method / "displacement.nii.gz") is None
-        assert f"P01~T1_to_P01~CT, method {method} failed" in caplog.text
+        assert f"P01-T1_to_P01-CT, method {method} failed" in caplog.text
 
 
 def test_too_few_fiducials_for_the_affine_method_fail_it_alone(pair, tmp_path):

@@ -281,7 +281,7 @@ def test_it_is_applied_by_the_shared_registrar_in_mm_along_the_axes_of_the_image
     output.parent.mkdir()
     settings = SETTINGS | {"dimensions": dimensions}
     network = str(tmp_path / "epoch-6.npz")
-    register_network.main("P1~A_to_P1~B", given, [network], settings, seed=1, threads=1, displacements=[str(output)])
+    register_network.main("P1-A_to_P1-B", given, [network], settings, seed=1, threads=1, displacements=[str(output)])
     # One voxel along each axis of the network: of mm, and turned into LPS by the image's own axes.
     shift_mm = [1.5, 2.0, 4.0][:dimensions] + [0.0] * (3 - dimensions)
     expected_mm = np.array(OBLIQUE).reshape(3, 3) @ shift_mm

@@ -277,7 +277,7 @@ def test_a_pair_is_drawn_with_the_selected_network_and_equal_limits(tmp_path):
              "affine": tmp_path / "affine.tfm", "fixed_landmarks": [],
              "selected": [tmp_path / "selected.json"]}  # fmt: skip
     outputs = {"overview": tmp_path / "pair.png", "pictures": tmp_path / "qc", "description": tmp_path / "qc.json"}
-    plot_pair.main(files, "P05~T1_to_P05~CT", methods, [settings, settings], **outputs)
+    plot_pair.main(files, "P05-T1_to_P05-CT", methods, [settings, settings], **outputs)
     described = read_json(tmp_path / "qc.json")
     assert list(described["methods"]) == [*classical, "voxelmorph"] and described["landmarks"] == 0
     assert matplotlib.image.imread(tmp_path / "pair.png").shape[1] <= 1600

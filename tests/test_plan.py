@@ -281,7 +281,7 @@ def test_what_is_skipped_is_nowhere(plan):
 
 
 def test_what_a_pair_is_measured_by(plan):
-    pair = "S3~T1_to_S3~CT"
+    pair = "S3-T1_to_S3-CT"
     files = plan.to_measure(pair)
     assert files["fixed"] == "results/images/S3/CT.nii.gz" and files["moving"] == "results/images/S3/T1.nii.gz"
     assert files["true_displacement"] == "results/phantom/S3/truth_T1_to_CT.nii.gz"
@@ -289,35 +289,35 @@ def test_what_a_pair_is_measured_by(plan):
     assert len(files["displacements"]) == len(files["registrations"]) == len(plan.methods)
     assert files["reverse_displacements"] == [] and files["fixed_mask"] is None
     own = Plan(within_subject(["test"], own=True), plan.config)
-    assert own.to_measure("S1~T1_to_S1~CT")["true_displacement"] is None
-    reverse = Plan(both_ways(["test"]), plan.config).to_measure("S1~T2_to_S1~T1")["reverse_displacements"]
-    assert reverse[2] == "results/pairs/S1~T1_to_S1~T2/affine/displacement.nii.gz"
+    assert own.to_measure("S1-T1_to_S1-CT")["true_displacement"] is None
+    reverse = Plan(both_ways(["test"]), plan.config).to_measure("S1-T2_to_S1-T1")["reverse_displacements"]
+    assert reverse[2] == "results/pairs/S1-T1_to_S1-T2/affine/displacement.nii.gz"
 
 
 def test_structures_from_the_clinic_are_converted_first(plan):
     cohort = within_subject(["test"], own=True, labels="/data/S1/structures.dcm")
-    assert Plan(cohort, plan.config).to_warp("S1~T1_to_S1~CT")["moving_labels"] == "results/labels/S1/T1.nii.gz"
+    assert Plan(cohort, plan.config).to_warp("S1-T1_to_S1-CT")["moving_labels"] == "results/labels/S1/T1.nii.gz"
 
 
 def test_a_refined_network_starts_from_its_displacement(plan):
-    files = plan.to_register("instance")("S3~T1_to_S3~CT")
+    files = plan.to_register("instance")("S3-T1_to_S3-CT")
     assert files["start_displacements"] == [
-        "results/pairs/S3~T1_to_S3~CT/voxelmorph_weight-2_epoch-20/displacement.nii.gz"
+        "results/pairs/S3-T1_to_S3-CT/voxelmorph_weight-2_epoch-20/displacement.nii.gz"
     ]
-    assert plan.to_register("elastix")("S3~T1_to_S3~CT")["start_displacements"] == []
+    assert plan.to_register("elastix")("S3-T1_to_S3-CT")["start_displacements"] == []
 
 
 def test_harmonizing_is_for_pairs_within_a_subject():
     within, between = within_subject(["test"]), between_subjects(["test", "test"])
-    assert Plan(within, configuration()).to_align("S1~T1_to_S1~CT")["harmonized"] == "results/harmonized/S1"
-    assert Plan(between, configuration()).to_align("S2~CT_to_S1~CT")["harmonized"] is None
-    assert Plan(between, configuration()).harmonizing_transforms("S2~CT_to_S1~CT") == []
+    assert Plan(within, configuration()).to_align("S1-T1_to_S1-CT")["harmonized"] == "results/harmonized/S1"
+    assert Plan(between, configuration()).to_align("S2-CT_to_S1-CT")["harmonized"] is None
+    assert Plan(between, configuration()).harmonizing_transforms("S2-CT_to_S1-CT") == []
 
 
 def test_incompressible_structures_are_the_fixed_image_s(plan):
     kept = configuration(incompressible={"labels": [1], "weight": 1})
     labels = Plan(plan.cohort, kept).networks["voxelmorph"].training_labels
-    alignment = "results/pairs/S1~CT_to_S1~CT/network_labels_2d-own-16.nii.gz"
+    alignment = "results/pairs/S1-CT_to_S1-CT/network_labels_2d-own-16.nii.gz"
     assert labels == [(alignment, alignment)] * 2
     assert plan.networks["voxelmorph"].training_labels == []
 
@@ -360,14 +360,14 @@ def test_a_folder_of_the_user_s_that_is_called_synthetic_is_nobody_s_experiment(
     """The word in a hospital's path says nothing: what the workflow makes lies in its own folder."""
     cohort = within_subject(["test"], own=True)
     hospital = {id: replace(one, source=f"/data/synthetic/{one.name}.nii.gz") for id, one in cohort.images.items()}
-    pairs = [Pair(hospital["S1~CT"], hospital["S1~T1"], hospital["S1~CT"], "test")]
+    pairs = [Pair(hospital["S1-CT"], hospital["S1-T1"], hospital["S1-CT"], "test")]
     assert Cohort(hospital, {pair.id: pair for pair in pairs}, "table").synthetic_pairs("test") == []
 
 
 def test_an_id_that_is_not_in_the_cohort_is_refused(plan):
-    with pytest.raises(UserError, match="no pair S9~T1_to_S9~CT;"):
-        plan.to_measure("S9~T1_to_S9~CT")
-    with pytest.raises(UserError, match="no image S9~CT"):
+    with pytest.raises(UserError, match="no pair S9-T1_to_S9-CT;"):
+        plan.to_measure("S9-T1_to_S9-CT")
+    with pytest.raises(UserError, match="no image S9-CT"):
         plan.to_convert("S9", "CT")
 
 

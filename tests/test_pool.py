@@ -50,7 +50,7 @@ def test_a_pool_without_machines():
 @pytest.mark.parametrize(
     ("arguments", "name"),
     [
-        ("-m snakemake --target-jobs prealign:pair=P01~T1_to_P01~CT --cores 2", "prealign (pair=P01~T1_to_P01~CT)"),
+        ("-m snakemake --target-jobs prealign:pair=P01-T1_to_P01-CT --cores 2", "prealign (pair=P01-T1_to_P01-CT)"),
         ("--target-jobs select_model: --allowed-rules select_model", "select_model"),
         ("--target-jobs a:x=1,y=2 b:x=1 --cores all", "a (x=1,y=2) + b (x=1)"),
         ("", "job 7"),

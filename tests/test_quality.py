@@ -38,7 +38,7 @@ INITIAL = GOOD | {("tre_mean", "total"): 30.0, ("ncc_local", "image"): 0.1, ("ov
 METHODS = ["initial", "affine", "bspline-3r"]
 
 
-def measured(changes=None, pair="P1~T1_to_P1~CT"):
+def measured(changes=None, pair="P1-T1_to_P1-CT"):
     """Return the metrics of a good pair, but for ``changes``, {(method, metric, structure): value}."""
     tables = []
     for method in METHODS:
@@ -81,7 +81,7 @@ def test_each_limit(flag, method, metric, structure, inside, outside, words):
     assert flag not in set(flagged(measured({(method, metric, structure): inside})).flag)
     found = flagged(measured({(method, metric, structure): outside}))
     (row,) = found[found.flag == flag].to_dict("records")
-    assert (row["subject"], row["pair"], row["method"]) == ("P1", "P1~T1_to_P1~CT", method)
+    assert (row["subject"], row["pair"], row["method"]) == ("P1", "P1-T1_to_P1-CT", method)
     assert words in row["sentence"]
     value = 100 * (outside - 1) if metric == "jacobian_mean" else outside
     assert row["value"] == pytest.approx(value) and abs(value - row["threshold"]) < 0.12 * abs(value)
@@ -115,13 +115,13 @@ def cohort(values, kind="T1"):
     tables = []
     for number, value in enumerate(values):
         changes = {("affine", "ncc_local", "image"): value, ("bspline-3r", "ncc_local", "image"): value}
-        tables.append(measured(changes, f"P{number}~{kind}_to_P{number}~CT"))
+        tables.append(measured(changes, f"P{number}-{kind}_to_P{number}-CT"))
     return pd.concat(tables, ignore_index=True)
 
 
 def test_a_pair_unlike_the_others_is_found_by_share_and_spread_among_pairs_of_its_kind():
     found = flagged(cohort([0.30, 0.31, 0.29, 0.25]))
-    assert set(found.flag) == {"unlike_others"} and set(found.pair) == {"P3~T1_to_P3~CT"}
+    assert set(found.flag) == {"unlike_others"} and set(found.pair) == {"P3-T1_to_P3-CT"}
     assert "the median of the 3 other pairs of these images is 0.300" in found.sentence[0]
     assert flagged(cohort([0.30, 0.31, 0.29, 0.26])).empty, "within 85 %"
     assert flagged(cohort([0.30, 0.40, 0.22, 0.35, 0.25, 0.24])).empty, "within the spread of the others"
@@ -132,14 +132,14 @@ def test_a_pair_unlike_the_others_is_found_by_share_and_spread_among_pairs_of_it
 
 
 def test_failures_come_first_and_each_flag_by_how_far_its_limit_is_passed():
-    pairs = [f"P{number}~T1_to_P{number}~CT" for number in range(3)]
+    pairs = [f"P{number}-T1_to_P{number}-CT" for number in range(3)]
     changes = [{("affine", "overlap", "image"): 45.0}, {("affine", "overlap", "image"): 10.0}, {}]
     table = pd.concat([measured(change, pair) for change, pair in zip(changes, pairs, strict=True)])
     failures = pd.DataFrame([(pairs[2], "test", "bspline-3r", "", pd.NA, "gave up.")], columns=FAILURES_COLUMNS)
     found = flagged(table, failures)
     assert list(found.pair) == [pairs[2], pairs[1], pairs[0]] and found.sentence[0] == "Failed: gave up."
-    ordered = quality.by_pair(found, ["P9~T1_to_P9~CT", *pairs])
-    assert list(ordered) == [pairs[2], *pairs[:2], "P9~T1_to_P9~CT"] and ordered["P9~T1_to_P9~CT"].empty
+    ordered = quality.by_pair(found, ["P9-T1_to_P9-CT", *pairs])
+    assert list(ordered) == [pairs[2], *pairs[:2], "P9-T1_to_P9-CT"] and ordered["P9-T1_to_P9-CT"].empty
     assert (
         quality.count_in_words(found, pairs, Evaluation(metrics=table))[0]
         == "registration failed: 1 of 3 pairs (bspline-3r)"
@@ -149,7 +149,7 @@ def test_failures_come_first_and_each_flag_by_how_far_its_limit_is_passed():
 def test_of_each_network_only_the_selected_one_is_looked_at():
     overlaps = {"voxelmorph_weight-1_epoch-9": 11.0, "voxelmorph_weight-2_epoch-9": 12.0,
                 "voxelmorph-diff_weight-1_epoch-9": 13.0, "voxelmorph-diff_weight-2_epoch-9": 14.0}  # fmt: skip
-    networks = [table_of([("overlap", "image", overlap, "%")], "P1~T1_to_P1~CT", "test", method)
+    networks = [table_of([("overlap", "image", overlap, "%")], "P1-T1_to_P1-CT", "test", method)
                 for method, overlap in overlaps.items()]  # fmt: skip
     table = pd.concat([measured(), *networks])
     choices = {name: {"network": name, "weight": weight, "epoch": 9}
@@ -213,7 +213,7 @@ def measure(folder, made, subject, tmp_path, moving="", points="", affine=None, 
             displacement.write(field, path)
         how = {"failed": "the moving image is constant"} if failed and method != "initial" else {"seconds": 1.0}
         write_json(how, path.parent / "registration.json")
-    pair = f"{subject}~T1_to_{subject}~CT"
+    pair = f"{subject}-T1_to_{subject}-CT"
     displacements = {method: tmp_path / method / "displacement.nii.gz" for method in fields}
     measure_pair.main(
         pair=pair, split="test",
@@ -295,7 +295,7 @@ def test_a_planted_failure_is_flagged_with_and_without_landmarks(phantoms, good,
     table, failures = measure(folder, made, "A", tmp_path, **changes)
     others = [good[subject] for subject in SUBJECTS[1:]]
     found = flagged(pd.concat([table, *others]), failures)
-    assert set(found.pair) == {"A~T1_to_A~CT"} and without | with_landmarks <= set(found.flag), found.to_string()
+    assert set(found.pair) == {"A-T1_to_A-CT"} and without | with_landmarks <= set(found.flag), found.to_string()
     blind = pd.concat([table, *others])
     blind = blind[~blind.metric.str.startswith(("tre_", "landmarks_"))]
     assert without <= set(flagged(blind, failures).flag)

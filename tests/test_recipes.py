@@ -24,7 +24,7 @@ from scipy import ndimage
 from cohortmorph.evaluation.tables import read_metrics
 from cohortmorph.spatial import displacement, geometry
 
-PAIR = "results/pairs/A2~MR_to_A1~MR"
+PAIR = "results/pairs/A2-MR_to_A1-MR"
 CONFIGURATION = """
 cohort: config/made-up.tsv
 phantom: null
@@ -258,7 +258,7 @@ def project(tmp_path_factory):
 
 def test_a_tool(project):
     """It registers through its own rule, its displacement keeps the house's contract, and it is measured."""
-    assert (project.folder / "results/benchmarks/register_shift/A2~MR_to_A1~MR.tsv").exists()
+    assert (project.folder / "results/benchmarks/register_shift/A2-MR_to_A1-MR.tsv").exists()
     grid = geometry.read_grid(project.folder / "results/images/A1/MR.nii.gz")
     moved, affine = (
         geometry.to_array(displacement.read(project.folder / PAIR / method / "displacement.nii.gz", grid))

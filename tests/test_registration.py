@@ -254,7 +254,7 @@ def test_an_image_that_cannot_be_prepared_is_seen_as_nothing_and_fails_its_regis
     assert not geometry.to_array(geometry.read_image(tmp_path / "nothing.nii.gz")).any()
     output = tmp_path / "network-0" / "displacement.nii.gz"
     register_network.main(
-        pair="P01~T1_to_P01~CT",
+        pair="P01-T1_to_P01-CT",
         files={
             "fixed": files[1],
             "fixed_input": files[1],
@@ -325,7 +325,7 @@ def register(tmp_path, frame, networks, settings):
     geometry.write_transform(TO_MOVING, tmp_path / "frame_to_moving.tfm")
     outputs = [str(tmp_path / f"network-{number}/displacement.nii.gz") for number in range(len(networks))]
     register_network.main(
-        pair="P01~T1_to_P01~CT",
+        pair="P01-T1_to_P01-CT",
         files={
             "fixed": str(tmp_path / "fixed.nii.gz"),
             "fixed_input": str(tmp_path / "fixed_input.nii.gz"),

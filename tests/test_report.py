@@ -287,7 +287,7 @@ def test_flagged_pairs_come_first_and_lead_to_their_pages():
     metrics = cohort_metrics()
     pairs = sorted(metrics.pair.unique())
     flags = raised((pairs[3], "affine", "folding"), (pairs[5], "affine", "failed"), (pairs[5], "affine", "folding"),
-                   ("P01~T1_to_P01~CT", "affine", "failed"))  # fmt: skip
+                   ("P01-T1_to_P01-CT", "affine", "failed"))  # fmt: skip
     failures = failed_registrations((pairs[5], "test", "affine", "", pd.NA, "no overlap"))
     found = tiles(metrics, failures=failures, flags=flags)["What failed?"]
     assert (found["answer"], found["level"]) == ("3 of 9 pairs flagged", "doubt") and "1 registration failed" in found[
@@ -298,7 +298,7 @@ def test_flagged_pairs_come_first_and_lead_to_their_pages():
     assert links[:2] == [f"qc/{pairs[5]}.html", f"qc/{pairs[3]}.html"], "on the first page"
     evaluation = evaluated(metrics, SELECTED, failures, flags)
     table = tables.quality_table(evaluation, {pair: f"qc/{pair}.html" for pair in pairs})
-    assert [row["pair"] for row in table[:4]] == [pairs[5], "P01~T1_to_P01~CT", pairs[3], pairs[0]]
+    assert [row["pair"] for row in table[:4]] == [pairs[5], "P01-T1_to_P01-CT", pairs[3], pairs[0]]
     assert table[1]["link"] == "" and table[0]["sentence"] == "Why failed." and len(table) == 9
     assert table[0]["flags"] == ["registration failed (affine)", "folding (affine)"]
     assert "registration failed: 2 of 9 pairs (affine)" in page.text and "Why failed." in page.text
@@ -323,35 +323,35 @@ def test_the_best_method_is_named_with_its_uncertainty():
 
 def test_a_failure_counts_as_the_worst_and_is_said():
     metrics = cohort_metrics()
-    metrics.loc[of(metrics, "tre_mean", "bspline-3r", "P05~T1_to_P05~CT", "total"), "value"] = np.nan
+    metrics.loc[of(metrics, "tre_mean", "bspline-3r", "P05-T1_to_P05-CT", "total"), "value"] = np.nan
     best = verdict(TRE, metrics)
     assert best.method == "bspline-1r", "with 30 mm, as before registration, on one of four pairs"
     assert "Failed on some pair, where the worst value counts: bspline-3r." in words(best)
     trouble = what_went_wrong(metrics)
-    assert "No value of tre_mean by bspline-3r for P05~T1_to_P05~CT: the worst value of the pair counts." in trouble
-    metrics.loc[of(metrics, "runtime", "bspline-3r", "P05~T1_to_P05~CT"), "value"] = np.nan
+    assert "No value of tre_mean by bspline-3r for P05-T1_to_P05-CT: the worst value of the pair counts." in trouble
+    metrics.loc[of(metrics, "runtime", "bspline-3r", "P05-T1_to_P05-CT"), "value"] = np.nan
     trouble = what_went_wrong(metrics)
-    assert "No value of runtime by bspline-3r for P05~T1_to_P05~CT: it takes no part in the mean." in trouble
+    assert "No value of runtime by bspline-3r for P05-T1_to_P05-CT: it takes no part in the mean." in trouble
     # A failure where the others are hardly better does not topple the best one, but is said.
     metrics = cohort_metrics()
     only_two = metrics[metrics.method.isin(["bspline-1r", "bspline-3r"])].copy()
-    only_two.loc[of(only_two, "tre_mean", "bspline-3r", "P05~T1_to_P05~CT", "total"), "value"] = np.nan
+    only_two.loc[of(only_two, "tre_mean", "bspline-3r", "P05-T1_to_P05-CT", "total"), "value"] = np.nan
     best = verdict(TRE, only_two)
     assert best.method == "bspline-3r" and "It failed on 1 pair, where the worst value counts." in words(best)
     assert "n = 4 pairs of 2 subjects" in words(best) and "better than it on 3 of 4 pairs" in words(best)
 
 
 def test_failed_registrations_are_listed_with_their_cause():
-    metrics, pair = cohort_metrics(), "P05~T1_to_P05~CT"
+    metrics, pair = cohort_metrics(), "P05-T1_to_P05-CT"
     metrics.loc[(metrics.pair == pair) & (metrics.method == "bspline-3r"), "value"] = np.nan
     failures = failed_registrations(
         (pair, "test", "bspline-3r", "", pd.NA, "elastix gave up."),
-        ("P06~T1_to_P06~CT", "test", "bspline-3r", "", pd.NA, "elastix gave up."),
+        ("P06-T1_to_P06-CT", "test", "bspline-3r", "", pd.NA, "elastix gave up."),
         (pair, "test", "voxelmorph", "10", 20, "out of memory"),
-        ("P04~T1_to_P04~CT", "validation", "affine", "", pd.NA, "no overlap"),
+        ("P04-T1_to_P04-CT", "validation", "affine", "", pd.NA, "no overlap"),
     )
     trouble = what_went_wrong(metrics, failures)
-    assert f"bspline-3r failed on {pair}, P06~T1_to_P06~CT: elastix gave up." in trouble
+    assert f"bspline-3r failed on {pair}, P06-T1_to_P06-CT: elastix gave up." in trouble
     (others,) = [sentence for sentence in trouble if "more registration" in sentence]
     assert others.startswith("2 more registrations failed on validation pairs or by networks that were not chosen")
     assert not [sentence for sentence in trouble if sentence.startswith("No value")], "said once is enough"
@@ -408,9 +408,9 @@ def test_few_subjects_and_linked_ones_are_cautioned():
     ten = cohort_metrics(subjects={"test": [f"H{number:03d}" for number in range(10)]})
     assert "too few" not in sureness(ten) and "link" not in sureness(ten)
     names = sorted(ten.pair.unique())
-    between = dict(zip(names, [f"H{n:03d}~T1_to_H{(n + 1) % 20:03d}~CT" for n in range(20)], strict=True))
+    between = dict(zip(names, [f"H{n:03d}-T1_to_H{(n + 1) % 20:03d}-CT" for n in range(20)], strict=True))
     assert "link the 20 test subjects to 1 independent group;" in sureness(ten.assign(pair=ten.pair.map(between)))
-    atlas = {name: f"H{n:03d}~T1_to_ATLAS~CT" for n, name in enumerate(names)}
+    atlas = {name: f"H{n:03d}-T1_to_ATLAS-CT" for n, name in enumerate(names)}
     assert "ATLAS takes part in every test pair" in sureness(ten.assign(pair=ten.pair.map(atlas)))
 
 
@@ -424,7 +424,7 @@ def test_a_single_pair_has_no_interval():
 
 def test_what_went_wrong_is_listed():
     metrics = cohort_metrics()
-    pair = "P06~T2_to_P06~CT"
+    pair = "P06-T2_to_P06-CT"
     metrics.loc[(metrics.metric == "landmarks_outside") & (metrics.pair == pair), "value"] = 3
     metrics.loc[of(metrics, "tre_mean", "affine", pair), "value"] = 99
     metrics = metrics[~((metrics.metric == "dice") & (metrics.pair == pair))]
@@ -502,7 +502,7 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     made = evaluated(metrics, selected)
     write_table(made.comparison, tmp_path / "comparison.tsv")
     write_table(made.ranking, tmp_path / "ranking.tsv")
-    row = ("P05~T1_to_P05~CT", "test", "affine", "", pd.NA, "no overlap at all")
+    row = ("P05-T1_to_P05-CT", "test", "affine", "", pd.NA, "no overlap at all")
     write_table(failed_registrations(row), tmp_path / "failures.tsv")
     write_table(NO_FLAGS, tmp_path / "flags.tsv")
     save(training(NETWORK, histories()), tmp_path / "figure.svg", tmp_path / "figure.png")
@@ -541,7 +541,7 @@ def test_the_script_writes_one_file_and_its_provenance(tmp_path):
     assert sorted(others) == pages
     # two curves, four comparisons, three of four pairs, two subjects
     assert sum(resource.startswith("data:") for resource in page.resources) == 11
-    assert "affine failed on P05~T1_to_P05~CT: no overlap at all." in page.text
+    assert "affine failed on P05-T1_to_P05-CT: no overlap at all." in page.text
     assert "Left out, as the tool is not installed where this ran (missing: skip): ants" in page.text
     assert "among the figures beside it: 1 more." in page.text and "AffineTransform" in page.text
     assert "4 test pairs of 2 subjects" in page.text and "4 validation pairs of 2 subjects" in page.text

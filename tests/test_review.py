@@ -24,7 +24,7 @@ from cohortmorph.spatial.geometry import PLANES, Grid, affine, chain, to_array, 
 IDENTITY = affine(np.eye(3), np.zeros(3))
 SLAB = Grid((48, 64, 9), (2.0, 2.0, 3.0), (-50.0, -60.0, 10.0))
 VOLUME = Grid((48, 64, 50), (2.0, 2.0, 3.0), (-50.0, -60.0, 10.0))
-PAIR = "P05~T1_to_P05~CT"
+PAIR = "P05-T1_to_P05-CT"
 
 
 def shifted(grid, shift_mm):
@@ -204,7 +204,7 @@ def reviews(drawn, tmp_path, flags, phantom=False):
     """Write the pages of three pairs; return them."""
     _, described = drawn
     metrics = cohort_metrics(subjects={"validation": ["P04"], "test": ["P05"]})
-    metrics = metrics[~metrics.pair.str.contains("P04~T1")]
+    metrics = metrics[~metrics.pair.str.contains("P04-T1")]
     pairs = sorted(metrics.pair.unique())
     write_json(described, tmp_path / "described.json")
     pages = {pair: tmp_path / f"{pair}.html" for pair in pairs}
@@ -236,13 +236,13 @@ def test_a_page_needs_its_pictures_only_and_works_without_scripts(drawn, tmp_pat
 
 
 def test_a_page_shows_flags_metrics_and_leads_to_the_next_pair(drawn, tmp_path):
-    flags = raised((PAIR, "affine", "failed"), ("P05~T2_to_P05~CT", "voxelmorph", "folding"))
+    flags = raised((PAIR, "affine", "failed"), ("P05-T2_to_P05-CT", "voxelmorph", "folding"))
     pages, metrics = reviews(drawn, tmp_path, flags, phantom=True)
-    worst, second, last = (Form(pages[pair].read_text()) for pair in (PAIR, "P05~T2_to_P05~CT", "P04~T2_to_P04~CT"))
+    worst, second, last = (Form(pages[pair].read_text()) for pair in (PAIR, "P05-T2_to_P05-CT", "P04-T2_to_P04-CT"))
     assert "affine: registration failed." in worst.text and "Why failed." in worst.text and "PHANTOM" in worst.text
     assert "No flag was raised" in last.text
-    assert [one for one in worst.resources if one.endswith(".html")] == ["P05~T2_to_P05~CT.html"]
-    assert [one for one in second.resources if one.endswith(".html")] == [f"{PAIR}.html", "P04~T2_to_P04~CT.html"]
+    assert [one for one in worst.resources if one.endswith(".html")] == ["P05-T2_to_P05-CT.html"]
+    assert [one for one in second.resources if one.endswith(".html")] == [f"{PAIR}.html", "P04-T2_to_P04-CT.html"]
     assert "../report.html#quality" in worst.resources
     compared = evaluated(metrics, SELECTED).compared(metrics)
     value = compared[(compared.pair == PAIR) & (compared.method == "voxelmorph") & (compared.metric == "tre_mean")

@@ -14,7 +14,7 @@ from cohortmorph.run import files
 from cohortmorph.spatial import geometry
 from cohortmorph.spatial.geometry import Grid
 
-PAIRS = ["P1~T1_to_P1~CT", "P2~T1_to_P2~CT"]
+PAIRS = ["P1-T1_to_P1-CT", "P2-T1_to_P2-CT"]
 INTENSITIES = [{"percentiles": [0, 100]}] * 2
 
 

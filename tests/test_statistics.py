@@ -84,7 +84,7 @@ def test_a_failure_counts_as_the_worst_that_any_method_reached_on_that_pair():
 
 
 def test_subjects_are_drawn_with_all_their_pairs():
-    values = {"A~1_to_A~CT": 1.0, "A~2_to_A~CT": 1.0, "A~3_to_A~CT": 1.0, "B~1_to_B~CT": 5.0}
+    values = {"A-1_to_A-CT": 1.0, "A-2_to_A-CT": 1.0, "A-3_to_A-CT": 1.0, "B-1_to_B-CT": 5.0}
     table = rows_of(list(values), "test", "affine", "tre_mean", values.values(), "total", "mm")
     row = statistics.summarize(table, 1000, seed=1).iloc[0]
     assert (row["n"], row["subjects"], row["mean"]) == (4, 2, 2.0)
@@ -97,12 +97,12 @@ def test_subjects_are_drawn_with_all_their_pairs():
 @pytest.mark.parametrize(
     ("pairs", "groups"),
     [
-        (["A~T1_to_A~CT", "A~T2_to_A~CT", "B~T1_to_B~CT"], ["A", "A", "B"]),
-        (["A~T1_to_B~T1", "C~T1_to_D~T1"], ["A", "C"]),
-        (["A~T1_to_B~T1", "C~T1_to_D~T1", "B~T1_to_C~T1"], ["A", "A", "A"]),
-        (["A~T1_to_X~T1", "B~T1_to_X~T1", "X~T1_to_C~T1"], ["A", "B", "C"]),
-        (["A~T1_to_X~T1", "B~T1_to_X~T1", "X~T2_to_X~T1"], ["A", "A", "A"]),
-        (["A~T1_to_B~T1"], ["A"]),
+        (["A-T1_to_A-CT", "A-T2_to_A-CT", "B-T1_to_B-CT"], ["A", "A", "B"]),
+        (["A-T1_to_B-T1", "C-T1_to_D-T1"], ["A", "C"]),
+        (["A-T1_to_B-T1", "C-T1_to_D-T1", "B-T1_to_C-T1"], ["A", "A", "A"]),
+        (["A-T1_to_X-T1", "B-T1_to_X-T1", "X-T1_to_C-T1"], ["A", "B", "C"]),
+        (["A-T1_to_X-T1", "B-T1_to_X-T1", "X-T2_to_X-T1"], ["A", "A", "A"]),
+        (["A-T1_to_B-T1"], ["A"]),
     ],
     ids=["within subjects", "disjoint", "a chain", "an atlas", "an atlas with a pair of its own", "one pair"],
 )
@@ -335,7 +335,7 @@ def test_the_smallest_p_that_subjects_allow():
 def methods_on_subjects(subjects=12, metric="tre_mean", structure="total"):
     """TRE of two pairs a subject: b is best on each, c about the same, initial far off."""
     random = np.random.default_rng(5)
-    pairs = [f"S{n:02d}~{image}_to_S{n:02d}~CT" for n in range(subjects) for image in ("T1", "T2")]
+    pairs = [f"S{n:02d}-{image}_to_S{n:02d}-CT" for n in range(subjects) for image in ("T1", "T2")]
     means_mm = {"initial": 20.0, "affine": 5.0, "b": 2.0, "c": 2.05, "voxelmorph_weight-1_epoch-20": 3.0,
                 "voxelmorph_weight-9_epoch-20": 0.1}  # fmt: skip
     return pd.concat(
@@ -483,7 +483,7 @@ def test_the_script_writes_both_tables_and_works_without_a_network(tmp_path):
 
 
 def test_what_failed_is_listed_with_its_reason_and_without_folders(tmp_path):
-    pair, methods = "P1~T1_to_P1~CT", ["affine", "bspline-1r", "voxelmorph_weight-1.0_epoch-20"]
+    pair, methods = "P1-T1_to_P1-CT", ["affine", "bspline-1r", "voxelmorph_weight-1.0_epoch-20"]
     table = pd.concat([rows_of([pair], "test", method, "dice", [np.nan], "mean") for method in methods])
     write_table(table, tmp_path / "metrics.tsv")
     whys = [
@@ -504,13 +504,13 @@ def test_what_failed_is_listed_with_its_reason_and_without_folders(tmp_path):
     ]
     assert failures["why"].iloc[0].endswith("and elastix.log, 1/2 done") and "\n" not in failures["why"].iloc[0]
     assert "doe" not in failures["why"].iloc[0]
-    aligned = tmp_path / "P2~T1_to_P2~CT" / "affine.json"
+    aligned = tmp_path / "P2-T1_to_P2-CT" / "affine.json"
     write_json({"failed": "no overlap", "harmonizing_failed": "no slice"}, aligned)
     collect_metrics.main([tmp_path / "metrics.tsv"], *outputs[:2], 100, 1, paths[:1], outputs[2], [aligned])
     training = pd.read_csv(outputs[2], sep="\t")[["pair", "split", "method", "why"]].to_numpy().tolist()
     assert training == [
-        ["P2~T1_to_P2~CT", "train", "harmonized", "no slice"],
-        ["P2~T1_to_P2~CT", "train", "affine", "no overlap"],
+        ["P2-T1_to_P2-CT", "train", "harmonized", "no slice"],
+        ["P2-T1_to_P2-CT", "train", "affine", "no overlap"],
     ]
     collect_metrics.main([tmp_path / "metrics.tsv"], *outputs[:2], 100, 1, paths[:1], outputs[2])
     assert outputs[2].read_text().splitlines() == ["pair\tsplit\tmethod\tweight\tepoch\twhy"]

@@ -16,13 +16,13 @@ METHODS = ["initial", "harmonized", "affine", "zebra", "bspline-3r", "deepreg_we
 
 
 def run_of(methods, selected=None):
-    tables = [table_of(ROWS, pair, "test", method) for pair in ("A~T1_to_A~CT", "B~T1_to_B~CT") for method in methods]
+    tables = [table_of(ROWS, pair, "test", method) for pair in ("A-T1_to_A-CT", "B-T1_to_B-CT") for method in methods]
     return Evaluation(metrics=pd.concat(tables, ignore_index=True), selected=selected or {})
 
 
 def test_the_table_keeps_the_weight_as_typed(tmp_path):
     methods = ["voxelmorph_weight-1.0_epoch-20", "voxelmorph_weight-1e-3_epoch-50", "affine"]
-    table = pd.concat([table_of(ROWS, "NA~T1_to_NA~CT", "test", method) for method in methods], ignore_index=True)
+    table = pd.concat([table_of(ROWS, "NA-T1_to_NA-CT", "test", method) for method in methods], ignore_index=True)
     files.write_table(table, tmp_path / "metrics.tsv")
     back = read_metrics(tmp_path / "metrics.tsv")
     pd.testing.assert_frame_equal(back, table, check_dtype=False)

@@ -126,7 +126,7 @@ def files_in(folder, **more):
     """The pair of the images in a folder, and its affine transform."""
     images = {role: str(folder / f"{role}.nii.gz") for role in ("fixed", "moving")}
     intensities = {f"{role}_intensity": {"percentiles": [0, 100]} for role in images}
-    return PairFiles("P01~T1_to_P01~CT", **images, **intensities, affine=str(folder / "affine.tfm"), **more)
+    return PairFiles("P01-T1_to_P01-CT", **images, **intensities, affine=str(folder / "affine.tfm"), **more)
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_bad_input_is_recorded_as_a_failure_with_pair_and_cause(name, bad, tmp_p
     facts = read_json(output.parent / "registration.json")
     assert set(facts) == {"failed"} and words in facts["failed"], facts
     said = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert len(said) == 1 and said[0].startswith("P01~T1_to_P01~CT, method method failed: ")
+    assert len(said) == 1 and said[0].startswith("P01-T1_to_P01-CT, method method failed: ")
     # Complete and without a result: nothing half-written, nothing that could pass for a result.
     assert sorted(path.name for path in output.parent.iterdir()) == ["displacement.nii.gz", "registration.json"]
     assert displacement.read_unless_failed(output) is None

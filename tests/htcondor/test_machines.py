@@ -6,7 +6,7 @@ from pools import Run
 
 from cohortmorph.evaluation.tables import read_metrics
 
-PAIR = "results/pairs/12.3~T1_to_12.3~CT"
+PAIR = "results/pairs/12.3-T1_to_12.3-CT"
 # What Python runs at its start on a machine without NiftyReg: neither package that brings its programs is to be found.
 WITHOUT_NIFTYREG = """
 import importlib.util

@@ -59,17 +59,17 @@ def test_a_request_beyond_every_machine_is_told_once(queue, watch, tmp_path, cap
 
 
 def test_a_job_that_fits_is_not_told(queue, watch, tmp_path, caplog):
-    submit(queue, tmp_path, "prealign:pair=P01~T1_to_P01~CT")
+    submit(queue, tmp_path, "prealign:pair=P01-T1_to_P01-CT")
     watch.look()
     assert caplog.records == []
 
 
 def test_a_held_job_is_told_with_its_reason_and_removed(pool, queue, watch, tmp_path, caplog):
-    cluster = submit(queue, tmp_path, "prealign:pair=P01~T1_to_P01~CT")
+    cluster = submit(queue, tmp_path, "prealign:pair=P01-T1_to_P01-CT")
     pool.tool("condor_hold", "-reason", "the disk smells", str(cluster))
     watch.look()
     told = caplog.records[-1].getMessage()
-    assert "HTCondor held prealign (pair=P01~T1_to_P01~CT)" in told and "the disk smells" in told
+    assert "HTCondor held prealign (pair=P01-T1_to_P01-CT)" in told and "the disk smells" in told
     assert "asked for 100 MB memory" in told and "by hand" in told
     wait_for(lambda: status(queue, cluster) is None, 300, "the held job stays in the queue")
 
@@ -92,8 +92,8 @@ def test_a_withdrawn_job_leaves_the_queue(queue, watch, tmp_path, monkeypatch):
         name, jobid = "prealign", 7
 
     monkeypatch.chdir(tmp_path)
-    cluster = submit(queue, tmp_path, "prealign:pair=P01~T1_to_P01~CT", batch_name="prealign-7")
-    other = submit(queue, tmp_path, "prealign:pair=P01~T2_to_P01~CT", batch_name="prealign-8")
+    cluster = submit(queue, tmp_path, "prealign:pair=P01-T1_to_P01-CT", batch_name="prealign-7")
+    other = submit(queue, tmp_path, "prealign:pair=P01-T2_to_P01-CT", batch_name="prealign-8")
     house.withdraw(Job())
     wait_for(lambda: status(queue, cluster) is None, 300, "the job stays in the queue")
     assert status(queue, other) in (1, 2)

@@ -81,7 +81,7 @@ def test_snakemakes_own_report_holds_figures_tables_and_ours(finished, tmp_path)
     code, said = finished.snakemake("--configfile", "small.yaml", "--report", str(tmp_path / "report.html"))
     assert code == 0, said[-2000:]
     page = (tmp_path / "report.html").read_text()
-    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "12.3~T1_to_12.3~CT.png", "report.html"):
+    for name in ("selection.svg", "methods.png", "summary.tsv", "flags.tsv", "12.3-T1_to_12.3-CT.png", "report.html"):
         assert f"/{name}" in page, name
 
 

@@ -40,10 +40,10 @@ def independent_units(pairs: Iterable[str]) -> dict[str, str]:
 
     Examples
     --------
-    >>> independent_units(["A~T1_to_A~CT", "A~T2_to_A~CT", "B~T1_to_C~T1"])
-    {'A~T1_to_A~CT': 'A', 'A~T2_to_A~CT': 'A', 'B~T1_to_C~T1': 'B'}
-    >>> independent_units(["A~T1_to_X~T1", "B~T1_to_X~T1"])
-    {'A~T1_to_X~T1': 'A', 'B~T1_to_X~T1': 'B'}
+    >>> independent_units(["A-T1_to_A-CT", "A-T2_to_A-CT", "B-T1_to_C-T1"])
+    {'A-T1_to_A-CT': 'A', 'A-T2_to_A-CT': 'A', 'B-T1_to_C-T1': 'B'}
+    >>> independent_units(["A-T1_to_X-T1", "B-T1_to_X-T1"])
+    {'A-T1_to_X-T1': 'A', 'B-T1_to_X-T1': 'B'}
     """
     subjects = {pair: subjects_of([pair]) for pair in sorted(set(pairs))}
     common = set.intersection(*subjects.values()) if subjects else set()

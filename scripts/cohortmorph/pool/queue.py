@@ -91,7 +91,7 @@ def withdraw(job: Any) -> None:
 
 
 def job_name(job: Mapping[str, Any]) -> str:
-    """Return the rules and wildcards of a job, as `prealign (pair=P01~T1_to_P01~CT)`, from its command line."""
+    """Return the rules and wildcards of a job, as `prealign (pair=P01-T1_to_P01-CT)`, from its command line."""
     # Args or Arguments: HTCondor's old and new way to write a command line down.
     targets = re.search(r"--target-jobs (.*?) --", (job.get("Args") or job.get("Arguments") or "") + " --")
     names = []
