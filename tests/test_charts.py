@@ -416,6 +416,18 @@ def test_a_part_that_only_some_networks_have_has_a_panel_under_its_column_s_name
     assert len(figure.axes[5].lines) == len(WEIGHTS)
 
 
+def test_a_training_of_another_kind_shows_its_loss_and_then_its_own_parts():
+    """As its history has them: no similarity, penalty or label loss; validation where it was watched."""
+    columns = {"error": 0.5, "loss": 0.7, "likeness": 0.2, "unused": 0.0, "validation_error": 0.9, "seconds": 1.0}
+    table = pd.DataFrame({"epoch": [1, 2]} | {name: [value, value / 2] for name, value in columns.items()})
+    figure = network_charts.training(NETWORK, {"1": table, "2": table})
+    assert titles(figure) == ["loss", "error", "likeness"]
+    for axes, name in zip(figure.axes, ("loss", "error", "likeness"), strict=True):
+        np.testing.assert_allclose(axes.lines[0].get_ydata(), table[name])
+    assert [len(axes.lines) for axes in figure.axes] == [2, 4, 2]
+    np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), table.validation_error)
+
+
 def test_scripts_of_tables_write_every_figure(tmp_path):
     metrics = cohort_metrics()
     write_table(metrics, tmp_path / "metrics.tsv")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cohortmorph.cohort.configuration import kinds
 from cohortmorph.learning import checkpoints, task
 from cohortmorph.learning.kinds import kind_of
 from cohortmorph.spatial import geometry
@@ -172,7 +173,11 @@ def test_the_fingerprint_holds_all_code_of_the_room_that_a_training_runs():
     assert {"training", "trainer", "samples", "networks", "kind"} < shared
     assert stems(task.CODE) == shared
     assert {"objective", "losses", "unet", "conditional"} < reached_from("voxelmorph") - shared
-    assert stems(kind_of("voxelmorph").modules) == reached_from("voxelmorph") - shared
+
+
+@pytest.mark.parametrize("name", kinds())
+def test_the_fingerprint_of_every_kind_holds_what_its_own_module_leads_to(name):
+    assert stems(kind_of(name).modules) == reached_from(name) - reached_from("task")
 
 
 class Variable:

@@ -1,9 +1,14 @@
 """Kinds of networks: what is shared by all, shown with one that is made up and has neither layers nor an encoder."""
 
 import dataclasses
+import inspect
 import json
+import re
 import types
+from pathlib import Path
+from urllib.parse import urlparse
 
+import jsonschema
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,9 +16,13 @@ import register_network
 import SimpleITK as sitk
 import train_conditional
 import train_network
+import yaml
+from referencing import Registry, Resource
 from test_training import arrays_of, training_arguments
 
 from cohortmorph import UserError
+from cohortmorph.cohort import configuration
+from cohortmorph.cohort.network_plan import NetworkPlan
 from cohortmorph.learning import checkpoints, registrar, task
 from cohortmorph.learning.kind import Kind
 from cohortmorph.learning.kinds import kind_of
@@ -118,8 +127,71 @@ def arguments_of(folder, **changes):
 
 def test_the_registry_names_its_kinds_and_refuses_others():
     assert kind_of("voxelmorph").multiple({"encoder": [4, 4, 4]}) == 8
-    with pytest.raises(ValueError, match=r"magic is no kind of network; known is voxelmorph"):
+    with pytest.raises(ValueError, match="magic is no kind of network; each of config/schemas/kinds/ has a case"):
         kind_of("magic")
+
+
+# What planning knows of kinds, of which it loads none, is what they are.
+
+SCHEMA = configuration.SCHEMAS / "config.schema.yaml"
+WRITTEN = {"weights": ["1"], "epochs": 2, "kept_epochs": [2]}  # no more is needed of any kind
+
+
+def plan_of(kind):
+    """Return the plan of a network of this kind, all else as it is by default."""
+    config = configuration.with_defaults({"networks": {"mine": WRITTEN | {"kind": kind}}})
+    return NetworkPlan("mine", config["networks"]["mine"], cohort=None, results=None)
+
+
+def test_every_kind_has_a_schema_a_name_in_the_configuration_s_and_a_case():
+    entry = yaml.safe_load(SCHEMA.read_text())["properties"]["networks"]["additionalProperties"]
+    composed = [(one["if"]["properties"]["kind"]["const"], one["then"]["$ref"]) for one in entry["allOf"]]
+    assert configuration.kinds() and sorted(entry["properties"]["kind"]["enum"]) == configuration.kinds()
+    assert sorted(composed) == [(name, f"kinds/{name}.schema.yaml") for name in configuration.kinds()]
+    cases = re.findall(r'^        case "(.*)":$', inspect.getsource(kind_of), re.M)
+    assert sorted(cases) == configuration.kinds()
+    assert len({id(kind_of(name)) for name in cases}) == len(cases) and isinstance(kind_of(cases[0]), Kind)
+
+
+@pytest.mark.parametrize("name", configuration.kinds())
+def test_the_plan_of_every_kind_knows_its_multiple_and_whether_it_is_conditional(name):
+    plan = plan_of(name)
+    assert plan.grid_settings["multiple"] == kind_of(name).multiple(plan.settings)
+    assert plan.may_be_conditional == (kind_of(name).conditional is not None)
+
+
+@pytest.mark.parametrize("name", configuration.kinds())
+def test_every_kind_makes_a_network_and_an_objective_of_its_defaults_alone(name):
+    kind, settings = kind_of(name), plan_of(name).settings
+    network = kind.network(kind.smallest_shape(settings), settings)
+    assert network.parameters and network.values > 0
+    objective = kind.objective(settings, [])
+    assert objective.names[0] == objective.watched[0] == "loss" and set(objective.watched) <= set(objective.names)
+
+
+@pytest.fixture(scope="module")
+def editor():
+    """The schemas as an editor puts them together: by their `$ref` alone."""
+    read = lambda uri: Resource.from_contents(yaml.safe_load(Path(urlparse(uri).path).read_text()))  # noqa: E731
+    return jsonschema.Draft202012Validator({"$ref": SCHEMA.as_uri()}, registry=Registry(retrieve=read))
+
+
+def test_editors_accept_the_shipped_configuration_and_a_network_that_is_left_out(editor):
+    shipped = yaml.safe_load((SCHEMA.parents[1] / "config.yaml").read_text())
+    assert shipped["networks"]
+    assert [error.message for error in editor.iter_errors(shipped)] == []
+    assert [error.message for error in editor.iter_errors(shipped | {"networks": {"mine": None}})] == []
+
+
+@pytest.mark.parametrize("name", configuration.kinds())
+def test_editors_take_what_the_workflow_takes_of_every_kind_and_no_other_key(editor, name):
+    shipped = yaml.safe_load((SCHEMA.parents[1] / "config.yaml").read_text())
+    network = WRITTEN | {"kind": name}
+    for chosen, good in ((network, True), (network | {"unheard_of": 1}, False), (network | {"epochs": "2"}, False)):
+        assert configuration.network_validator(name).is_valid(chosen) == good
+        errors = list(editor.iter_errors(shipped | {"networks": {"mine": chosen}}))
+        assert [list(error.absolute_path)[:2] for error in errors] == [["networks", "mine"]] * len(errors)
+        assert (not errors) == good, [error.message for error in errors]
 
 
 def test_a_kind_is_trained_by_the_shared_loop_with_parts_of_its_own(kind, tmp_path, caplog):

@@ -246,7 +246,7 @@ def test_burned_in_annotations_are_refused_unless_allowed(patient):
         "P;01",
         "..",
         ".P01",
-        "P01~T1",
+        "P01-T1",
         "P01_to_P02",
         "P01_to",
         "P" * 49,

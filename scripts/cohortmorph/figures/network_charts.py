@@ -19,15 +19,16 @@ from cohortmorph.figures.axes import make_logarithmic, pairs_in, panels_of
 from cohortmorph.figures.style import WIDTH_INCHES, message, styled, weight_styles
 
 PANELS_IN_A_ROW = 4  # of a training
-NO_PARTS = {"epoch", "seconds"}  # columns of history.tsv that are no part of the loss, nor what was watched of one
+# Parts of the loss, as history.tsv calls them, of networks that learn how alike images are; others have no such titles.
+PARTS = {"similarity": "Similarity term", "penalty": "Penalty (before × λ)", "label_loss": "Label loss (before × γ)"}
 
 
 @styled
 def training(network: str, histories: Mapping[str, pd.DataFrame], conditional: pd.DataFrame | None = None) -> Figure:
     """Draw a network's loss and its parts against epoch, a line a λ; validation dashed with markers.
 
-    A training that used labels has a panel for their part; validation has none, and its loss is without it. Every
-    further part that is not 0 throughout has one too, under the name of its column.
+    Every part that is not 0 throughout has a panel, those of other kinds under the names of their columns. Validation
+    has no part from labels, and its loss is without it.
 
     Parameters
     ----------
@@ -68,20 +69,15 @@ def training(network: str, histories: Mapping[str, pd.DataFrame], conditional: p
 
 
 def _parts(trained: list[pd.DataFrame]) -> dict[str, str]:
-    """Return the columns of history.tsv that have a panel, with its title."""
-    titles = {
-        "loss": "Loss = similarity term + λ · penalty",
-        "similarity": "Similarity term",
-        "penalty": "Penalty (before × λ)",
-    }
-    if any(history.label_loss.any() for history in trained):
-        titles["loss"] = "Loss = similarity term + λ · penalty\n+ γ · label loss (validation: without)"
-        titles["label_loss"] = "Label loss (before × γ)"
-    for history in trained:
-        known = {*titles, *NO_PARTS, "label_loss"}
-        others = [name for name in history if name not in known and not name.startswith("validation_")]
-        titles |= {name: name for name in others if history[name].any()}
-    return titles
+    """Return the columns of history.tsv that have a panel, with its title: the loss, and its parts as they stand."""
+    columns = [name for name in trained[0] if not name.startswith("validation_")]
+    parts = [name for name in columns if name not in ("epoch", "loss", "seconds")]
+    shown = [name for name in parts if any(history[name].any() for history in trained)]
+    if not PARTS.keys() <= set(columns):
+        return {name: name for name in ("loss", *shown)}
+    labels = "\n+ γ · label loss (validation: without)" if "label_loss" in shown else ""
+    loss = f"Loss = similarity term + λ · penalty{labels}"
+    return {"loss": loss} | {name: PARTS.get(name, name) for name in shown}
 
 
 def _panels_of_parts(count: int) -> tuple[Figure, list[Axes]]:

@@ -13,4 +13,4 @@ def kind_of(name: str) -> Kind:
             from cohortmorph.learning.voxelmorph import VOXELMORPH
 
             return VOXELMORPH
-    raise ValueError(f"{name} is no kind of network; known is voxelmorph")
+    raise ValueError(f"{name} is no kind of network; each of config/schemas/kinds/ has a case here")
