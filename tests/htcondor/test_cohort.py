@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import yaml
-from pools import Run, small_project
+from pools import Run, rule_of, small_project, wait_for
 from projects import PROJECT, SUBJECTS, table_of
 from rules_of import rules_of
 
@@ -69,6 +69,30 @@ def test_training_asks_for_a_gpu_where_the_config_says_so(pool, finished, tmp_pa
     run.finish()
     trained = [job for job in pool.history(project.folder) if rules_in(job) == ["train_voxelmorph"]]
     assert [job["RequestGPUs"] for job in trained] == [1, 1]
+
+
+def test_networks_train_beside_each_other(pool, finished, tmp_path):
+    project = finished.copy(tmp_path / "cohort")
+    long = "epochs: 5000, kept_epochs: [5000]"
+    project.write(
+        "long.yaml",
+        f"networks: {{voxelmorph: {{weights: ['1'], threads: 1, {long}}}, voxelmorph-diff: {{{long}}}}}\n",
+    )
+    ends = [
+        f"results/models/{trained}/epoch-5000.npz" for trained in ("voxelmorph/weight-1", "voxelmorph-diff/weight-2")
+    ]
+    run = Run(project, pool, "--configfile", "small.yaml", "long.yaml", "--", *ends)
+    both = {"train_voxelmorph", "train_voxelmorph-diff"}
+
+    def running():
+        assert run.process.poll() is None, run.said[-4000:]
+        return both <= {rule_of(job) for job in pool.queue(project.folder) if job["JobStatus"] == 2}
+
+    try:
+        wait_for(running, 900, "the trainings do not run beside each other")
+    finally:
+        run.kill()
+        pool.tool("condor_rm", *(str(job["ClusterId"]) for job in pool.queue(project.folder)))
 
 
 def test_same_results_as_on_this_machine(finished, tmp_path):
