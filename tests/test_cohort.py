@@ -619,6 +619,14 @@ def test_second_file_can_leave_out_and_change_the_design():
     assert load_files("config/config.yaml", "mine.yaml").design == "between-subjects"
 
 
+def test_no_network_may_still_be_written_as_before():
+    """A configuration of before networks had names that trains none keeps its meaning: nothing to train on is needed."""
+    write_mr_cohort(["test", "test"])
+    config = mr_config(voxelmorph=None)
+    assert "voxelmorph" in config["networks"] and configuration.with_defaults(config)["networks"] == {}
+    assert len(load(config, []).pairs) == 2
+
+
 def test_broken_yaml_is_told():
     Path("mine.yaml").write_text("voxelmorph: [\n")
     assert "mine.yaml, not readable as YAML" in the_problem(load, SHIPPED, ["config/config.yaml", "mine.yaml"])

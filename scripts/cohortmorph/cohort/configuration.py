@@ -21,6 +21,10 @@ from cohortmorph.cohort.methods import Method
 
 VARIABLE = re.compile(r"\$\{?(\w+)")  # of the environment, in data_folder
 SCHEMAS = Path(__file__).resolve().parents[3] / "config" / "schemas"
+SECTION_OF_ONE_NETWORK = (
+    "networks have names now. Write its keys as an entry of `networks`: {voxelmorph: {kind: voxelmorph, …}}; for no "
+    "network, `networks: {voxelmorph: null}`"
+)
 TYPES = {
     "integer": "a whole number",
     "number": "a number",
@@ -43,7 +47,10 @@ def with_defaults(config: dict[str, Any]) -> dict[str, Any]:
         if isinstance(filled.get(name), dict):
             filled[name] = _without_nulls(filled[name])
     if isinstance(filled.get("networks"), dict):
-        chosen = {name: one for name, one in filled["networks"].items() if one is not None}
+        left_out = {name for name, one in filled["networks"].items() if one is None}
+        if "voxelmorph" in filled and filled.pop("voxelmorph") is None:  # how no network was written before 0.3
+            left_out.add("voxelmorph")
+        chosen = {name: one for name, one in filled["networks"].items() if name not in left_out}
         filled["networks"] = {
             name: _filled(one, network_schema(kind)) if (kind := kind_of(one)) else one for name, one in chosen.items()
         }
@@ -163,6 +170,8 @@ def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple
     key, found, limit = tuple(error.absolute_path), error.instance, error.validator_value
     expected = error.schema.get("description", "") if isinstance(error.schema, dict) else ""
     shown = in_words(found)
+    if key == ("voxelmorph",):
+        return [(key, SECTION_OF_ONE_NETWORK)]
     if "propertyNames" in error.absolute_schema_path:
         return [((*key, found), f"this name is not allowed; expected {expected}")]
     match error.validator:
@@ -205,11 +214,6 @@ def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple
 
 
 def _unknown_key(name, key, known, block):
-    if not key and name == "voxelmorph":
-        return (
-            "networks have names now. Write its keys as an entry of `networks`: {voxelmorph: {kind: voxelmorph, …}}; "
-            "for no network, `networks: {voxelmorph: null}`"
-        )
     kind = kind_of(block)
     if kind and (others := [other for other in kinds() if name in schema_of(f"kinds/{other}")["properties"]]):
         return f"the kind {kind} does not take this key; {listed(others)} does. Known here: {listed(known, 30)}"
