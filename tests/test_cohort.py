@@ -620,8 +620,8 @@ def test_second_file_can_leave_out_and_change_the_design():
 
 
 def test_no_network_may_still_be_written_as_before():
-    """A configuration of before networks had names that trains none keeps its meaning: nothing to train on is needed."""
-    write_mr_cohort(["test", "test"])
+    """A configuration of before networks had names that trains none keeps its meaning: it needs nothing to train on."""
+    write_mr_cohort(["train", "test", "test"])
     config = mr_config(voxelmorph=None)
     assert "voxelmorph" in config["networks"] and configuration.with_defaults(config)["networks"] == {}
     assert len(load(config, []).pairs) == 2
