@@ -93,8 +93,8 @@ for name, network in plan.networks.items():
         resources:
             **needs(memory_mb=8000, minutes=720, gpus=int(network.chosen["gpu"])),
         params:
-            weight=of(network.range_of_weights),
             **network.training,
+            weight=of(network.range_of_weights),
             seed=config["seed"],
         script:
             "../scripts/train_conditional.py"
