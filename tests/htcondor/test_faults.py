@@ -87,7 +87,7 @@ def test_job_removed_by_condor_rm(pool, project):
 
 
 def test_held_job_is_told_in_words_and_removed_and_tried_again(pool, project):
-    run = Run(project, pool, PHANTOM, "--config", "voxelmorph={}")
+    run = Run(project, pool, PHANTOM, "--config", "networks={}")
     job = pool.running(project.folder, "make_phantom")
     pool.tool("condor_hold", "-reason", "the disk smells", str(job["ClusterId"]))
     run.says(
