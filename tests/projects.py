@@ -39,7 +39,7 @@ baselines:
 evaluation: {bootstrap_samples: 200}
 """
 # Ids as BIDS and hospitals write them.
-SUBJECTS = {"sub-01": "train", "P_02": "validation", "12.3": "test"}
+SUBJECTS = {"LUNG1-001": "train", "P_01": "validation", "12.3": "test"}
 
 
 def table_of(subjects):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 from pools import Run, rule_of, wait_for
 
-PHANTOM = "results/phantom/sub-01/truth.json"  # one job of some seconds
+PHANTOM = "results/phantom/LUNG1-001/truth.json"  # one job of some seconds
 
 
 def descendants(pid):
@@ -90,9 +90,7 @@ def test_held_job_is_told_in_words_and_removed_and_tried_again(pool, project):
     run = Run(project, pool, PHANTOM, "--config", "networks={}")
     job = pool.running(project.folder, "make_phantom")
     pool.tool("condor_hold", "-reason", "the disk smells", str(job["ClusterId"]))
-    run.says(
-        r"HTCondor held make_phantom \(subject=sub-01\).*asked for .*3 GB|HTCondor held make_phantom \(subject=sub-01\)"
-    )
+    run.says(r"HTCondor held make_phantom \(subject=LUNG1-001\)")
     said = run.finish()
     assert "the disk smells" in said and "Somebody held it by hand" in said
     assert starts(pool, project) == {"make_phantom": 2}
@@ -108,7 +106,7 @@ def test_memory_exceeded_passes_with_more(pool, project):
     requested = [job["RequestMemory"] for job in pool.history(project.folder)]
     assert requested == [300, 6000]
     # Whoever looks first tells it: the executor plugin, or our watch of the queue.
-    told = r"(is held: |HTCondor held make_phantom \(subject=sub-01\)).*memory usage exceeded"
+    told = r"(is held: |HTCondor held make_phantom \(subject=LUNG1-001\)).*memory usage exceeded"
     assert re.search(told, run.said), run.said[-3000:]
     wait_for(lambda: complete(pool, project), 300, "the held job stays in the queue")
 
@@ -126,7 +124,7 @@ def test_schedd_killed_while_a_job_runs(pool, project):
 def test_unmatchable_request_is_told_within_minutes(pool, project):
     run = Run(project, pool, PHANTOM, "--set-resources", "make_phantom:htcondor_request_mem_mb=64 * 1024")
     try:
-        run.says(r"No machine can run make_phantom \(subject=sub-01\)", 900)
+        run.says(r"No machine can run make_phantom \(subject=LUNG1-001\)", 900)
         assert "asked for 64 GB memory; no slot of the pool has more than 16 GB" in run.said
     finally:
         run.process.send_signal(signal.SIGINT)
@@ -146,7 +144,7 @@ def test_second_run_in_the_same_folder_is_refused_in_words(pool, project):
 
 
 def test_snakemake_killed_while_a_job_waits_and_another_runs(pool, project):
-    phantoms = [PHANTOM, "results/phantom/P_02/truth.json", "results/phantom/12.3/truth.json"]
+    phantoms = [PHANTOM, "results/phantom/P_01/truth.json", "results/phantom/12.3/truth.json"]
     first = Run(project, pool, *phantoms)
     pool.running(project.folder, "make_phantom")
     first.kill()
@@ -155,7 +153,7 @@ def test_snakemake_killed_while_a_job_waits_and_another_runs(pool, project):
     second = Run(project, pool, *phantoms)  # all of them: the next writer of a file removes what a killed one left
     said = second.finish()
     assert re.search(
-        rf"Removing {len(left)} jobs that an earlier run left in the queue: .*make_phantom \(subject=sub-01\)", said
+        rf"Removing {len(left)} jobs that an earlier run left in the queue: .*make_phantom \(subject=LUNG1-001\)", said
     )
     ended = {job["ClusterId"]: job["EnteredCurrentStatus"] for job in pool.history(project.folder)}
     newer = [job for job in pool.history(project.folder) if job["ClusterId"] not in left]

@@ -6,8 +6,8 @@ import pytest
 from pools import Run, small_project
 from projects import table_of
 
-SUBJECTS = {"sub-01": "train", "P_02": "validation"}
-PAIR = "results/pairs/P_02-T1_to_P_02-CT"
+SUBJECTS = {"LUNG1-001": "train", "P_01": "validation"}
+PAIR = "results/pairs/P_01-T1_to_P_01-CT"
 
 
 @pytest.fixture(scope="module")
@@ -36,9 +36,9 @@ def test_results_are_those_of_a_pool_with_shared_files(transferred, finished):
 
 def test_logs_and_benchmarks_come_back(transferred):
     for name in ("register_elastix", "measure_pair", "warp_pair"):
-        log = transferred.folder / f"results/logs/{name}/P_02-T1_to_P_02-CT.log"
+        log = transferred.folder / f"results/logs/{name}/P_01-T1_to_P_01-CT.log"
         assert "Python 3" in log.read_text()
-        assert (transferred.folder / f"results/benchmarks/{name}/P_02-T1_to_P_02-CT.tsv").read_text().startswith("s\t")
+        assert (transferred.folder / f"results/benchmarks/{name}/P_01-T1_to_P_01-CT.tsv").read_text().startswith("s\t")
     trained = json.loads((transferred.folder / "results/models/voxelmorph/weight-1/training.json").read_text())
     assert trained["device"] == "CPU"
 
