@@ -140,9 +140,9 @@ def _conditional_problems(weights: Sequence[str], conditional: bool) -> Found:
 def _epoch_problems(epochs: int, kept: Sequence[int]) -> Found:
     for n, epoch in enumerate(kept):
         if epoch > epochs:
-            yield (n,), f"found {epoch}; the training has only {epochs} epochs (epochs)"
+            yield (n,), f"found {epoch}; the training has only {epochs} epochs"
     if epochs not in kept:
-        yield (), f"found {listed(kept)}, without the last epoch {epochs} (epochs); add it"
+        yield (), f"found {listed(kept)}, without the last epoch {epochs}; add it"
 
 
 def _window_problems(window: int) -> Found:

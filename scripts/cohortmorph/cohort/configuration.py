@@ -25,6 +25,7 @@ SECTION_OF_ONE_NETWORK = (
     "networks have names now. Write its keys as an entry of `networks`: {voxelmorph: {kind: voxelmorph, …}}; for no "
     "network, `networks: {voxelmorph: null}`"
 )
+MOST_KEYS = 40  # of a block that are named beside an unknown one: all of a network
 TYPES = {
     "integer": "a whole number",
     "number": "a number",
@@ -216,12 +217,12 @@ def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple
 def _unknown_key(name, key, known, block):
     kind = kind_of(block)
     if kind and (others := [other for other in kinds() if name in schema_of(f"kinds/{other}")["properties"]]):
-        return f"the kind {kind} does not take this key; {listed(others)} does. Known here: {listed(known, 30)}"
+        return f"the kind {kind} does not take this key; {listed(others)} does. Known here: {listed(known, MOST_KEYS)}"
     if near := nearest(name, known):
-        return f"unknown key{near}; known here: {listed(known, 20)}"
+        return f"unknown key{near}; known here: {listed(known, MOST_KEYS)}"
     elsewhere = [path for path in configuration_keys() if path[-1] == name and path[:-1] != key]
     hint = f" (it belongs under {dotted(elsewhere[0][:-1]) or 'no other key'})" if elsewhere else ""
-    return f"unknown key{hint}; known here: {listed(known, 20)}"
+    return f"unknown key{hint}; known here: {listed(known, MOST_KEYS)}"
 
 
 def _hint(found, types):

@@ -32,20 +32,18 @@ class LearningPlan:
 
     def to_prepare(self, pair: str, **_: str) -> Files:
         """Return what an alignment's image is put on the networks' grid with."""
-        of = self.plan.cohort.pair(pair)
-        return {
-            "image": self.plan.file_of(of.moving),
-            "frame": self.plan.file_of(of.frame),
-            "affine": self.plan.results.affine(pair),
-            "registration": self.plan.results.affine_registration(pair),
-        }
+        image = self.plan.file_of(self.plan.cohort.pair(pair).moving)
+        registration = self.plan.results.affine_registration(pair)
+        return {"image": image, **self._to_place(pair), "registration": registration}
 
     def to_prepare_labels(self, pair: str, **_: str) -> Files:
         """Return what an alignment's label map is put on the networks' grid with."""
-        of = self.plan.cohort.pair(pair)
+        return {"labels": self.plan.labels_of(self.plan.cohort.pair(pair).moving), **self._to_place(pair)}
+
+    def _to_place(self, pair: str) -> Files:
+        """Return what says where an alignment's moving image lies in its frame."""
         return {
-            "labels": self.plan.labels_of(of.moving),
-            "frame": self.plan.file_of(of.frame),
+            "frame": self.plan.file_of(self.plan.cohort.pair(pair).frame),
             "affine": self.plan.results.affine(pair),
         }
 
