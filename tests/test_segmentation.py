@@ -450,10 +450,10 @@ def test_where_a_contour_lies_is_said_rightly(tmp_path, caplog):
     small = circle(grid, 2, (18.5, 14.5), radius=0.2)
     drawn(path, grid, {"A": [inside], "B": [small]})
     assert "B covers no voxel of the image and was left out: it encloses no centre of a voxel" in caplog.text
-    with pytest.raises(UserError, match="lies between the slices, up to 1.32 mm off the nearest slice"):
+    with pytest.raises(UserError, match=r"lies between the slices, up to 1\.32 mm off the nearest slice"):
         drawn(path, grid, {"A": [inside, circle(grid, 2.4)]})
     standing = grid.to_world([[10, 14, 1], [25, 14, 1], [25, 14, 4], [10, 14, 4]])
-    with pytest.raises(UserError, match="reaches over 9.90 mm across the slices, which are 3.30 mm apart"):
+    with pytest.raises(UserError, match=r"reaches over 9\.90 mm across the slices, which are 3\.30 mm apart"):
         drawn(path, grid, {"A": [inside, standing]})
 
 

@@ -93,7 +93,7 @@ def rasterize(contours_lps_mm: Iterable[np.ndarray], grid: Grid, name: str) -> n
     mask, crossing = np.zeros(grid.size, dtype=bool), 0
     for k, polygons in by_slice.items():
         regions = [_inside(polygon, grid.size[:2]) for polygon in polygons]
-        crossing += _cross(regions)
+        crossing += _cross(polygons, regions)
         mask[:, :, k] = np.logical_xor.reduce(regions)
     if crossing:
         log.warning("%s: contours cross in %d slices; what two of them enclose was left out.", name, crossing)
@@ -177,10 +177,12 @@ def _distance(points: np.ndarray, polygon: np.ndarray) -> float:
     return furthest
 
 
-def _cross(regions: Sequence[np.ndarray]) -> bool:
+def _cross(polygons: Sequence[np.ndarray], regions: Sequence[np.ndarray]) -> bool:
     """Say whether two regions share pixels and neither holds the other."""
+    low, high = (np.array([end(polygon, axis=0) for polygon in polygons]) for end in (np.min, np.max))
     for n, one in enumerate(regions):
-        for other in regions[:n]:
+        near = np.all((low[:n] <= high[n]) & (low[n] <= high[:n]), axis=1)
+        for other in (regions[m] for m in np.flatnonzero(near)):
             shared = np.count_nonzero(one & other)
             if 0 < shared < min(np.count_nonzero(one), np.count_nonzero(other)):
                 return True
