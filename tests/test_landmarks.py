@@ -245,6 +245,7 @@ XYZ = "x_lps_mm,y_lps_mm,z_lps_mm"
         ("p.fcsv", fcsv("LPS", tail=",2,0,1"), 4, 17, 14),
         ("p.fcsv", fcsv("LPS", tail=",,"), 4, 16, 14),  # two decimal commas and no status
         ("p.fcsv", fcsv("LPS", tail=",5,0"), 4, 16, 14),
+        ("p.fcsv", fcsv("LPS", tail=",2,7"), 4, 16, 14),
         ("p.fcsv", fcsv("LPS").replace("98.883", "98,883"), 5, 15, 14),
         ("p.fcsv", fcsv("LPS", tail=",2,0").replace("-36.351,-36.974", "-36,351,-36,974"), 4, 18, 14),
     ],
