@@ -1,6 +1,7 @@
 """Structures from the clinic: they land on the voxels they were drawn on, and what was drawn elsewhere is refused."""
 
 import logging
+import re
 from itertools import pairwise
 
 import numpy as np
@@ -550,7 +551,8 @@ def test_a_file_that_is_cut_off_is_refused_wherever_it_ends(tmp_path, kind, unde
     change(path, edit)
     whole = path.read_bytes()
     assert to_array(read_labels(path, grid, {"A": 1}, "P01", (FRAME,))).any()
-    for end in range(0, len(whole), 23):
+    items = [found.start() for found in re.finditer(b"\xfe\xff\x00\xe0", whole)]  # cut there, all before is well formed
+    for end in [*items, *range(0, len(whole), 23)]:
         path.write_bytes(whole[:end])
         with pytest.raises(UserError, match="P01"):
             read_labels(path, grid, {"A": 1}, "P01", (FRAME,))
