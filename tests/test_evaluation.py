@@ -384,6 +384,6 @@ def test_the_lung_landmarks_before_registration(tmp_path):
     )
     found = [value["initial", f"tre_{name}", "total"] for name in ("mean", "sd", "max")]
     assert found == pytest.approx([35.27, 3.06, 49.34], abs=0.005)
-    # Its landmarks lie on voxels and slices; drawn independently, 2 million times: 1.086 mm.
-    assert value["initial", "tre_of_rounding", "total"] == pytest.approx(1.086, abs=0.02)
+    # Its moving landmarks lie on half pixels and slices; drawn independently, 2 million times: 0.705 mm.
+    assert value["initial", "tre_of_rounding", "total"] == pytest.approx(0.705, abs=0.01)
     assert value["initial", "landmarks_n", "total"] == 51 and value["initial", "tre_near_n", "total"] == 0

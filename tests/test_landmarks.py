@@ -81,14 +81,14 @@ def test_each_list_of_a_markups_file_has_its_own_frame(tmp_path):
         ("p.txt", elastix("2", "1 2 3"), "expected `point`"),
         ("p.txt", "", "expected `point`"),
         ("p.txt", elastix(count="3"), "promises 3 points, but 2"),
-        ("p.txt", elastix(points=POINTS[:, :2]), "three numbers"),
+        ("p.txt", elastix(points=POINTS[:, :2]), "line 3 has 2 values; expected three numbers"),
         ("p.txt", elastix(points=[[1, 2, "nan"], [1, 2, 3]]), "point 1: expected three finite numbers"),
         ("p.txt", elastix(count="0", points=[]), "no landmark"),
-        ("p.csv", "x,y,z\n1,2,3\n", "frame must be stated"),
-        ("p.csv", "x_mm,y_mm,z_mm\n1,2,3\n", "frame must be stated"),
-        ("p.csv", table_text("lps", POINTS, "\t"), "frame must be stated"),
-        ("p.csv", "x_lps_mm,y_ras_mm,z_lps_mm\n1,2,3\n", "frame must be stated"),
-        ("p.csv", ",".join(f"{a}_{f}_mm" for f in ("lps", "ras") for a in "xyz") + "\n1,2,3,4,5,6\n", "stated"),
+        ("p.csv", "x,y,z\n1,2,3\n", "must state the frame"),
+        ("p.csv", "x_mm,y_mm,z_mm\n1,2,3\n", "must state the frame"),
+        ("p.csv", table_text("lps", POINTS, "\t"), "must state the frame"),
+        ("p.csv", "x_lps_mm,y_ras_mm,z_lps_mm\n1,2,3\n", "must state the frame"),
+        ("p.csv", ",".join(f"{a}_{f}_mm" for f in ("lps", "ras") for a in "xyz") + "\n1,2,3,4,5,6\n", "must state"),
         ("p.csv", "", "not readable as a table"),
         ("p.csv", "x_lps_mm,y_lps_mm,z_lps_mm\n1,2,3\n4,,6\n", "point 2"),
         ("p.csv", table_text("lps", POINTS, ",", ("a", "a")), "landmark a stands there more than once"),
@@ -97,7 +97,7 @@ def test_each_list_of_a_markups_file_has_its_own_frame(tmp_path):
         ("p.fcsv", fcsv("2"), "voxel indices"),
         ("p.fcsv", fcsv("LPS").replace("# CoordinateSystem = LPS\n", ""), "the frame is None"),
         ("p.fcsv", fcsv("LPS").replace(FCSV_COLUMNS + "\n", ""), "columns"),
-        ("p.fcsv", fcsv("LPS") + "\n2,1,2", "point 3 has fewer values"),
+        ("p.fcsv", fcsv("LPS") + "\n2,1,2", "line 6 has 3 values, but the header (line 3) names 14 columns"),
         ("p.mrk.json", markups("IJK"), "voxel indices"),
         ("p.mrk.json", markups(None), "the frame is None"),
         ("p.mrk.json", markups(kind="ROI"), "type ROI"),
@@ -204,17 +204,160 @@ def test_positions_on_voxels_half_voxels_and_slices_are_seen():
     assert landmarks.rounding_voxels(placed([1, 1, 1], count=9), OBLIQUE).tolist() == [0, 0, 0]
 
 
-def test_a_perfect_registration_of_rounded_landmarks_has_this_tre():
-    """Rounded truth against rounded truth, a rigid motion apart, without any of the function's own numbers."""
+def test_only_the_moving_landmarks_count_as_rounded():
+    """Rounded truth against truth, without any of the function's own numbers."""
     true = np.random.default_rng(5).uniform(3, 36, (4000, 3))
-    other = Grid((60, 60, 40), (1.5, 1.5, 3.0), (0.0, 0.0, 0.0))
-    shift = np.random.default_rng(6).uniform(0, 1, (4000, 3))  # where the moving voxels lie is not where the fixed are
-    fixed = OBLIQUE.to_world(np.round(true))
-    moving = OBLIQUE.to_world(np.round(true + shift) - shift)
-    measured_mm = np.linalg.norm(fixed - moving, axis=1).mean()
-    points = OBLIQUE.to_world(np.round(true)), OBLIQUE.to_world(np.round(true + 3))
-    assert landmarks.tre_of_rounding_mm(*points, OBLIQUE, OBLIQUE) == pytest.approx(measured_mm, rel=0.03)
-    # Only one side rounded, along z: |z| of an even distribution over 3 mm.
-    one = landmarks.tre_of_rounding_mm(placed([0, 0, 1]), placed([0, 0, 0]), OBLIQUE, other)
-    assert one == pytest.approx(3 / 4, rel=0.02)
-    assert landmarks.tre_of_rounding_mm(placed([0, 0, 0]), placed([0, 0, 0]), OBLIQUE, OBLIQUE) == 0
+    measured_mm = np.linalg.norm(OBLIQUE.to_world(np.round(true)) - OBLIQUE.to_world(true), axis=1).mean()
+    assert landmarks.tre_of_rounding_mm(placed([1, 1, 1]), OBLIQUE) == pytest.approx(measured_mm, rel=0.03)
+    # Rounded along z only: |z| of an even distribution over 3 mm.
+    assert landmarks.tre_of_rounding_mm(placed([0, 0, 1]), OBLIQUE) == pytest.approx(3 / 4, rel=0.02)
+    assert landmarks.tre_of_rounding_mm(placed([0, 0, 0]), OBLIQUE) == 0
+
+
+# ---- rows that are not what the header says
+
+
+def table_of(header, *rows):
+    return "\n".join([header, *rows]) + "\n"
+
+
+XYZ = "x_lps_mm,y_lps_mm,z_lps_mm"
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line", "has", "named"),
+    [
+        ("p.csv", table_of(XYZ, "1,2,3", "4,5,6,7"), 3, 4, 3),
+        ("p.csv", table_of(XYZ, "1,2,3,0", "4,5,6,0"), 2, 4, 3),  # a column without a name
+        ("p.csv", table_of(f"landmark,{XYZ}", "1,2,3", "4,5,6"), 2, 3, 4),  # an id without values
+        ("p.csv", table_of(XYZ, "10,5,20,0,3,1"), 2, 6, 3),  # decimal commas
+        ("p.csv", table_of(XYZ, "10,5,20,3"), 2, 4, 3),
+        ("p.csv", table_of(XYZ, "1,2,3,", "4,5,6,"), 2, 4, 3),  # a separator at the end
+        ("p.csv", table_of(f"{XYZ},", "1,2,3,", "4,5,6"), 3, 3, 4),
+        ("p.csv", "\ufeff" + table_of(XYZ, "", "1,2,3,4").replace("\n", "\r\n"), 3, 4, 3),
+        ("p.csv", table_of("# by hand", XYZ, "# one, two", "1,2,3,4"), 4, 4, 3),
+        ("p.csv", table_of(f"landmark,{XYZ}", "left, upper,1,2,3"), 2, 5, 4),  # a name with a comma
+        ("p.csv", table_of(f"landmark,{XYZ}", "#1,1,2,3", "#2,1,2"), 3, 3, 4),
+        ("p.csv", table_of(f"{XYZ},note", '1,2,3,"a\nb"', "4,5,6"), 4, 3, 4),
+        ("p.tsv", table_of(XYZ.replace(",", "\t"), "1\t2\t3\t4"), 2, 4, 3),
+        ("p.tsv", table_of(XYZ.replace(",", "\t"), "1 2 3"), 2, 1, 3),
+        ("p.fcsv", fcsv("LPS", tail=",2"), 4, 15, 14),
+        ("p.fcsv", fcsv("LPS", tail=",2,0,1"), 4, 17, 14),
+        ("p.fcsv", fcsv("LPS", tail=",,"), 4, 16, 14),  # two decimal commas and no status
+        ("p.fcsv", fcsv("LPS", tail=",5,0"), 4, 16, 14),
+        ("p.fcsv", fcsv("LPS", tail=",2,7"), 4, 16, 14),
+        ("p.fcsv", fcsv("LPS").replace("98.883", "98,883"), 5, 15, 14),
+        ("p.fcsv", fcsv("LPS", tail=",2,0").replace("-36.351,-36.974", "-36,351,-36,974"), 4, 18, 14),
+    ],
+)
+def test_a_row_of_another_number_of_values_is_refused_with_its_line(tmp_path, name, text, line, has, named):
+    with pytest.raises(UserError) as error:
+        landmarks.read(write(tmp_path, name, text))
+    found = str(error.value)
+    assert f"line {line} has {has} values" in found and f"names {named} columns" in found
+
+
+def test_four_numbers_in_a_line_of_elastix_are_refused(tmp_path):
+    with pytest.raises(UserError, match="line 5 has 4 values; expected three numbers"):
+        landmarks.read(write(tmp_path, "p.txt", "point\n2\n\n1 2 3\n1 2 3 4\n"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("p.csv", table_of(XYZ, '"10,5","20,1","3,0"'), "decimals with a point), found (10,5; 20,1; 3,0)"),
+        ("p.tsv", table_of(XYZ.replace(",", "\t"), "10,5\t20,1\t3,0"), "found (10,5; 20,1; 3,0)"),
+        ("p.txt", elastix(count="1", points=[["10,5", "20,1", "3,0"]]), "found (10,5; 20,1; 3,0)"),
+        ("p.csv", table_of(XYZ.replace(",", ";"), "10,5;20,1;3,0"), "a .csv by commas"),
+        ("p.csv", table_of(XYZ, "1,2,inf"), "three finite numbers"),
+        ("p.csv", table_of(XYZ, "1,2,1e999"), "three finite numbers"),
+        ("p.csv", table_of(XYZ, ",,", "1,2,3"), "point 1"),  # a gap would shift the rows that follow
+        ("p.csv", table_of(f"{XYZ},x_lps_mm", "1,2,3,4"), "names x_lps_mm more than once"),
+        ("p.csv", table_of(f"{XYZ},note", '1,2,3,"a', "4,5,6,b"), "not readable as a table's"),
+        ("p.csv", table_of(f"landmark,{XYZ}", "a,1,2,3", "#b,4,5,6"), "line 3 begins with #"),
+        ("p.csv", table_of(f"# {XYZ}", "1,2,3", "4,5,6"), "the columns are 1, 2, 3 (line 2)"),
+        ("p.csv", "\n\n", "it is empty"),
+        ("p.txt", "Point\t0\t; InputIndex = [ 1 2 3 ]\t; InputPoint = [ 1 2 3 ]\n", "`point` alone"),
+        ("p.txt", "point 1\n1 2 3\n", "`point` alone"),
+        ("p.mrk.json", markups(points=[[1, 2, True]]), "position of three numbers"),
+        ("p.mrk.json", markups(points=[[1, [2], 3]]), "position of three numbers"),
+        ("p.mrk.json", markups(points=[[1, 2, None]]), "position of three numbers"),
+        ("p.mrk.json", markups(points=[[1, 2, float("nan")]]), "three finite numbers"),
+        ("p.mrk.json", markups(coordinateUnits="cm"), "in cm; expected mm"),
+        ("p.mrk.json", markups(coordinateUnits=["mm", "mm", "um"]), "expected mm"),
+        ("p.mrk.json", markups(coordinateUnits=None), "in None; expected mm"),
+        ("p.mrk.json", markups(controlPoints=[{"position": [1, 2, 3], "positionStatus": "placed"}]), "'placed'"),
+        ("p.mrk.json", markups(controlPoints=["a"]), "not a markups file"),
+        ("p.mrk.json", markups(controlPoints=None), "no landmark"),
+        ("p.mrk.json", {"markups": markups()["markups"] + markups(kind="Plane")["markups"]}, "type Fiducial, Plane"),
+        ("p.mrk.json", markups(kind="ClosedCurve"), "type ClosedCurve"),
+        ("p.mrk.json", {"markups": markups()["markups"] * 2}, "landmark a, b stands there more than once"),
+    ],
+)
+def test_other_ways_to_be_wrong_are_refused(tmp_path, name, text, said):
+    path = write(tmp_path, name, text)
+    with pytest.raises(UserError) as error:
+        landmarks.read(path)
+    assert said in str(error.value) and str(path) in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("start", ["", "\ufeff", "\ufeff# drawn by hand, twice\n"])
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("p.csv", table_of(f"landmark,{XYZ},note", "a,1.5,2,-3,", "", '# "c, d', 'b,4,5,6,"left, upper"')),
+        ("p.csv", table_of(f"landmark, {XYZ.replace(',', ', ')}", "a, 1.5, 2, -3", " b ,4, 5,6")),
+        ("p.csv", table_of(f"{XYZ},landmark,", '1.5,"2",-3,a,', "4,5,6,b,")),
+        ("p.tsv", table_of(f"landmark,{XYZ}".replace(",", "\t"), "a\t1.5\t2\t-3", "", "b\t4\t5\t6")),
+    ],
+)
+def test_comments_blank_lines_quotes_and_line_ends_are_read(tmp_path, name, text, start, ending):
+    (tmp_path / name).write_bytes((start + text).replace("\n", ending).encode())
+    table = landmarks.read(tmp_path / name)
+    assert list(table.landmark) == ["a", "b"]
+    np.testing.assert_array_equal(landmarks.points_lps_mm(table), [[1.5, 2, -3], [4, 5, 6]])
+
+
+def test_ids_may_all_begin_with_the_sign_of_comments(tmp_path):
+    path = write(tmp_path, "p.csv", table_of(f"landmark,{XYZ}", "#1,1,2,3", "#2,4,5,6"))
+    assert list(landmarks.read(path).landmark) == ["#1", "#2"]
+
+
+# ---- what 3D Slicer says of a position
+
+
+@pytest.mark.parametrize(("number", "word"), list(enumerate(["undefined", "preview", "defined", "missing"])))
+def test_only_a_defined_position_is_one(tmp_path, number, word):
+    content = markups()
+    content["markups"][0]["controlPoints"][0]["positionStatus"] = word
+    lines = fcsv("LPS", tail=",2,0").splitlines()
+    lines[3] = lines[3].removesuffix(",2,0") + f",{number},0"
+    for path in (write(tmp_path, "p.mrk.json", content), write(tmp_path, "p.fcsv", "\n".join(lines))):
+        assert list(landmarks.read(path).landmark) == (["a", "b"] if word == "defined" else ["b"])
+
+
+def test_hidden_unselected_and_locked_points_count(tmp_path):
+    content = markups()
+    content["markups"][0]["controlPoints"][0] |= {"visibility": False, "selected": False, "locked": True}
+    hidden = fcsv("LPS").replace(",1,1,0,a", ",0,0,1,a")
+    assert hidden != fcsv("LPS")
+    for path in (write(tmp_path, "p.mrk.json", content), write(tmp_path, "p.fcsv", hidden)):
+        np.testing.assert_array_equal(landmarks.points_lps_mm(landmarks.read(path)), POINTS)
+
+
+def test_a_landmark_marked_missing_in_one_image_is_left_out_of_both(tmp_path, caplog):
+    content = markups()
+    content["markups"][0]["controlPoints"][0]["positionStatus"] = "missing"
+    marked = write(tmp_path, "m.mrk.json", content)
+    whole = write(tmp_path, "f.tsv", table_text("lps", POINTS + 1, "\t"))
+    for paths in ((whole, marked), (marked, whole)):
+        caplog.clear()
+        fixed, moving = landmarks.read_pair(*paths)
+        assert list(fixed.landmark) == list(moving.landmark) == ["b"]
+        np.testing.assert_allclose(np.abs(landmarks.points_lps_mm(fixed) - landmarks.points_lps_mm(moving)), 1)
+        assert f"{whole}: left out a, without a position in the other image" in caplog.text
+    other = markups()
+    other["markups"][0]["controlPoints"][1]["positionStatus"] = "undefined"
+    with pytest.raises(UserError, match="share no landmark"):
+        landmarks.read_pair(marked, write(tmp_path, "o.mrk.json", other))

@@ -250,8 +250,8 @@ class PairEvaluation:
 
     @cached_property
     def rounding_mm(self) -> float:
-        """The TRE that the landmarks' rounding to voxels leaves to a perfect registration; 0: they are not rounded."""
-        return landmarks.tre_of_rounding_mm(*self.points, self.fixed_grid, self.moving_grid)
+        """The mean TRE that rounding of the moving landmarks explains at most; 0: they lie on no voxels or slices."""
+        return landmarks.tre_of_rounding_mm(self.points[1], self.moving_grid)
 
     def _moved(self, field: sitk.Image) -> np.ndarray:
         """Return the moved image; NaN, not the background that moved.nii.gz has, where the moving one ends."""
