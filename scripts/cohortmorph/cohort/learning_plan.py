@@ -45,6 +45,7 @@ class LearningPlan:
         of = self.plan.cohort.pair(pair)
         return {
             "labels": self.plan.labels_of(of.moving),
+            "image": self.plan.file_of(of.moving),
             "frame": self.plan.file_of(of.frame),
             "affine": self.plan.results.affine(pair),
         }
