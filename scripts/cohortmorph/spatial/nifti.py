@@ -55,12 +55,16 @@ class Layout:
 
 def is_nifti(start: bytes) -> bool:
     """Say whether a file that starts so has a header of NIfTI-1 or -2."""
-    return start[344:347] in (b"n+1", b"ni1") or start[4:7] in (b"n+2", b"ni2")
+    return start[344:348] in (b"n+1\0", b"ni1\0") or _is_second(start)
+
+
+def _is_second(start: bytes) -> bool:
+    return start[4:12] in (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")
 
 
 def read_header(start: bytes, name: str) -> Any:
     """Return nibabel's header of a file that starts so; one that cannot be is a UserError."""
-    kind = nibabel.Nifti2Header if start[4:7] in (b"n+2", b"ni2") else nibabel.Nifti1Header
+    kind = nibabel.Nifti2Header if _is_second(start) else nibabel.Nifti1Header
     try:
         header = kind.from_fileobj(BytesIO(start), check=False)
     except (HeaderDataError, ValueError, OSError):

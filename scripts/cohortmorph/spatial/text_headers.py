@@ -83,6 +83,7 @@ def read_nrrd(start: bytes, name: str) -> TextHeader:
         listed = value.split()[:1] == ["LIST"]  # names to the end of the file
         files = text[number + 1 :] if listed else _numbered(value)
         text = text[:number] + ([] if listed else text[number + 1 :])
+    text = [line for line in text if not re.match(r"(line|byte) ?skip:", line.lower())]  # ITK would look behind them
     return TextHeader(
         ("\n".join(text) + "\n\n").encode("latin-1"),
         ".nrrd",
