@@ -422,13 +422,14 @@ def test_valid_images_are_what_nibabel_and_simpleitk_agree_on(tmp_path_factory, 
         save_nifti(values, grid, rng, path)
     else:
         sitk.WriteImage(to_image(values, grid), path, compressed)
-    found, _ = volume_file.read(path, sitk.sitkFloat64)
+    found, header = volume_file.read(path, sitk.sitkFloat64)
     if suffix.startswith(".nii"):
         theirs = nib.load(path)
         np.testing.assert_array_equal(to_array(found), theirs.get_fdata())
         ras = theirs.affine @ [*(np.array(grid.size) - 1), 1]
         np.testing.assert_allclose(Grid.of(found).to_world(np.array(grid.size) - 1), ras[:3] * [-1, -1, 1], atol=2e-3)
-    for pixels in (sitk.sitkFloat32, sitk.sitkFloat64):
+    # ITK scales in 32 bits.
+    for pixels in (sitk.sitkFloat32, *([] if header.slope != 1 else [sitk.sitkFloat64])):
         found, itk = volume_file.read(path, pixels)[0], sitk.ReadImage(path, pixels)
         np.testing.assert_array_equal(to_array(found), to_array(itk))
         assert Grid.of(found) == Grid.of(itk) == read_grid(path)

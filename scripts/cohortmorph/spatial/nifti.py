@@ -89,7 +89,7 @@ def layout(header: Any, name: str) -> Layout:
     code = int(header["datatype"])
     try:
         dtype = header.get_data_dtype()
-    except HeaderDataError:
+    except (HeaderDataError, KeyError):
         raise UserError(f"{name}: found the datatype {code}, which NIfTI has not. Copy or export it again.") from None
     if dtype.fields:
         raise UserError(f"{name}: found colours (RGB); expected one value at each voxel. Convert it to grey values.")
