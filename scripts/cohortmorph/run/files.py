@@ -47,10 +47,10 @@ def publishing(path: StrPath) -> Iterator[Path]:
         try:
             yield partial
             partial.replace(path)
-        except OSError as error:
-            if error.errno not in NO_ROOM:
-                raise
-            raise _not_whole(path) from error
+        except (OSError, RuntimeError) as error:  # ITK's is a RuntimeError with the system's words
+            if getattr(error, "errno", None) in NO_ROOM or any(os.strerror(code) in str(error) for code in NO_ROOM):
+                raise _not_whole(path) from error
+            raise
 
 
 def prove_written(partial: StrPath, read: Callable[[StrPath], None]) -> None:
@@ -100,6 +100,17 @@ def read_json(path: StrPath) -> Any:
         raise UserError(
             f"{path}: not readable as JSON ({error}): cut off or damaged. Make or export it again."
         ) from None
+
+
+def read_table(path: StrPath, **how: Any) -> "pd.DataFrame":
+    """Read a table that :func:`write_table` wrote, as pandas does with `how`; one that is cut off is a UserError."""
+    import pandas as pd
+
+    refuse_cut_text(path)
+    try:
+        return pd.read_csv(path, sep="\t", **how)
+    except ValueError as error:  # pandas' own among them
+        raise UserError(f"{path}: not readable as a table ({error}). Delete it, and start Snakemake again.") from None
 
 
 def write_table(table: "pd.DataFrame", path: StrPath) -> None:

@@ -37,7 +37,8 @@ def read(path: StrPath, grid: Grid | None = None) -> sitk.Image:
     whole = np.round(values)
     scale = header.slope
     tolerance = ROUNDING if scale == 1 else max(ROUNDING, min(abs(scale) / 2 * 1.01, SCALED))
-    wrong = values[~((whole >= 0) & (np.abs(values - whole) <= tolerance) & (values <= np.iinfo(np.int32).max))]
+    with np.errstate(invalid="ignore"):  # infinite ones
+        wrong = values[~((whole >= 0) & (np.abs(values - whole) <= tolerance) & (values <= np.iinfo(np.int32).max))]
     if wrong.size:
         raise UserError(_no_labels(path, wrong, scale))
     found, labels = Grid.of(image), whole.astype(np.int32)
