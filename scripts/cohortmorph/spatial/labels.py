@@ -32,13 +32,20 @@ def read(path: StrPath, grid: Grid | None = None) -> sitk.Image:
         If a value is not a whole number from 0, or if the map does not lie on `grid`.
     """
     form = "" if grid is None else _form_on(path, grid)
-    image, header = volume_file.read(path, sitk.sitkFloat64, form)
+    image, header = volume_file.read(path, None, form)
     values = to_array(image)
-    whole = np.round(values)
     scale = header.slope
+    whole = values if values.dtype.kind in "iu" else np.round(values)
     tolerance = ROUNDING if scale == 1 else max(ROUNDING, min(abs(scale) / 2 * 1.01, SCALED))
     with np.errstate(invalid="ignore"):  # infinite ones
-        wrong = values[~((whole >= 0) & (np.abs(values - whole) <= tolerance) & (values <= np.iinfo(np.int32).max))]
+        wrong = values[
+            ~(
+                (whole >= 0)
+                & (values - whole <= tolerance)
+                & (whole - values <= tolerance)
+                & (values <= np.iinfo(np.int32).max)
+            )
+        ]
     if wrong.size:
         raise UserError(_no_labels(path, wrong, scale))
     found, labels = Grid.of(image), whole.astype(np.int32)

@@ -63,7 +63,7 @@ class Header:
 
 def read(
     path: StrPath,
-    pixel_type: int = sitk.sitkFloat32,
+    pixel_type: int | None = sitk.sitkFloat32,
     form: str = "",
     volume: int | None = None,
     name: str | None = None,
@@ -74,8 +74,8 @@ def read(
     Parameters
     ----------
     path : str or Path
-    pixel_type : SimpleITK pixel type
-        Of a component.
+    pixel_type : SimpleITK pixel type, optional
+        Of a component; None: as stored, in 64 bits if there are scale factors.
     form : str
         ``sform`` or ``qform``: which of a NIfTI file's places holds; "": they must agree.
     volume : int, optional
@@ -97,14 +97,17 @@ def read(
     """
     name = str(path) if name is None else name
     data = _bytes(path, name)
-    header = describe(data, form, name)
+    header = describe(data[:HEADER_BYTES], form, name)
     _refuse_others(header, volume, components, name)
     flat = _values(header, Path(path), data, name)
     values = _arranged(flat, header, volume)
     if (header.slope, header.intercept) != (1, 0):
         values = values.astype(np.float64) * header.slope + header.intercept
-    values = np.ascontiguousarray(values, dtype=DTYPES[pixel_type])
-    image = sitk.GetImageFromArray(values, isVector=components > 1)
+    if values.dtype.itemsize == 8 or not values.dtype.isnative:
+        values = values.astype(values.dtype.newbyteorder("=") if pixel_type is None else DTYPES[pixel_type])
+    image = sitk.GetImageFromArray(np.ascontiguousarray(values), isVector=components > 1)
+    if pixel_type is not None and DTYPES[image.GetPixelID()] != DTYPES[pixel_type]:
+        image = sitk.Cast(image, pixel_type)  # on all processors, and no copy more than in numpy
     image.SetSpacing(header.spacing_mm)
     image.SetOrigin(header.origin_mm)
     image.SetDirection(header.direction)
@@ -121,7 +124,7 @@ def refuse_damaged(path: StrPath, name: str | None = None) -> None:
     """Refuse a file that is not whole, whatever number of values it has at each voxel."""
     name = str(path) if name is None else name
     data = _bytes(path, name)
-    _values(describe(data, "", name), Path(path), data, name)
+    _values(describe(data[:HEADER_BYTES], "", name), Path(path), data, name)
 
 
 def describe(start: bytes, form: str, name: str) -> Header:
