@@ -221,6 +221,12 @@ def test_forms_that_disagree_are_refused_with_the_distance(form, x_mm, tmp_path)
         read_file(str(path), "A")
 
 
+def test_a_chosen_qform_holds_though_itk_prefers_a_sform_of_code_1(tmp_path):
+    path = nifti(tmp_path / "a.nii", sform=moved(20), qform=RAS, sform_code=1)
+    assert sitk.ReadImage(path).GetOrigin() == pytest.approx((-50, -30, 10))
+    assert volume_file.read(path, form="qform")[0].GetOrigin() == pytest.approx((-30, -30, 10))
+
+
 @pytest.mark.parametrize(("apart_mm", "fine"), [(0.0, True), (0.15, True), (0.25, False), (1.0, False)])
 def test_forms_may_differ_by_a_tenth_of_a_voxel(apart_mm, fine, tmp_path):
     path = nifti(tmp_path / "a.nii", sform=moved(apart_mm), qform=RAS)
