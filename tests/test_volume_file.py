@@ -309,6 +309,16 @@ def test_the_column_geometry_is_for_nifti(tmp_path):
     refused(tmp_path / "a.mha", "only NIfTI", form="sform")
 
 
+def test_another_format_that_itk_reads_is_read_by_it(tmp_path):
+    """As CONTRIBUTING.md says: a suffix more is all that it takes."""
+    sitk.WriteImage(to_image(VALUES, GRID), tmp_path / "a.gipl")
+    np.testing.assert_array_equal(values_of(tmp_path / "a.gipl"), VALUES)
+    assert read_grid(tmp_path / "a.gipl").size == SIZE
+    whole = (tmp_path / "a.gipl").read_bytes()
+    (tmp_path / "a.gipl").write_bytes(whole[:100])
+    refused(tmp_path / "a.gipl", "not readable as an image")
+
+
 # ---- text headers
 
 

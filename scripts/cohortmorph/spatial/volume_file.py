@@ -20,6 +20,7 @@ from cohortmorph.spatial import nifti, text_headers
 from cohortmorph.spatial.nifti import at_right_angles, corners_apart_mm
 from cohortmorph.spatial.text_headers import CUT
 
+OURS = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr", ".img")  # the last two: what is never read
 GZIP = b"\x1f\x8b"
 HEADER_BYTES = 2**20  # enough for every header: segmentations and diffusion images have long ones
 _NAMES = ("Int8", "UInt8", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float32", "Float64")
@@ -41,7 +42,7 @@ class Header:
     place : str
         Of NIfTI: by what it is known where the volume lies, in words; else "".
     stored : Layout or TextHeader
-        Where the voxels are.
+        Where the voxels are; None: of another format, which ITK reads.
     dtype : dtype
         Of the values as stored.
     slope, intercept : float
@@ -55,7 +56,7 @@ class Header:
     volumes: int
     components: int
     place: str
-    stored: nifti.Layout | text_headers.TextHeader
+    stored: nifti.Layout | text_headers.TextHeader | None
     dtype: np.dtype
     slope: float = 1.0
     intercept: float = 0.0
@@ -96,6 +97,8 @@ def read(
         If the file is damaged, ambiguous or holds something else.
     """
     name = str(path) if name is None else name
+    if not _is_ours(path):
+        return _read_with_itk(path, pixel_type, form, volume, name, components)
     data = _bytes(path, name)
     header = describe(data[:HEADER_BYTES], form, name)
     _refuse_others(header, volume, components, name)
@@ -117,12 +120,17 @@ def read(
 def read_header(path: StrPath, form: str = "", name: str | None = None) -> Header:
     """Read what a file says of its volume, without the voxels."""
     name = str(path) if name is None else name
+    if not _is_ours(path):
+        return _read_with_itk(path, None, form, None, name, None)[1]
     return describe(_bytes(path, name, HEADER_BYTES), form, name)
 
 
 def refuse_damaged(path: StrPath, name: str | None = None) -> None:
     """Refuse a file that is not whole, whatever number of values it has at each voxel."""
     name = str(path) if name is None else name
+    if not _is_ours(path):
+        _read_with_itk(path, None, "", None, name, None)
+        return
     data = _bytes(path, name)
     _values(describe(data[:HEADER_BYTES], "", name), Path(path), data, name)
 
@@ -147,16 +155,48 @@ def describe(start: bytes, form: str, name: str) -> Header:
         raise UserError(
             f"{name}: not readable as an image (NIfTI, MHA, NRRD): it begins as none of them. {CUT}, or convert it."
         )
+    said = _asked_of_itk(text.for_itk, text.suffix, name)
+    return _described(said, text, form, name)
+
+
+def _described(said: sitk.ImageFileReader, stored: text_headers.TextHeader | None, form: str, name: str) -> Header:
+    """Return ITK's reading of a header; None: it reads the voxels as well."""
     if form:
         raise UserError(f"{name}: found {form!r} in the column `geometry`, but only NIfTI has such a form. Empty it.")
-    said = _asked_of_itk(text.for_itk, text.suffix, name)
     dtype = DTYPES.get(said.GetPixelID())
     if dtype is None:
         found = sitk.GetPixelIDValueAsString(said.GetPixelID())
         raise UserError(f"{name}: found voxels of type {found}; expected whole or real numbers of up to 64 bits.")
     size, spacing_mm, origin_mm, direction = _three(said, name)
     volumes = int(np.prod(said.GetSize()[3:]))
-    return Header(size, spacing_mm, origin_mm, direction, volumes, said.GetNumberOfComponents(), "", text, dtype)
+    return Header(size, spacing_mm, origin_mm, direction, volumes, said.GetNumberOfComponents(), "", stored, dtype)
+
+
+def _is_ours(path: StrPath) -> bool:
+    return str(path).lower().endswith(OURS)
+
+
+def _read_with_itk(
+    path: StrPath, pixel_type: int | None, form: str, volume: int | None, name: str, components: int | None
+) -> tuple[sitk.Image, Header]:
+    """Read a file of another format as far as ITK does: whether it is whole is for ITK to say."""
+    reader = sitk.ImageFileReader()
+    with tempfile.TemporaryDirectory() as folder:
+        alone = Path(folder, f"volume{Path(path).suffix.lower()}")
+        alone.symlink_to(Path(path).absolute())
+        reader.SetFileName(str(alone))
+        try:
+            reader.ReadImageInformation()
+            header = _described(reader, None, form, name)
+            if components is not None:
+                _refuse_others(header, volume, components, name)
+            image = reader.Execute()
+        except RuntimeError as error:
+            said = str(error).strip().splitlines()[-1].replace(folder, "")
+            raise UserError(f"{name}: not readable as an image: {said} {CUT}.") from None
+    if components is not None and image.GetDimension() == 4:
+        image = image[:, :, :, (volume or 1) - 1]
+    return image if pixel_type is None else sitk.Cast(image, pixel_type), header
 
 
 def _bytes(path: StrPath, name: str, most: int = -1) -> bytes:
@@ -234,6 +274,7 @@ def _values(header: Header, path: Path, data: bytes, name: str) -> np.ndarray:
     count = int(np.prod(header.size)) * header.volumes * header.components
     if isinstance(header.stored, text_headers.TextHeader):
         return text_headers.voxels(header.stored, path, data, header.dtype, count, name)
+    assert header.stored is not None
     found = max(len(data) - header.stored.offset, 0)
     text_headers.refuse_length(found, count * header.dtype.itemsize, "bytes of voxels", name)
     return np.frombuffer(data, header.dtype, count, header.stored.offset)
