@@ -43,6 +43,7 @@ rule convert_image:
     params:
         data_folder=of(plan.data_folder),
         series=of(plan.cell("series")),
+        form=of(plan.cell("geometry")),
         settings=config["dicom"],
         fingerprint=of(plan.fingerprint("source")),
     script:

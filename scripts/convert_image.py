@@ -19,7 +19,13 @@ from cohortmorph.spatial import geometry
 
 
 def main(
-    source: str, image: str, sidecar: str, name: str | None = None, series: str = "", settings: dict | None = None
+    source: str,
+    image: str,
+    sidecar: str,
+    name: str | None = None,
+    series: str = "",
+    settings: dict | None = None,
+    form: str = "",
 ):
     """Convert the folder or file `source` to the files `image` (.nii.gz) and `sidecar` (.json).
 
@@ -30,15 +36,19 @@ def main(
     name : str, optional
         How messages call the source; its path if left out.
     series : str
-        Which series of a folder, see cohortmorph.clinic.series.pick.
+        Which series of a folder, see cohortmorph.clinic.series.pick; which volume of a file.
     settings : dict, optional
         `allow`, `tilt` and `uneven` of cohortmorph.clinic.reader.read_series.
+    form : str
+        Of a NIfTI file: ``sform`` or ``qform``, see cohortmorph.clinic.image_file.read_file.
     """
     source, name = str(source), str(source) if name is None else name
     if Path(source).is_dir():
+        if form:
+            raise UserError(f"{name}: found {form!r} in the column `geometry`, but the source is a folder. Empty it.")
         converted, description = read_series(source, name, series, **(settings or {}))
     elif Path(source).is_file():
-        converted, description = read_file(source, name)
+        converted, description = read_file(source, name, series, form)
     else:
         raise UserError(f"{name}: no such folder or file. Correct `source` in the cohort table.")
     refuse_empty(converted, name)
@@ -58,4 +68,5 @@ if __name__ == "__main__":
             name,
             snakemake.params.series,
             snakemake.params.settings,
+            snakemake.params.form,
         )

@@ -7,8 +7,6 @@ Out: one PNG: both curves with what was chosen, and each image's contours on the
 
 from pathlib import Path
 
-import pandas as pd
-
 from cohortmorph.figures.pictures import Search, harmonize
 from cohortmorph.figures.style import save
 from cohortmorph.run import files, logs
@@ -36,7 +34,7 @@ def main(
     folder = Path(harmonized)
     search = Search(
         {name: read_affine(folder / f"{name}.tfm") for name in names},
-        *(pd.read_csv(folder / f"{table}.tsv", sep="\t", dtype={"image": str}) for table in ("angles", "starts")),
+        *(files.read_table(folder / f"{table}.tsv", dtype={"image": str}) for table in ("angles", "starts")),
         files.read_json(folder / "harmonize.json"),
     )
     save(harmonize(prepared, search, title=subject), output, phantom=phantom)

@@ -1,7 +1,7 @@
 """Put an image's label map on the grid on which the network works (see prepare_input.py).
 
-In: the label map, the frame image, and the affine transform frame world → image world. Out: a NIfTI label map,
-resampled once, to the nearest neighbour; where the map does not reach, 0.
+In: the label map, the image that it belongs to, the frame image, and the affine transform frame world → image world.
+Out: a NIfTI label map, resampled once, to the nearest neighbour; where the map does not reach, 0.
 """
 
 import SimpleITK as sitk
@@ -10,12 +10,12 @@ from cohortmorph.run import logs
 from cohortmorph.spatial import geometry, labels
 
 
-def main(label_map: str, frame: str, affine: str, view: dict, output: str):
+def main(label_map: str, image: str, frame: str, affine: str, view: dict, output: str):
     """Write the network's view of `label_map`, as prepare_input.py that of an image."""
     grid = geometry.network_grid(geometry.read_grid(frame), **view)
     transform = geometry.read_affine(affine)
     resampled = sitk.Resample(
-        labels.read(label_map), grid.size, transform, sitk.sitkNearestNeighbor,
+        labels.read(label_map, geometry.read_grid(image)), grid.size, transform, sitk.sitkNearestNeighbor,
         grid.origin_mm, grid.spacing_mm, grid.direction, 0,
     )  # fmt: skip
     geometry.write_image(resampled, output)
@@ -25,6 +25,7 @@ if __name__ == "__main__":
     with logs.job(snakemake.log[0], packages=["SimpleITK"]):
         main(
             label_map=snakemake.input.labels,
+            image=snakemake.input.image,
             frame=snakemake.input.frame,
             affine=snakemake.input.affine,
             output=snakemake.output[0],

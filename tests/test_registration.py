@@ -286,7 +286,7 @@ def test_labels_are_seen_through_the_same_affine_on_the_same_grid_unmixed(frame,
         for name in ("image.nii.gz", "labels.nii.gz", "frame.nii.gz", "affine.tfm", "a.nii.gz", "b.nii.gz")
     ]
     prepare_input(image, reference, affine, aligned(tmp_path), {"window": [-100, 100]}, view(), seen)
-    prepare_labels(labels, reference, affine, view(), seen_labels)
+    prepare_labels(labels, image, reference, affine, view(), seen_labels)
     assert geometry.read_grid(seen_labels).difference_from(geometry.read_grid(seen)) is None
     values = 200 * geometry.to_array(geometry.read_image(seen)) - 100
     numbers = geometry.to_array(geometry.read_image(seen_labels))

@@ -1,29 +1,59 @@
 """Image files that are no DICOM (NIfTI, MHA, NRRD), and what of any image no method could work with."""
 
-from typing import Any, cast
+import re
+from typing import Any
 
-import nibabel
 import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError
 from cohortmorph.clinic.reader import describe_geometry
-from cohortmorph.spatial import geometry
+from cohortmorph.spatial import geometry, volume_file
 
 
-def read_file(source: str, name: str) -> tuple[sitk.Image, dict[str, Any]]:
-    """Read an image file; as int16 where that is exact. Its free texts (NIfTI's descrip) are left behind."""
-    try:
-        read = geometry.read_image(source)
-    except UserError as error:
-        raise UserError(str(error).replace(source, name)) from None
+def read_file(source: str, name: str, series: str = "", form: str = "") -> tuple[sitk.Image, dict[str, Any]]:
+    """Read an image file; as int16 where that is exact. Its free texts (NIfTI's descrip) are left behind.
+
+    Parameters
+    ----------
+    source : str
+        Its path.
+    name : str
+        How messages call it.
+    series : str
+        ``volume=n``, from 1, of a file with several volumes; else empty.
+    form : str
+        ``sform`` or ``qform``: by which a NIfTI file lies where it does; empty: they must agree.
+
+    Returns
+    -------
+    image : SimpleITK image
+    sidecar : dict
+        Geometry and, of NIfTI, ``geometry_taken``; ``volume``, if one was chosen.
+    """
+    read, header = volume_file.read(source, form=form, volume=_volume(series, name), name=name)
     array, grid = geometry.to_array(read), geometry.Grid.of(read)
-    if source.endswith((".nii", ".nii.gz")):
-        # ITK's reader of NIfTI turns NaN and infinity into 0 without a word; nibabel shows them.
-        _refuse_infinite(np.asanyarray(cast(nibabel.Nifti1Image, nibabel.load(source)).dataobj), name)
     _refuse_infinite(array, name)
     exact = np.all(np.abs(array) < 2**15) and np.all(array == array.astype(np.int16))
-    return geometry.to_image(array.astype(np.int16) if exact else array, grid), describe_geometry(grid)
+    sidecar = describe_geometry(grid)
+    if header.place:
+        sidecar["geometry_taken"] = header.place
+    if header.volumes > 1:
+        sidecar["volume"] = f"{_volume(series, name)} of {header.volumes}"
+    return geometry.to_image(array.astype(np.int16) if exact else array, grid), sidecar
+
+
+def _volume(series: str, name: str) -> int | None:
+    """Return the number of the volume that the column `series` names, None if it is empty."""
+    if not series:
+        return None
+    chosen = re.fullmatch(r"\s*volume\s*=\s*(\d+)\s*", series)
+    if not chosen:
+        raise UserError(
+            f"{name}: found {series!r} in the column `series`; of a file, expected `volume=1` or another number, if it "
+            "has several volumes, else nothing: all other choices are for DICOM folders."
+        )
+    return int(chosen[1])
 
 
 def _refuse_infinite(values: np.ndarray, name: str) -> None:

@@ -32,18 +32,18 @@ class LearningPlan:
 
     def to_prepare(self, pair: str, **_: str) -> Files:
         """Return what an alignment's image is put on the networks' grid with."""
-        image = self.plan.file_of(self.plan.cohort.pair(pair).moving)
-        registration = self.plan.results.affine_registration(pair)
-        return {"image": image, **self._to_place(pair), "registration": registration}
+        return {**self._to_place(pair), "registration": self.plan.results.affine_registration(pair)}
 
     def to_prepare_labels(self, pair: str, **_: str) -> Files:
         """Return what an alignment's label map is put on the networks' grid with."""
         return {"labels": self.plan.labels_of(self.plan.cohort.pair(pair).moving), **self._to_place(pair)}
 
     def _to_place(self, pair: str) -> Files:
-        """Return what says where an alignment's moving image lies in its frame."""
+        """Return an alignment's moving image and what says where it lies in its frame."""
+        of = self.plan.cohort.pair(pair)
         return {
-            "frame": self.plan.file_of(self.plan.cohort.pair(pair).frame),
+            "image": self.plan.file_of(of.moving),
+            "frame": self.plan.file_of(of.frame),
             "affine": self.plan.results.affine(pair),
         }
 

@@ -32,7 +32,9 @@ class Image:
     split : str
         train, validation or test.
     series : str
-        What chooses a DICOM series in `source`.
+        What chooses a DICOM series in `source`, or a volume of a file.
+    geometry : str
+        ``sform`` or ``qform``: which of the two places of a NIfTI file holds.
     """
 
     subject: str
@@ -45,6 +47,7 @@ class Image:
     fiducials: str = ""
     split: str = ""
     series: str = ""
+    geometry: str = ""
 
     @property
     def id(self) -> str:

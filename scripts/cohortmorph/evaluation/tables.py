@@ -14,7 +14,7 @@ import pandas as pd
 
 from cohortmorph.cohort.methods import Method, in_order
 from cohortmorph.evaluation.measures import Direction, Row, better
-from cohortmorph.run.files import StrPath, read_json
+from cohortmorph.run.files import StrPath, read_json, read_table
 
 COLUMNS = ["pair", "split", "method", "weight", "epoch", "metric", "structure", "value", "unit"]
 SUMMARY_COLUMNS = ["split", "method", "weight", "epoch", "metric", "structure", "unit", "n", "subjects", "failed",
@@ -108,7 +108,7 @@ def read_metrics(path: StrPath) -> pd.DataFrame:
     """Read a tidy table; weight stays the text that the user typed, epoch and value may be missing."""
     types = {name: str for name in COLUMNS} | {"epoch": "Int64", "value": float}
     missing = {"epoch": [""], "value": [""]}
-    return pd.read_csv(path, sep="\t", dtype=types, keep_default_na=False, na_values=missing)[COLUMNS]
+    return read_table(path, dtype=types, keep_default_na=False, na_values=missing)[COLUMNS]
 
 
 def read_summary(path: StrPath) -> pd.DataFrame:
@@ -123,7 +123,7 @@ def read_comparison(path: StrPath) -> pd.DataFrame:
 
 def read_ranking(path: StrPath) -> pd.DataFrame:
     """Read ranking.tsv."""
-    return pd.read_csv(path, sep="\t", dtype={"rank": "Int64"})
+    return read_table(path, dtype={"rank": "Int64"})
 
 
 def read_failures(path: StrPath) -> pd.DataFrame:
@@ -138,12 +138,12 @@ def read_flags(path: StrPath) -> pd.DataFrame:
 
 def read_history(path: StrPath) -> pd.DataFrame:
     """Read a training's history.tsv."""
-    return pd.read_csv(path, sep="\t")
+    return read_table(path)
 
 
 def _read_texts(path: StrPath, texts: Sequence[str]) -> pd.DataFrame:
     """Read a table in which these columns hold texts and "" is one; epoch is an integer or <NA>."""
-    table = pd.read_csv(path, sep="\t", dtype=dict.fromkeys(texts, str) | {"epoch": "Int64"})
+    table = read_table(path, dtype=dict.fromkeys(texts, str) | {"epoch": "Int64"})
     return table.fillna(dict.fromkeys(texts, ""))
 
 

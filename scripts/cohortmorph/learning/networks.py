@@ -5,8 +5,10 @@ Importing it loads TensorFlow, which takes seconds: only training and registrati
 
 import hashlib
 import os
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from zipfile import BadZipFile
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # voxelmorph 0.2 is written for Keras 2
 # On processors without AVX-512 TensorFlow was seen to leave oneDNN off; a training step then took five times as long.
@@ -16,6 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
+from cohortmorph import UserError
 from cohortmorph.learning.kind import Learned
 from cohortmorph.run.files import StrPath, publishing
 
@@ -144,8 +147,11 @@ def save_parameters(network: Learned, path: StrPath) -> None:
 
 def load_parameters(network: Learned, path: StrPath) -> None:
     """Read parameters that :func:`save_parameters` wrote; a file for another architecture is a ValueError."""
-    with np.load(path, allow_pickle=False) as file:
-        arrays = [file[name] for name in sorted(file.files)]
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = [file[name] for name in sorted(file.files)]
+    except (BadZipFile, zlib.error, EOFError, ValueError):  # zip has checksums
+        raise UserError(f"{path}: the network is cut off or damaged. Delete it, and start Snakemake again.") from None
     found, expected = [array.shape for array in arrays], [tuple(each.shape) for each in network.parameters]
     if found != expected:
         raise ValueError(f"{path} holds parameters of another network: {found} != {expected}")

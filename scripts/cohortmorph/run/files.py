@@ -1,19 +1,23 @@
 """Files that are either complete or absent: written beside their place, then renamed."""
 
+import errno
 import glob
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from cohortmorph import UserError
 
 if TYPE_CHECKING:  # not loaded: every job reads this module, few write tables
     import pandas as pd
 
 StrPath = str | os.PathLike[str]
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @contextmanager
@@ -40,8 +44,36 @@ def publishing(path: StrPath) -> Iterator[Path]:
         shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder:
         partial = Path(folder) / path.name
-        yield partial
-        partial.replace(path)
+        try:
+            yield partial
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # ITK's is a RuntimeError with the system's words
+            if getattr(error, "errno", None) in NO_ROOM or any(os.strerror(code) in str(error) for code in NO_ROOM):
+                raise _not_whole(path) from error
+            raise
+
+
+def prove_written(partial: StrPath, read: Callable[[StrPath], None]) -> None:
+    """Read back what was written to a path of :func:`publishing` by a library that does not say when it fails."""
+    try:
+        read(partial)
+    except UserError as error:
+        raise _not_whole(partial) from error
+
+
+def _not_whole(path: StrPath) -> UserError:
+    return UserError(
+        f"{Path(path).name}: could not be written whole. Is the disk full, or a quota used up? Make room, then start "
+        "Snakemake again; nothing half-written was left behind."
+    )
+
+
+def refuse_cut_text(path: StrPath) -> None:
+    """Refuse a text of the workflow's own that does not end with the end of a line, as all of them do."""
+    with Path(path).open("rb") as file:
+        file.seek(-min(1, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        if file.read() != b"\n":
+            raise UserError(f"{path}: the file is cut off. Delete it, and start Snakemake again: it is made anew.")
 
 
 @contextmanager
@@ -62,7 +94,23 @@ def write_json(content: Any, path: StrPath) -> None:
 
 def read_json(path: StrPath) -> Any:
     """Read the JSON file at `path`."""
-    return json.loads(Path(path).read_text())
+    try:
+        return json.loads(Path(path).read_text())
+    except ValueError as error:
+        raise UserError(
+            f"{path}: not readable as JSON ({error}): cut off or damaged. Make or export it again."
+        ) from None
+
+
+def read_table(path: StrPath, **how: Any) -> "pd.DataFrame":
+    """Read a table that :func:`write_table` wrote, as pandas does with `how`; one that is cut off is a UserError."""
+    import pandas as pd
+
+    refuse_cut_text(path)
+    try:
+        return pd.read_csv(path, sep="\t", **how)
+    except ValueError as error:  # pandas' own among them
+        raise UserError(f"{path}: not readable as a table ({error}). Delete it, and start Snakemake again.") from None
 
 
 def write_table(table: "pd.DataFrame", path: StrPath) -> None:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from cohortmorph import UserError
 from cohortmorph.run.files import StrPath
+from cohortmorph.spatial import volume_file
 from cohortmorph.spatial.geometry import Grid, to_array, to_image, write_image
 
 FAILED_MM = 1e9
@@ -75,18 +76,19 @@ def read_unless_failed(path: StrPath, fixed_grid: Grid | None = None) -> sitk.Im
     UserError
         If the file breaks the contract or is not on `fixed_grid`.
     """
-    field = sitk.ReadImage(str(path))
-    if field.GetDimension() != 3 or field.GetNumberOfComponentsPerPixel() != 3:
+    header = volume_file.read_header(path)
+    if (header.volumes, header.components) != (1, 3):
         raise UserError(
-            f"{path}: found {field.GetDimension()} dimensions with {field.GetNumberOfComponentsPerPixel()} components; "
-            "expected a 5-D NIfTI with intent 1007 that holds three components (mm, LPS) on a 3-D grid."
+            f"{path}: found {header.volumes} volumes with {header.components} components; expected a 5-D NIfTI with "
+            "intent 1007 that holds three components (mm, LPS) on a 3-D grid."
         )
+    field, _ = volume_file.read(path, components=3)
     difference = fixed_grid and fixed_grid.difference_from(Grid.of(field))
     if difference:
         raise UserError(f"{path}: the displacement is not on the fixed image's grid: {difference}.")
     if (sitk.GetArrayViewFromImage(field) == FAILED_MM).all():
         return None
-    return sitk.Cast(field, sitk.sitkVectorFloat32)
+    return field
 
 
 def warp(moving: sitk.Image, field: sitk.Image, outside: float = 0.0) -> sitk.Image:

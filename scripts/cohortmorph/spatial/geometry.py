@@ -11,8 +11,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
 
-from cohortmorph import UserError
-from cohortmorph.run.files import StrPath, publishing
+from cohortmorph.run.files import StrPath, prove_written, publishing, refuse_cut_text
+from cohortmorph.spatial import volume_file
 
 PLANES = {"axial": 2, "coronal": 1, "sagittal": 0}  # the world axis (LPS) across each plane, about which it is rotated
 
@@ -98,31 +98,21 @@ class Grid:
 
 
 def read_image(path: StrPath, pixel_type: int = sitk.sitkFloat32) -> sitk.Image:
-    """Read a 3-D image with SimpleITK; a file that cannot be read or is not 3-D is a UserError."""
-    try:
-        image = sitk.ReadImage(str(path), pixel_type)
-    except RuntimeError as error:
-        raise UserError(f"{path}: not readable as an image (NIfTI, MHA, NRRD): {str(error).splitlines()[-1]}") from None
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise UserError(
-            f"{path}: found {image.GetDimension()} dimensions with {image.GetNumberOfComponentsPerPixel()} values a "
-            "voxel; expected one value at each voxel of a 3-D grid. Split a series in time into one file an image."
-        )
-    return image
+    """Read a 3-D image; a file that is damaged, ambiguous or not 3-D is a UserError."""
+    return volume_file.read(path, pixel_type)[0]
 
 
-def read_grid(path: StrPath) -> Grid:
-    """Read the grid of the 3-D image at `path` without its voxels."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return Grid.of(reader)
+def read_grid(path: StrPath, form: str = "") -> Grid:
+    """Read the grid of the 3-D image at `path` without its voxels; `form` as in :func:`volume_file.read`."""
+    header = volume_file.read_header(path, form)
+    return Grid(header.size, header.spacing_mm, header.origin_mm, header.direction)
 
 
 def write_image(image: sitk.Image, path: StrPath) -> None:
     """Write a SimpleITK image; the file is complete or absent."""
     with publishing(path) as partial:
         sitk.WriteImage(image, str(partial), useCompression=True)
+        prove_written(partial, volume_file.refuse_damaged)  # ITK says nothing when the disk is full
 
 
 def to_array(image: sitk.Image) -> np.ndarray:
@@ -172,7 +162,8 @@ def chain(*transforms: sitk.Transform) -> sitk.AffineTransform:
 
 
 def read_affine(path: StrPath) -> sitk.AffineTransform:
-    """Read an affine ITK transform file (.tfm)."""
+    """Read an affine ITK transform file (.tfm); one that is cut off is a UserError."""
+    refuse_cut_text(path)
     return affine(*matrix_and_offset(sitk.ReadTransform(str(path))))
 
 
@@ -180,6 +171,7 @@ def write_transform(transform: sitk.Transform, path: StrPath) -> None:
     """Write an ITK transform file; the file is complete or absent."""
     with publishing(path) as partial:
         sitk.WriteTransform(transform, str(partial))
+        prove_written(partial, refuse_cut_text)
 
 
 def network_grid(frame: Grid, spacing_mm: float | Sequence[float] | None, dimensions: int, multiple: int) -> Grid:
