@@ -30,7 +30,7 @@ def main(
     name : str, optional
         How messages call the source; its path if left out.
     series : str
-        Which series of a folder, see cohortmorph.clinic.series.pick.
+        Which series of a folder, see cohortmorph.clinic.choice.pick.
     settings : dict, optional
         `allow`, `tilt` and `uneven` of cohortmorph.clinic.reader.read_series.
     """

@@ -342,7 +342,8 @@ def test_a_volume_of_mixed_echoes_is_refused(series):
     slice_ = pydicom.dcmread(echo)
     slice_.EchoTime = 5
     slice_.save_as(echo)
-    refusal(series, "mixes 2 echo times", choice="volume=1")
+    for volume in (1, 2, 3):
+        refusal(series, "a volume of one slice (echo 1, echo time 5 ms", choice=f"volume={volume}")
 
 
 def test_two_orientations_are_listed_and_chosen_from(series):
@@ -429,7 +430,7 @@ def test_pixels_that_are_cut_off_are_refused(series):
 def test_files_cut_off_within_their_header_are_refused(series):
     path = sorted(series.iterdir())[0]
     path.write_bytes(path.read_bytes()[:700])
-    refusal(series, "1 image file(s) are cut off")
+    refusal(series, "1 file(s) are cut off within their header")
 
 
 def test_links_out_of_the_folder_are_refused(series):
