@@ -130,7 +130,9 @@ def read_file(path: StrPath, known: dict[Any, Any] | None = None) -> list[Slice]
         ends_in_pixels = syntax == DeflatedExplicitVRLittleEndian or file.read(2) in PIXEL_DATA
     storage = UID(header.file_meta.get("MediaStorageSOPClassUID", header.get("SOPClassUID", "")))
     if "Rows" not in header or "Columns" not in header:
-        if not storage or storage.name.endswith("Image Storage"):
+        # What has no class of its own, or half of one, was cut off before it.
+        is_unknown = storage.name == storage and "SOPClassUID" not in header
+        if is_unknown or storage.name.endswith("Image Storage"):
             raise EOFError("an image without its size")
         return []
     if not ends_in_pixels:

@@ -11,6 +11,13 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.clinic.slices import Slice, names
 
+# How a file is written that does not say it: (without types of elements, low byte first).
+UNSAID = {
+    (True, True): pydicom.uid.ImplicitVRLittleEndian,
+    (False, True): pydicom.uid.ExplicitVRLittleEndian,
+    (False, False): pydicom.uid.ExplicitVRBigEndian,
+}
+
 
 def read_values(slices: Sequence[Slice], name: str) -> np.ndarray:
     """Read the values of slices: rescaled (HU for CT), and inverted where low values are shown bright.
@@ -65,7 +72,10 @@ def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
     """Return the stored pixels of a file (of all frames), and whether they have been rescaled already."""
     series, dataset = slice_.series, None
     try:
-        dataset = pydicom.dcmread(slice_.path)
+        dataset = pydicom.dcmread(slice_.path, force=True)  # without a preamble, too
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            is_implicit, is_little = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = UNSAID[bool(is_implicit), bool(is_little)]
         return dataset.pixel_array, False
     except (NotImplementedError, RuntimeError):
         # pydicom lacks a decoder for this compression: GDCM, inside SimpleITK, has more, and rescales by itself.
