@@ -9,6 +9,7 @@ from pydicom.uid import generate_uid
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
+from cohortmorph.clinic import pixels
 from cohortmorph.clinic.reader import read_series
 from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial.geometry import Grid, to_array
@@ -368,3 +369,101 @@ def test_angled_stacks_of_one_series_can_be_chosen(tmp_path, angles):
     assert sorted(one.tobytes() for one in found) == sorted(values_of(n).tobytes() for n in range(3))
     if angles == "three":
         np.testing.assert_array_equal(found, [values_of(n) for n in range(3)])
+
+
+def enhanced(folder, frames):
+    """Write the slices of a folder as one enhanced file, `frames` functional groups for each in the order of names."""
+    slices = [pydicom.dcmread(path) for path in sorted(folder.iterdir())]
+    file = pydicom.Dataset(slices[0])
+    file.file_meta = slices[0].file_meta
+    file.SOPClassUID = file.file_meta.MediaStorageSOPClassUID = pydicom.uid.EnhancedMRImageStorage
+    file.NumberOfFrames, file.PixelData = len(slices), b"".join(slice_.PixelData for slice_ in slices)
+    file.SharedFunctionalGroupsSequence = [groups({})]
+    file.PerFrameFunctionalGroupsSequence = [
+        groups(
+            {
+                "PlanePositionSequence": {"ImagePositionPatient": slice_.ImagePositionPatient},
+                "PlaneOrientationSequence": {"ImageOrientationPatient": slice_.ImageOrientationPatient},
+                "PixelMeasuresSequence": {"PixelSpacing": slice_.PixelSpacing},
+            }
+            | frames(slice_)
+        )
+        for slice_ in slices
+    ]
+    for path in folder.iterdir():
+        path.unlink()
+    pydicom.dcmwrite(folder / "enhanced.dcm", file, enforce_file_format=True)
+
+
+def groups(sequences):
+    dataset = pydicom.Dataset()
+    for sequence, values in sequences.items():
+        item = pydicom.Dataset()
+        for keyword, value in values.items():
+            setattr(item, keyword, value)
+        setattr(dataset, sequence, [item])
+    return dataset
+
+
+FRAMES = {  # what a frame says of volume n, and how the volumes are called
+    "time point": (lambda n: {"FrameContentSequence": {"TemporalPositionIndex": n + 1}}, "time point {}"),
+    "acquisition": (lambda n: {"FrameContentSequence": {"FrameAcquisitionNumber": n + 1}}, "acquisition {}"),
+    "stack": (lambda n: {"FrameContentSequence": {"StackID": str(n + 1)}}, "stack {}"),
+    "time": (
+        lambda n: {"FrameContentSequence": {"FrameAcquisitionDateTime": f"2020010110000{n}.5"}},
+        "time {}",
+    ),
+    "echo": (lambda n: {"MREchoSequence": {"EffectiveEchoTime": 5.0 * (n + 1)}}, "echo {}"),
+    "b-value": (lambda n: {"MRDiffusionSequence": {"DiffusionBValue": 400.0 * (n + 1)}}, "b {}00 s/mm²"),
+    "inversion": (lambda n: {"MRModifierSequence": {"InversionTimes": [100.0 * (n + 1)]}}, "inversion time {}00 ms"),
+    "trigger": (
+        lambda n: {"CardiacSynchronizationSequence": {"NominalCardiacTriggerDelayTime": 100.0 * (n + 1)}},
+        "trigger time {}00 ms",
+    ),
+    "part": (
+        lambda n: {"MRImageFrameTypeSequence": {"ComplexImageComponent": ("MAGNITUDE", "REAL", "MIXED")[n % 2]}},
+        ("magnitude", "real"),
+    ),
+}
+
+
+@pytest.mark.parametrize("difference", FRAMES)
+def test_frames_are_told_apart_by_whatever_differs_and_decoded_at_most_twice(tmp_path, monkeypatch, difference):
+    frame, words = FRAMES[difference]
+    for n in (1, 0):
+        write(tmp_path / "s", n, grid_of("oblique"), AcquisitionNumber=1, SeriesNumber=n)
+    enhanced(tmp_path / "s", lambda slice_: frame(int(slice_.SeriesNumber)))
+    decoded = []
+    monkeypatch.setattr(pixels, "_decoded", lambda *all_, read=pixels._decoded: decoded.append(1) or read(*all_))
+    for n in (0, 1):
+        decoded.clear()
+        array, sidecar = read(tmp_path / "s", f"volume={n + 1}")
+        np.testing.assert_array_equal(array, values_of(n))
+        said = words[n] if isinstance(words, tuple) else words.format(4 * (n + 1) if difference == "b-value" else n + 1)
+        assert said in sidecar["volume"]
+        # Where only times differ, pixels are compared before: equal ones would be copies.
+        assert len(decoded) == (2 if difference in ("time", "trigger") else 1)
+
+
+def test_frames_that_nothing_tells_apart_are_decoded_once(tmp_path, monkeypatch):
+    for n in range(4):
+        write(tmp_path / "s", n, grid_of())
+    enhanced(tmp_path / "s", lambda _: {})
+    decoded = []
+    monkeypatch.setattr(pixels, "_decoded", lambda *all_, read=pixels._decoded: decoded.append(1) or read(*all_))
+    assert "18 of 24 slices lie at the position of another" in refusal(tmp_path / "s")
+    assert len(decoded) == 1
+
+
+@pytest.mark.parametrize(("frame_type", "allow"), [("ADC", "derived"), ("PHASE", "phase")])
+def test_frames_that_are_maps_or_phase_are_not_taken_silently(tmp_path, frame_type, allow):
+    for n in (0, 1):
+        write(tmp_path / "s", n, grid_of(), SeriesNumber=n)
+
+    def frame(slice_):
+        types = ["ORIGINAL", "PRIMARY", (frame_type if slice_.SeriesNumber else "M"), "NONE"]
+        return {"MRImageFrameTypeSequence": {"FrameType": types}}
+
+    enhanced(tmp_path / "s", frame)
+    np.testing.assert_array_equal(read(tmp_path / "s")[0], values_of(0))
+    np.testing.assert_array_equal(read(tmp_path / "s", f"kind={allow}", allow=[allow])[0], values_of(1))
