@@ -75,9 +75,7 @@ def main():
                 seconds = best_seconds(lambda folder=folder: read(folder, "volume=2"))
             first = first or seconds / frames
             kind = "time points" if are_told_apart else "told apart by nothing"
-            print(
-                f"{kind}\t{frames} frames\t{seconds:.2f} s\tper frame, to the first file: {seconds / frames / first:.2f}"
-            )
+            print(f"{kind}\t{frames} frames\t{seconds:.2f} s\tper frame, to the first: {seconds / frames / first:.2f}")
 
 
 if __name__ == "__main__":

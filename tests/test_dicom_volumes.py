@@ -96,6 +96,9 @@ DIFFERENCES = {
     "flip angle": ([{"FlipAngle": 5}, {"FlipAngle": 26}], ["flip angle 5°", "flip angle 26°"]),
     "tube voltage": ([{"KVP": 80}, {"KVP": 140}], ["tube voltage 80 kV", "tube voltage 140 kV"]),
     "kernel": ([{"ConvolutionKernel": "B30f"}, {"ConvolutionKernel": "B70f"}], ["kernel 1", "kernel 2"]),
+    "agent": ([{}, {"ContrastBolusAgent": "Iomeprol"}], ["no contrast agent", "contrast agent 2"]),
+    "description": ([{"SeriesDescription": "art"}, {"SeriesDescription": "ven"}], ["description 1", "description 2"]),
+    "frame": ([{"FrameOfReferenceUID": "1.2"}, {"FrameOfReferenceUID": "1.3"}], ["reference 1", "reference 2"]),
     "thickness": ([{"SliceThickness": 1}, {"SliceThickness": 5}], ["slices 1 mm thick", "slices 5 mm thick"]),
     "b-value": ([{"DiffusionBValue": 0.0}, {"DiffusionBValue": 1000.0}], ["b 0 s/mm²", "b 1000 s/mm²"]),
     "b-value of Siemens": (
@@ -128,7 +131,7 @@ DIFFERENCES = {
         ["fat", "water"],
     ),
 }
-CT_ONLY = ("tube voltage", "kernel")
+CT_ONLY = ("tube voltage", "kernel", "agent")
 
 
 @pytest.mark.parametrize("direction", GRIDS)
@@ -149,7 +152,20 @@ def test_volumes_are_told_apart_by_whatever_differs(tmp_path, difference, direct
         np.testing.assert_array_equal(array, values_of(n))
 
 
-INTERLEAVED = ("acquisition", "time point", "trigger time", "time", "echo time", "tube voltage", "b-value", "kernel")
+INTERLEAVED = (
+    "agent",
+    "description",
+    "frame",
+    "time of content",
+    "acquisition",
+    "time point",
+    "trigger time",
+    "time",
+    "echo time",
+    "tube voltage",
+    "b-value",
+    "kernel",
+)
 
 
 @pytest.mark.parametrize("difference", INTERLEAVED)
@@ -467,3 +483,25 @@ def test_frames_that_are_maps_or_phase_are_not_taken_silently(tmp_path, frame_ty
     enhanced(tmp_path / "s", frame)
     np.testing.assert_array_equal(read(tmp_path / "s")[0], values_of(0))
     np.testing.assert_array_equal(read(tmp_path / "s", f"kind={allow}", allow=[allow])[0], values_of(1))
+
+
+def test_stacks_of_one_angle_beside_one_another_can_be_chosen(tmp_path):
+    axes = Rotation.from_euler("x", 20, degrees=True).as_matrix()
+    for n in (0, 1):
+        grid = Grid((5, 4, 6), (1.5, 2.0, 3.0), (-30.0, -30.0, 50.0 * n), tuple(axes.ravel()))
+        write(tmp_path / "s", n, grid)
+    assert "stack 2 with normal" in refusal(tmp_path / "s")
+    np.testing.assert_array_equal(read(tmp_path / "s", "stack=2")[0], values_of(0))
+    np.testing.assert_array_equal(read(tmp_path / "s", "stack=1")[0], values_of(1))
+
+
+def test_slices_reconstructed_side_by_side_may_share_a_second(tmp_path):
+    write(tmp_path / "s", 0, grid_of(slices=8), "CT", ContentTime=lambda k: f"10000{(0, 1, 0, 0, 1, 1, 0, 1)[k]}")
+    np.testing.assert_array_equal(read(tmp_path / "s")[0], values_of(0, 8))
+
+
+def test_each_candidate_says_what_must_be_allowed(tmp_path):
+    write(tmp_path / "s", 0, grid_of(), ImageType=["DERIVED", "PRIMARY", "P"])
+    write(tmp_path / "s", 1, grid_of(), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    text = refusal(tmp_path / "s")
+    assert "allow: [derived, phase]` takes it" in text and "allow: [localizer]` takes it" in text

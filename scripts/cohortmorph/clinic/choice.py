@@ -62,7 +62,7 @@ def pick(found: Sequence[Candidate], name: str, choice: str = "", allow: Collect
         return Choice(usable[0], volume, words)
     if len(meant) == 1:
         raise UserError(f"{name}: the series ({summary(meant[0])}) {_told(meant[0], allow)}.")
-    listed = "\n  ".join(summary(one) for one in found)
+    listed = "\n  ".join(f"{summary(one)}{_allowing(one, allow)}" for one in found)
     asked = f" for {choice!r}" if choice else ""
     count = f"{len(usable) or len(meant) or 'none'} of {len(found)} candidates"
     raise UserError(
@@ -84,14 +84,18 @@ def _told(candidate: Candidate, allow: Collection[str]) -> str:
     """Say all that stands against reading a candidate, and at once all that would have to be allowed."""
     reasons = obstacles(candidate, allow)
     said = " and ".join(one.text for one in reasons)
-    needed = [one.kind for one in reasons if one.kind in ALLOWABLE]
-    if len(needed) < len(reasons):
-        return said
     if candidate.row["slices"] == 2 and "two-slices" not in allow:
-        needed.append("two-slices")
         said += " and has two slices only"
-    # The whole list, as it has to stand in the configuration.
-    return f"{said} (`dicom: allow: [{', '.join([*allow, *needed])}]` takes it)"
+    return said + _allowing(candidate, allow)
+
+
+def _allowing(candidate: Candidate, allow: Collection[str]) -> str:
+    """Say which list, as it has to stand in the configuration, takes a candidate; nothing if none or any does."""
+    needed = [one.kind for one in obstacles(candidate, allow)]
+    if not needed or not set(needed) <= set(ALLOWABLE):
+        return ""
+    needed += ["two-slices"] * (candidate.row["slices"] == 2 and "two-slices" not in allow)
+    return f" (`dicom: allow: [{', '.join([*allow, *needed])}]` takes it)"
 
 
 def chosen_volume(choice: Choice, name: str) -> Volume:

@@ -41,6 +41,9 @@ FACETS = {
     "tube_voltage_kv": Facet("tube voltage {} kV"),
     "thickness_mm": Facet("slices {} mm thick"),
     "kernel": Facet("reconstruction kernel {}"),
+    "agent": Facet("contrast agent {}"),
+    "description": Facet("description {}"),
+    "frame_of_reference": Facet("frame of reference {}"),
     "b_value": Facet("b {} s/mm²"),
     "gradient": Facet("gradient {}"),
     "time_point": Facet("time point {}"),
@@ -52,6 +55,7 @@ FACETS = {
     "acquired_s": Facet("time {}", "time"),
     "content_s": Facet("time of content {}", "moment"),
 }
+TEXTS = ("kernel", "agent", "description", "frame_of_reference")  # only ever called by a number
 PARTS = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
 PARTS |= {word.upper(): word for word in PARTS.values()} | {"PHASE MAP": "phase"}
 # Codes of ImageType that name a computed quantity; whatever ends in MAP or MAPPED is one as well.
@@ -85,6 +89,7 @@ CREATORS = sorted({tag & 0xFFFF0000 | 0x10 for tag, _, _ in PRIVATE.values()})
 TAGS: list[str | int] = [
     *("TriggerTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime"),
     *("EchoNumbers", "ComplexImageComponent", "DiffusionBValue", "DiffusionGradientOrientation", "ConvolutionKernel"),
+    "ContrastBolusAgent",
     *("NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase", "TemporalPositionIndex"),
     *(tag for tag, _, _ in PRIVATE.values()),
     *CREATORS,
@@ -161,6 +166,9 @@ def of_slice(header: pydicom.Dataset) -> tuple[Value, ...]:
         "tube_voltage_kv": number(header.get("KVP")),
         "thickness_mm": number(header.get("SliceThickness")),
         "kernel": str(header.get("ConvolutionKernel") or "") or None,
+        "agent": str(header.get("ContrastBolusAgent") or "") or None,
+        "description": str(header.get("SeriesDescription") or "") or None,
+        "frame_of_reference": str(header.get("FrameOfReferenceUID") or "") or None,
         "b_value": b_value,
         "gradient": gradient,
         "time_point": number(header.get("TemporalPositionIdentifier") or header.get("TemporalPositionIndex")),

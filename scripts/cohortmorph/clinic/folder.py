@@ -121,11 +121,7 @@ def read_file(path: StrPath, known: dict[Any, Any] | None = None) -> list[Slice]
     with Path(path).open("rb") as file:
         start = file.read(PREAMBLE + 4)
         file.seek(0)
-        # A file may lack the preamble; then it starts with a low group of tags, in one of the two orders of bytes.
-        bare = (
-            start[PREAMBLE:] != b"DICM" and start[:2] in (b"\x02\0", b"\x08\0", b"\0\x08") and start[4:8] != b"\0" * 4
-        )
-        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=bare)
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=TAGS, force=_is_bare(start))
         syntax = header.file_meta.get("TransferSyntaxUID")
         ends_in_pixels = syntax == DeflatedExplicitVRLittleEndian or file.read(2) in PIXEL_DATA
     storage = UID(header.file_meta.get("MediaStorageSOPClassUID", header.get("SOPClassUID", "")))
@@ -173,7 +169,12 @@ def _is_packed_slice(path: Path, opened: Any) -> bool:
             start = file.read(PREAMBLE + 4)
     except (OSError, EOFError, lzma.LZMAError):
         return not path.name.lower().endswith((".nii.gz", ".tar.gz", ".tgz"))
-    return start[PREAMBLE:] == b"DICM"
+    return start[PREAMBLE:] == b"DICM" or _is_bare(start)
+
+
+def _is_bare(start: bytes) -> bool:
+    """Say whether a file may be DICOM without a preamble: a low group of tags, in one of the two orders of bytes."""
+    return start[PREAMBLE:] != b"DICM" and start[:2] in (b"\x02\0", b"\x08\0", b"\0\x08") and any(start[4:8])
 
 
 def _files(folder: StrPath, name: str) -> list[Path]:

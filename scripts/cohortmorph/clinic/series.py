@@ -18,7 +18,7 @@ import pandas as pd
 from cohortmorph import UserError
 from cohortmorph.clinic.slices import ACQUISITION, NO_UID, Series, Slice, names
 from cohortmorph.clinic.stack import ORIENTATION_TOLERANCE, arrange, orientation
-from cohortmorph.clinic.volumes import Volume, split
+from cohortmorph.clinic.volumes import SAME_POSITION_MM, Volume, split
 
 ORIENTATIONS = ("sagittal", "coronal", "axial")  # by the normal's largest component, in LPS
 UID_DIGITS = 8
@@ -188,13 +188,44 @@ def candidates(slices: Iterable[Slice], name: str = "") -> list[Candidate]:
             groups[same].append((slice_.cosines, [slice_]))
     found: list[Candidate] = []
     for kinds in groups.values():
-        stacks = [members for _, members in kinds]
+        stacks = [run for _, members in kinds for run in _runs(members)]
         if len(stacks) == 1:
             found.append(Candidate(stacks[0], name))
         else:
             stacks.sort(key=_centre, reverse=True)
             found += [Candidate(members, name, n) for n, members in enumerate(stacks, 1)]
     return sorted(found, key=lambda one: (one.series.number or 0, one.series.uid, one.stack or 0, -len(one.slices)))
+
+
+def _runs(slices: list[Slice]) -> list[list[Slice]]:
+    """Split parallel slices into stacks that lie beside the line of one another, each evenly spaced in itself.
+
+    What cannot be split so stays one, to be refused with its distances; a tilted stack follows one line.
+    """
+    if not all(one.position_mm and one.cosines and one.spacing_mm for one in slices):
+        return [slices]
+    try:
+        axes = orientation(slices, "")
+    except UserError:
+        return [slices]
+    places_mm = np.array([one.position_mm for one in slices], dtype=float) @ axes
+    order = np.argsort(places_mm[:, 2], kind="stable")
+    steps_mm = np.diff(places_mm[order], axis=0)
+    is_step = steps_mm[:, 2] > SAME_POSITION_MM
+    if is_step.sum() < 3:
+        return [slices]
+    usual_mm = np.median(steps_mm[is_step], axis=0)
+    beside_mm = np.abs(steps_mm[:, :2] - np.outer(steps_mm[:, 2] / usual_mm[2], usual_mm[:2])).max(axis=1)
+    breaks = np.flatnonzero(beside_mm > max(*(slices[0].spacing_mm or ()), 1.0)) + 1
+    runs = np.split(order, breaks)
+    heights_mm = [np.unique(places_mm[run, 2].round(3)) for run in runs]
+    if len(runs) == 1 or any(
+        len(one) < 2 or np.abs(np.diff(one) - usual_mm[2]).max() > 0.01 * usual_mm[2] for one in heights_mm
+    ):
+        return [slices]
+    if np.abs(steps_mm[breaks - 1, 2] - usual_mm[2]).max() <= 0.01 * usual_mm[2]:
+        return [slices]  # even as a whole: its slices are moved in their planes
+    return [[slices[n] for n in sorted(run)] for run in runs]
 
 
 def _centre(slices: Sequence[Slice]) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cohortmorph.clinic.facets import FACETS, Value
+from cohortmorph.clinic.facets import FACETS, TEXTS, Value
 from cohortmorph.clinic.pixels import read_digests
 from cohortmorph.clinic.slices import Slice
 from cohortmorph.run.logs import log
@@ -123,14 +123,17 @@ def _parted(line: _Line, marks: Marks, members: Members, facet: str, role: str) 
 
 def _tells(line: _Line, members: Members, groups: dict[Any, Members], role: str) -> bool:
     """Say whether groups are volumes, and not the slices of one that follow one another or fill each other's gaps."""
-    if role in ("kind", "moment"):
-        return role == "kind"
+    if role == "kind":
+        return True
     if line.is_crowded(members):
         return _interleave(line, list(groups.values()))
     # A single slice whose header differs makes no volume where every position is taken once.
-    least = 3 if role == "time" else 2
-    large = [group for group in groups.values() if len(group) >= least]
-    return _interleave(line, large) and not (role in ("acquisition", "time") and _are_passes(line, members))
+    is_time = role in ("time", "moment")
+    large = [group for group in groups.values() if len(group) >= (3 if is_time else 2)]
+    if role == "moment" and not all(_is_even(line, group) for group in groups.values()):
+        # Slices that are reconstructed side by side may share a second.
+        return False
+    return _interleave(line, large) and not ((is_time or role == "acquisition") and _are_passes(line, members))
 
 
 def _interleave(line: _Line, groups: Sequence[Members]) -> bool:
@@ -138,6 +141,11 @@ def _interleave(line: _Line, groups: Sequence[Members]) -> bool:
     ends = sorted((line.places[group[0]], line.places[group[-1]]) for group in groups)
     furthest = np.maximum.accumulate([last for _, last in ends])
     return any(first <= last for (first, _), last in zip(ends[1:], furthest[:-1], strict=True))
+
+
+def _is_even(line: _Line, group: Members) -> bool:
+    """Say whether slices lie at one distance, in whole places."""
+    return len(group) > 2 and len(set(np.diff([line.places[n] for n in group]).tolist())) == 1
 
 
 def _are_passes(line: _Line, members: Members) -> bool:
@@ -237,7 +245,7 @@ def _word(marks: dict[str, Any], facet: str, all_marks: Sequence[Marks]) -> str:
     if facet == "echo_time_ms":
         said = words.format(f"{value:g}")
         return said if any("echo" in dict(one) for one in all_marks) else f"echo {rank}, {said}"
-    if facet in ("kernel", "acquired_s", "content_s") or (isinstance(value, tuple) and value[0] == "rank"):
+    if facet in (*TEXTS, "acquired_s", "content_s") or (isinstance(value, tuple) and value[0] == "rank"):
         # Texts and clocks of a header stay in it.
         return words.removesuffix(" ms").format(int(value[1]) if isinstance(value, tuple) else rank)
     if isinstance(value, tuple):
