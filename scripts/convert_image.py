@@ -36,7 +36,7 @@ def main(
     name : str, optional
         How messages call the source; its path if left out.
     series : str
-        Which series of a folder, see cohortmorph.clinic.series.pick; which volume of a file.
+        Which series of a folder, see cohortmorph.clinic.choice.pick; which volume of a file.
     settings : dict, optional
         `allow`, `tilt` and `uneven` of cohortmorph.clinic.reader.read_series.
     form : str

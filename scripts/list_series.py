@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from cohortmorph.clinic.folder import read_folder
 from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.clinic.series import LISTED, candidates, listing
-from cohortmorph.clinic.slices import read_folder
 from cohortmorph.cohort import sources
 from cohortmorph.run import files, logs
 
@@ -39,7 +39,7 @@ def main(table: str, data_folder: str, images: list, output: str):
                 # Rows that share a folder are listed once, under the first of them.
                 seen[source] = name
                 folder = read_folder(source, name)
-                listed = listing(candidates(folder.slices))
+                listed = listing(candidates(folder.slices, name))
                 found += [{"subject": subject, "image": image} | row for row in listed.to_dict("records")]
                 logs.log.info("%s:\n%s", name, listed.dropna(axis=1, how="all").to_string(index=False))
             else:

@@ -1,5 +1,6 @@
 """DICOM: every voxel lands where its header says, and a series that makes no even grid is refused with the numbers."""
 
+import gzip
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
 from cohortmorph.clinic.reader import read_series
+from cohortmorph.clinic.series import ALLOWABLE
 from cohortmorph.clinic.slices import ACQUISITION
 from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
@@ -342,7 +344,8 @@ def test_a_volume_of_mixed_echoes_is_refused(series):
     slice_ = pydicom.dcmread(echo)
     slice_.EchoTime = 5
     slice_.save_as(echo)
-    refusal(series, "mixes 2 echo times", choice="volume=1")
+    for volume in (1, 2, 3):
+        refusal(series, "a volume of one slice (echo 1, echo time 5 ms", choice=f"volume={volume}")
 
 
 def test_two_orientations_are_listed_and_chosen_from(series):
@@ -378,6 +381,7 @@ def test_two_series_are_listed(series):
         ("NumberOfFrames", 3, "ImagePositionPatient"),
         ("SamplesPerPixel", 3, "colours"),
         ("ImageType", ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "mosaic"),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "EPI", "VFRAME"], "of several volumes, `volume=n`"),
         ("ImageType", ["DERIVED", "PRIMARY", "MPR"], "derived"),
         ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "localizer"),
         ("SOPClassUID", pydicom.uid.SecondaryCaptureImageStorage, "secondary capture"),
@@ -429,7 +433,128 @@ def test_pixels_that_are_cut_off_are_refused(series):
 def test_files_cut_off_within_their_header_are_refused(series):
     path = sorted(series.iterdir())[0]
     path.write_bytes(path.read_bytes()[:700])
-    refusal(series, "1 image file(s) are cut off")
+    refusal(series, "1 file(s) are cut off within their header")
+
+
+LOST = {  # how the last two slices are broken, and what the message calls it
+    "empty": (lambda raw: b"", "2 file(s) are empty or filled with zeros"),
+    "zeroed": (lambda raw: bytes(len(raw)), "2 file(s) are empty or filled with zeros"),
+    "cut within the preamble": (lambda raw: raw[:100], "2 file(s) are empty"),
+    "cut before DICM is whole": (lambda raw: raw[:130], "2 file(s) are"),
+    "cut within the class": (lambda raw: raw[: raw.index(b"1.2.840.10008") + 9], "2 file(s) are cut off"),
+    "cut before the size": (lambda raw: raw[: raw.index(b"\x28\0\x10\0")], "2 file(s) are cut off"),
+    "cut before the spacing": (lambda raw: raw[: raw.index(b"\x28\0\x30\0")], "2 file(s) are cut off"),
+    "cut before the pixels": (lambda raw: raw[: raw.index(b"\xe0\x7f\x10\0")], "2 file(s) are cut off"),
+    "first block zeroed": (lambda raw: bytes(512) + raw[512:], "2 file(s) are empty or filled with zeros"),
+    "something else": (lambda raw: b"<html>404 Not Found</html>", "2 file(s) are no DICOM"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+@pytest.mark.parametrize("lost", LOST)
+def test_slices_lost_at_an_end_are_missed(series, lost, suffix):
+    heights = {path: np.dot(pydicom.dcmread(path).ImagePositionPatient, OBLIQUE[:, 2]) for path in series.iterdir()}
+    spoil, words = LOST[lost]
+    for path in sorted(heights, key=heights.get)[-2:]:
+        path.write_bytes(spoil(path.read_bytes()))
+    for path in list(series.iterdir()):
+        path.rename(path.with_suffix(suffix))
+    if (lost, suffix) != ("something else", ""):  # a text of any name may lie among slices that have no suffix
+        refusal(series, words, "a slice may be missing without a trace")
+
+
+def test_a_file_cut_anywhere_is_refused(series):
+    path = sorted(series.iterdir())[0]
+    raw = path.read_bytes()
+    for length in range(0, len(raw), 7):
+        path.write_bytes(raw[:length])
+        with pytest.raises(UserError):
+            read_series(series)
+
+
+@pytest.mark.parametrize("syntax", ["Implicit", "Explicit"])
+@pytest.mark.parametrize("has_meta", [True, False])
+def test_files_without_a_preamble_are_read(series, syntax, has_meta):
+    before = to_array(read_series(series)[0])
+    for path in series.iterdir():
+        slice_ = pydicom.dcmread(path)
+        if has_meta:
+            path.write_bytes(path.read_bytes()[132:])
+        else:
+            bare = pydicom.Dataset(slice_)
+            pydicom.dcmwrite(path, bare, implicit_vr=syntax == "Implicit", little_endian=True)
+            assert path.read_bytes()[:2] == b"\x08\0"
+    np.testing.assert_array_equal(to_array(read_series(series)[0]), before)
+
+
+def test_slices_that_are_compressed_as_files_are_said_to_be(series):
+    for n, path in enumerate(sorted(series.iterdir())):
+        if n in (0, 4):
+            path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes()))
+            path.unlink()
+    refusal(series, "2 DICOM file(s) are compressed by gzip", "Decompress")
+    for path in series.glob("*.dcm"):
+        path.unlink()
+    refusal(series, "2 DICOM file(s) are compressed by gzip", "Decompress")
+
+
+def test_other_compressed_files_among_the_slices_are_left_out(series):
+    (series / "series.nii.gz").write_bytes(gzip.compress(bytes(500)))
+    (series / "notes.txt").write_bytes(b"")
+    assert read_series(series)[0].GetSize() == (7, 6, 5)
+
+
+def test_an_archive_is_named_where_there_is_nothing_else(tmp_path):
+    (tmp_path / "export").write_bytes(b"PK\x03\x04" + bytes(200))
+    refusal(tmp_path, "found no DICOM image among 1 files, 1 of them archives")
+
+
+def test_slices_without_a_series_uid_are_one_series(series):
+    before = to_array(read_series(series)[0])
+    edit(series, lambda slice_, _: delattr(slice_, "SeriesInstanceUID"))
+    np.testing.assert_array_equal(to_array(read_series(series)[0]), before)
+    grid = grid_of()
+    write(values_of(grid, 1), grid, series / "more", image="T2", name="other")
+    edit(series / "more", lambda slice_, _: delattr(slice_, "SeriesInstanceUID"))
+    refusal(series, "2 of 2 candidates", "uid none")
+    np.testing.assert_array_equal(to_array(read_series(series, choice="number=3")[0]), values_of(grid, 1))
+
+
+@pytest.mark.parametrize("keyword", ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"])
+def test_slices_of_a_series_that_say_no_place_are_not_left_out(series, keyword):
+    edit(series, lambda slice_, n: delattr(slice_, keyword) if n == 4 else None)
+    refusal(series, f"slices without {keyword}, so their place in the patient is unknown")
+
+
+def test_all_that_must_be_allowed_is_told_at_once(series):
+    def change(slice_, _):
+        slice_.ImageType, slice_.BurnedInAnnotation = ["DERIVED", "SECONDARY", "P"], "YES"
+        slice_.SOPClassUID = pydicom.uid.SecondaryCaptureImageStorage
+
+    edit(series, change)
+    words = ["burned-in", "derived", "phase", "secondary-capture"]
+    refusal(series, f"`dicom: allow: [{', '.join(words)}]` takes it")
+    # What is allowed already stays in the list.
+    refusal(series, "`dicom: allow: [phase, burned-in, derived, secondary-capture]` takes it", allow=["phase"])
+    assert read_series(series, allow=words)[0].GetSize() == (7, 6, 5)
+    for path in sorted(series.iterdir())[2:]:
+        path.unlink()
+    refusal(series, f"`dicom: allow: [{', '.join(words)}, two-slices]` takes it")
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"),
+    [
+        (pydicom.uid.SegmentationStorage, "is a segmentation, not an image; name it in the column `labels`"),
+        (pydicom.uid.RTDoseStorage, "is a dose distribution"),
+    ],
+)
+def test_what_is_no_image_is_refused_whatever_is_allowed(series, storage, words):
+    def change(slice_, _):
+        slice_.SOPClassUID, slice_.ImageType = storage, ["DERIVED", "PRIMARY"]
+
+    edit(series, change)
+    refusal(series, words, allow=ALLOWABLE)
 
 
 def test_links_out_of_the_folder_are_refused(series):

@@ -13,9 +13,9 @@ from pydicom.uid import generate_uid
 
 from cohortmorph import UserError
 from cohortmorph.clinic import series
+from cohortmorph.clinic.folder import read_folder
 from cohortmorph.clinic.reader import read_series
 from cohortmorph.clinic.series import ALLOWABLE, LISTED, candidates, known_words, listing, obstacles
-from cohortmorph.clinic.slices import read_folder
 from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial.geometry import Grid, to_array
 

@@ -1,6 +1,7 @@
 """The pixels of slices in the image's own units: decoded, rescaled, grey, and as whole numbers where that is exact."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 import numpy as np
@@ -9,6 +10,13 @@ import SimpleITK as sitk
 
 from cohortmorph import UserError
 from cohortmorph.clinic.slices import Slice, names
+
+# How a file is written that does not say it: (without types of elements, low byte first).
+UNSAID = {
+    (True, True): pydicom.uid.ImplicitVRLittleEndian,
+    (False, True): pydicom.uid.ExplicitVRLittleEndian,
+    (False, False): pydicom.uid.ExplicitVRBigEndian,
+}
 
 
 def read_values(slices: Sequence[Slice], name: str) -> np.ndarray:
@@ -29,21 +37,45 @@ def read_values(slices: Sequence[Slice], name: str) -> np.ndarray:
         Indexed [i, j, k]; int16 if that is exact for all, else float32.
     """
     planes: list[np.ndarray] = [np.empty(0)] * len(slices)
+    for n, values in _planes(slices, name):
+        planes[n] = values
+    return np.stack(planes, axis=-1)
+
+
+def read_digests(slices: Sequence[Slice], name: str) -> list[bytes]:
+    """Return a digest of each slice's values, equal only if the values are; every file is decoded once.
+
+    Parameters
+    ----------
+    slices : list of Slice
+    name : str
+        For messages.
+    """
+    digests = [b""] * len(slices)
+    for n, values in _planes(slices, name):
+        digests[n] = hashlib.sha256(str(values.dtype).encode() + np.ascontiguousarray(values).tobytes()).digest()
+    return digests
+
+
+def _planes(slices: Sequence[Slice], name: str) -> Iterator[tuple[int, np.ndarray]]:
+    """Yield each slice's number and values, file by file."""
     in_file_order = sorted(range(len(slices)), key=lambda n: slices[n].path)
     for _, group in groupby(in_file_order, key=lambda n: slices[n].path):
         numbers = list(group)
         stored, is_rescaled = _decoded(slices[numbers[0]], name)
         for n in numbers:
             plane = stored if slices[n].frame is None else stored[slices[n].frame]
-            planes[n] = _compact(_own_units(plane, slices[n], is_rescaled))
-    return np.stack(planes, axis=-1)
+            yield n, _compact(_own_units(plane, slices[n], is_rescaled))
 
 
 def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
     """Return the stored pixels of a file (of all frames), and whether they have been rescaled already."""
     series, dataset = slice_.series, None
     try:
-        dataset = pydicom.dcmread(slice_.path)
+        dataset = pydicom.dcmread(slice_.path, force=True)  # without a preamble, too
+        if "TransferSyntaxUID" not in dataset.file_meta:
+            is_implicit, is_little = dataset.original_encoding
+            dataset.file_meta.TransferSyntaxUID = UNSAID[bool(is_implicit), bool(is_little)]
         return dataset.pixel_array, False
     except (NotImplementedError, RuntimeError):
         # pydicom lacks a decoder for this compression: GDCM, inside SimpleITK, has more, and rescales by itself.

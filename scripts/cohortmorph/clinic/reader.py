@@ -1,7 +1,8 @@
 """A DICOM series read as one image on one even grid, or refused with the numbers that show why.
 
-The modules behind it: `slices` reads headers, `pixels` values, `series` says which series there are and which is meant,
-`stack` makes a grid of its slices. Messages and sidecars hold nothing from the headers that could name a patient.
+The modules behind it: `folder` finds files, `slices` and `facets` read headers, `pixels` values, `series` says which
+series there are, `volumes` splits them, `choice` says which is meant, `stack` makes a grid of its slices. Messages and
+sidecars hold nothing from the headers that could name a patient.
 """
 
 from collections import Counter
@@ -11,8 +12,10 @@ from typing import Any
 import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.clinic.series import Choice, candidates, common, pick
-from cohortmorph.clinic.slices import ACQUISITION, Slice, read_folder
+from cohortmorph.clinic.choice import Choice, chosen_volume, pick
+from cohortmorph.clinic.folder import Folder, read_folder
+from cohortmorph.clinic.series import candidates, common
+from cohortmorph.clinic.slices import ACQUISITION, Slice
 from cohortmorph.clinic.stack import arrange, read_stack
 from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.geometry import Grid, to_image
@@ -34,7 +37,7 @@ def read_series(
     name : str, optional
         How messages call the series; the folder's path if left out.
     choice : str
-        Which series, see :func:`cohortmorph.clinic.series.pick`; empty if there is one only.
+        Which series, see :func:`cohortmorph.clinic.choice.pick`; empty if there is one only.
     allow : sequence of str
         What may be read though it is no plain series: see :data:`cohortmorph.clinic.series.ALLOWABLE`.
     tilt, uneven : {"resample", "refuse"}
@@ -45,7 +48,8 @@ def read_series(
     image : SimpleITK image
         int16 where that is exact, else float32; rescaled (HU for CT); k runs along the normal of the slices.
     sidecar : dict
-        Geometry and acquisition, without identity; see :func:`describe`.
+        Geometry and acquisition, without identity; see :func:`describe`. Besides ``volume``, in words, where the series
+        has several, or shows another thing than the magnitude.
 
     Raises
     ------
@@ -54,22 +58,36 @@ def read_series(
     """
     name = str(folder) if name is None else name
     chosen = choose(folder, name, choice, allow)
-    stack = arrange(chosen.candidate.slices, name, chosen.volume, allow)
+    volume = chosen_volume(chosen, name)
+    stack = arrange(volume.slices, name, allow)
     array, grid, resampled = read_stack(stack, name, tilt, uneven)
-    return to_image(array, grid), describe(stack.slices, grid, resampled)
+    sidecar = describe(stack.slices, grid, resampled)
+    return to_image(array, grid), sidecar | ({"volume": volume.words} if volume.words else {})
 
 
 def choose(folder: StrPath, name: str, choice: str = "", allow: Collection[str] = ()) -> Choice:
     """Return what is meant of a folder, see :func:`read_series`."""
     found = read_folder(folder, name)
-    if found.damaged:
-        raise UserError(
-            f"{name}: {found.damaged} image file(s) are cut off within their header, so a slice may be missing without "
-            "a trace. Export the series again."
-        )
+    _refuse_broken(found, name)
     if not found.slices:
-        raise UserError(f"{name}: found no DICOM image among {found.others} files; expected the slices of a series.")
-    return pick(candidates(found.slices), name, choice, allow)
+        archives = f", {found.archives} of them archives, which are not opened" if found.archives else ""
+        raise UserError(
+            f"{name}: found no DICOM image among {found.others} files{archives}; expected the slices of a series."
+        )
+    return pick(candidates(found.slices, name), name, choice, allow)
+
+
+def _refuse_broken(found: Folder, name: str) -> None:
+    """Refuse a folder in which a slice may be missing without a trace."""
+    if found.damaged:
+        broken = " and ".join(f"{count} file(s) are {how}" for how, count in found.damaged.items())
+        raise UserError(
+            f"{name}: {broken}, so a slice may be missing without a trace. Export the series again, and remove what is "
+            "none of its files."
+        )
+    if found.packed:
+        packed = " and ".join(f"{count} DICOM file(s) are compressed by {how}" for how, count in found.packed.items())
+        raise UserError(f"{name}: {packed}; expected them as they were exported. Decompress them.")
 
 
 def describe(slices: Sequence[Slice], grid: Grid, resampled: dict[str, Any] | None = None) -> dict[str, Any]:

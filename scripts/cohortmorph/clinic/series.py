@@ -1,13 +1,14 @@
-"""Which series stand in a folder, and which of them is meant.
+"""Which series stand in a folder.
 
 A candidate is a set of slices of one series with one size, pixel spacing, orientation and kind: a localizer with slices
 in three directions counts as three. The table that lists them is also how a row of the cohort table chooses: each
-of its columns is a filter (see :func:`pick`).
+of its columns is a filter (see :func:`cohortmorph.clinic.choice.pick`).
 """
 
 import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,37 +16,74 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph import UserError
-from cohortmorph.clinic.slices import ACQUISITION, Series, Slice, names
-from cohortmorph.clinic.stack import ORIENTATION_TOLERANCE, Stack, orientation, volumes
-from cohortmorph.run.logs import log
+from cohortmorph.clinic.slices import ACQUISITION, NO_UID, Series, Slice, names
+from cohortmorph.clinic.stack import ORIENTATION_TOLERANCE, arrange, orientation
+from cohortmorph.clinic.volumes import SAME_POSITION_MM, Volume, split
 
 ORIENTATIONS = ("sagittal", "coronal", "axial")  # by the normal's largest component, in LPS
 UID_DIGITS = 8
 # What a candidate may be called for and still be read, if `dicom: allow` says so; what can never be read is left out.
-ALLOWABLE = ("derived", "localizer", "secondary-capture", "burned-in", "colour", "two-slices")
+ALLOWABLE = ("derived", "localizer", "secondary-capture", "burned-in", "colour", "phase", "two-slices")
 REASONS = {
-    "derived": "is derived (computed from other images, ImageType DERIVED)",
+    "derived": "is derived (computed from other images, by its ImageType)",
     "localizer": "is a localizer",
     "secondary-capture": "is a secondary capture (a screenshot or a scan of paper)",
     "burned-in": "says that annotations, perhaps a name, are burned into its pixels (BurnedInAnnotation YES)",
     "colour": "has colours, not one grey value a pixel",
     "mosaic": "is a mosaic: several slices in one picture, whose places only the vendor's private tags tell",
+    "phase": "shows the phase (or the imaginary part) of the signal, not its magnitude",
+    "reversed": "has volumes whose rows are upside down (GE's epi_pepolar, by its private tags)",
+    "segmentation": "is a segmentation, not an image",
+    "dose": "is a dose distribution, not an image",
     "non-linear": "maps its stored values by a table (ModalityLUTSequence), not by slope and intercept",
 }
+BY_DCM2NIIX = (
+    "; convert it with dcm2niix, and give the NIfTI as `source` (of several volumes, `volume=n` in the column `series` "
+    "takes one)"
+)
+# What to do about those that can never be read.
+WAYS_OUT = {
+    "mosaic": BY_DCM2NIIX,
+    "reversed": BY_DCM2NIIX,
+    "segmentation": "; name it in the column `labels`, and the image in `source`",
+    "dose": "; name the image in `source`",
+    "non-linear": "; export it with a linear scale",
+}
+MOST_VOLUMES = 12  # that a message lists
 # Words of a series description that are shown; anything else may be a name, and is shown as "…".
 WORDS = frozenset(Path(__file__).with_name("imaging_words.txt").read_text().split())
 LISTED = (
-    *("number", "uid", "modality", "kind", "description", "sequence", "orientation", "slices", "volumes", "rows"),
-    *("columns", "pixel_mm", "thickness_mm", "distance_mm", "tilt_degrees", "echo_time_ms", "repetition_time_ms"),
-    "note",
+    *("number", "uid", "modality", "kind", "description", "sequence", "orientation", "stack", "slices", "volumes"),
+    *(
+        "rows",
+        "columns",
+        "pixel_mm",
+        "thickness_mm",
+        "distance_mm",
+        "tilt_degrees",
+        "echo_time_ms",
+        "repetition_time_ms",
+    ),
+    *("normal", "note", "which_volume"),
 )
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Slices that could make one image; see the module's description."""
+    """Slices that could make one image; see the module's description.
+
+    Attributes
+    ----------
+    slices : list of Slice
+    name : str
+        For messages.
+    stack : int or None
+        Its number where a series has several stacks of slices in orientations of their own.
+    """
 
     slices: list[Slice]
+    name: str = ""
+    stack: int | None = None
 
     @property
     def series(self) -> Series:
@@ -57,16 +95,28 @@ class Candidate:
         """Whether every slice says where it lies."""
         return all(slice_.position_mm and slice_.cosines and slice_.spacing_mm for slice_ in self.slices)
 
+    @cached_property
+    def axes(self) -> np.ndarray:
+        """The directions of its slices, see :func:`cohortmorph.clinic.stack.orientation`."""
+        return orientation(self.slices, self.name)
+
+    @cached_property
+    def volumes(self) -> list[Volume]:
+        """The volumes of its slices."""
+        return split(self.slices, self.axes[:, 2], self.name)
+
+    @cached_property
     def row(self) -> dict[str, Any]:
-        """Return what the listing says of it, by LISTED: numbers, codes and known words only."""
+        """What the listing says of it, by LISTED: numbers, codes and known words only."""
         series = self.series
         row = dict.fromkeys(LISTED) | {
             "number": series.number,
-            "uid": f"…{series.uid[-UID_DIGITS:]}",
+            "uid": "none" if series.uid.startswith(NO_UID) else f"…{series.uid[-UID_DIGITS:]}",
             "modality": series.modality,
             "kind": ", ".join(series.kinds) or "original",
             "description": known_words(series.description),
             "sequence": series.sequence,
+            "stack": self.stack,
             "slices": len(self.slices),
             "volumes": 1,
             "rows": series.rows,
@@ -78,36 +128,38 @@ class Candidate:
         if not self.is_placed:
             return row | {"note": "no position in the patient"}
         try:
-            axes = orientation(self.slices, "")
+            normal = self.axes[:, 2]
         except UserError:
             return row | {"note": "orientation of no right angles"}
-        places = volumes(sorted(self.slices, key=lambda one: one.along_mm(axes[:, 2])), axes[:, 2])
-        first = [place[0] for place in places]
-        steps_mm = (np.array([one.position_mm for one in first]) - first[0].position_mm) @ axes
-        counts = {len(place) for place in places}
         row |= {
-            "orientation": ORIENTATIONS[int(np.abs(axes[:, 2]).argmax())],
-            "slices": len(places),
-            "volumes": max(counts),
+            "orientation": ORIENTATIONS[int(np.abs(normal).argmax())],
+            "normal": " ".join(f"{one:.3f}" for one in normal + 0.0),
             "pixel_mm": " × ".join(f"{one:g}" for one in self.slices[0].spacing_mm or ()),
         }
-        if len(places) < 2:
-            return row | {"note": "one position only"}
-        stack = Stack(first, axes, steps_mm[:, 2], steps_mm[:, :2])
+        try:
+            return row | self._of_volumes()
+        except UserError:
+            return row | {"note": "pixels that cannot be read"}
+
+    def _of_volumes(self) -> dict[str, Any]:
+        """Return what the listing says of its volumes, and of the geometry of the first."""
+        volumes = self.volumes
+        places = [len({one.along_mm(self.axes[:, 2]) for one in volume.slices}) for volume in volumes]
+        said = [f"{n}: {one.words}" for n, one in enumerate(volumes, 1) if one.words]
+        if len(set(places)) > 1:
+            said = [f"{one} ({count} slices)" for one, count in zip(said, places, strict=True)]
+        row: dict[str, Any] = {"slices": max(places), "volumes": len(volumes), "which_volume": "; ".join(said) or None}
+        crowded = any(one.crowded for one in volumes)
+        notes = ["several volumes"] if len(volumes) > 1 else []
+        notes += ["positions of several slices"] if crowded else []
+        if crowded or places[0] < 2:
+            return row | {"note": ", ".join(notes or ["one position only"])}
+        stack = arrange(volumes[0].slices, self.name, ALLOWABLE)
         low, high = stack.steps_mm.min(), stack.steps_mm.max()
         row["distance_mm"] = f"{np.median(stack.steps_mm):.3f}" if stack.is_even else f"{low:.3f} to {high:.3f}"
         row["tilt_degrees"] = round(stack.tilt_degrees, 2) if stack.is_tilted else 0.0
-        notes = [] if stack.is_even else ["uneven distances"]
-        notes += ["tilted"] if stack.is_tilted else []
-        notes += ["positions of several slices" if len(counts) > 1 else "several volumes"] if max(counts) > 1 else []
+        notes = [*(() if stack.is_even else ("uneven distances",)), *(("tilted",) if stack.is_tilted else ()), *notes]
         return row | {"note": ", ".join(notes)}
-
-
-class Choice(NamedTuple):
-    """What is meant: a candidate and, if it has several volumes, the number of one from 1."""
-
-    candidate: Candidate
-    volume: int | None = None
 
 
 class Obstacle(NamedTuple):
@@ -117,15 +169,7 @@ class Obstacle(NamedTuple):
     text: str
 
 
-class Condition(NamedTuple):
-    """A column of the listing, how it is compared (``=``, ``~``, ``<``, ``>``), and with what."""
-
-    column: str
-    operator: str
-    wanted: str
-
-
-def candidates(slices: Iterable[Slice]) -> list[Candidate]:
+def candidates(slices: Iterable[Slice], name: str = "") -> list[Candidate]:
     """Group slices by series, size, pixel spacing, kind and (within a tolerance) orientation."""
     groups: dict[tuple, list[tuple[tuple[float, ...] | None, list[Slice]]]] = {}
     for slice_ in slices:
@@ -142,8 +186,55 @@ def candidates(slices: Iterable[Slice]) -> list[Candidate]:
                 break
         else:
             groups[same].append((slice_.cosines, [slice_]))
-    found = [Candidate(members) for kinds in groups.values() for _, members in kinds]
-    return sorted(found, key=lambda one: (one.series.number or 0, one.series.uid, -len(one.slices)))
+    found: list[Candidate] = []
+    for kinds in groups.values():
+        stacks = [run for _, members in kinds for run in _runs(members)]
+        if len(stacks) == 1:
+            found.append(Candidate(stacks[0], name))
+        else:
+            stacks.sort(key=_centre, reverse=True)
+            found += [Candidate(members, name, n) for n, members in enumerate(stacks, 1)]
+    return sorted(found, key=lambda one: (one.series.number or 0, one.series.uid, one.stack or 0, -len(one.slices)))
+
+
+def _runs(slices: list[Slice]) -> list[list[Slice]]:
+    """Split parallel slices into stacks that lie beside the line of one another, each evenly spaced in itself.
+
+    What cannot be split so stays one, to be refused with its distances; a tilted stack follows one line.
+    """
+    if not all(one.position_mm and one.cosines and one.spacing_mm for one in slices):
+        return [slices]
+    try:
+        axes = orientation(slices, "")
+    except UserError:
+        return [slices]
+    places_mm = np.array([one.position_mm for one in slices], dtype=float) @ axes
+    order = np.argsort(places_mm[:, 2], kind="stable")
+    steps_mm = np.diff(places_mm[order], axis=0)
+    is_step = steps_mm[:, 2] > SAME_POSITION_MM
+    if is_step.sum() < 3:
+        return [slices]
+    usual_mm = np.median(steps_mm[is_step], axis=0)
+    beside_mm = np.abs(steps_mm[:, :2] - np.outer(steps_mm[:, 2] / usual_mm[2], usual_mm[:2])).max(axis=1)
+    breaks = np.flatnonzero(beside_mm > max(*(slices[0].spacing_mm or ()), 1.0)) + 1
+    runs = np.split(order, breaks)
+    heights_mm = [np.unique(places_mm[run, 2].round(3)) for run in runs]
+    if len(runs) == 1 or any(
+        len(one) < 2 or np.abs(np.diff(one) - usual_mm[2]).max() > 0.01 * usual_mm[2] for one in heights_mm
+    ):
+        return [slices]
+    if np.abs(steps_mm[breaks - 1, 2] - usual_mm[2]).max() <= 0.01 * usual_mm[2]:
+        return [slices]  # even as a whole: its slices are moved in their planes
+    return [[slices[n] for n in sorted(run)] for run in runs]
+
+
+def _centre(slices: Sequence[Slice]) -> tuple[float, ...]:
+    """Return where slices lie on average, the height first; the orientation where that is the same."""
+    placed = [one for one in slices if one.position_mm]
+    if not placed:
+        return (-np.inf,)
+    x, y, z = np.array([one.position_mm for one in placed], dtype=float).mean(axis=0).round(3)
+    return (float(z), float(y), float(x), *(slices[0].cosines or ()))
 
 
 def _rounded(spacing_mm: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -156,7 +247,7 @@ def _alike(cosines: Sequence[float], others: Sequence[float]) -> bool:
 
 def listing(found: Iterable[Candidate]) -> pd.DataFrame:
     """Return the table of candidates, a DataFrame with LISTED."""
-    return pd.DataFrame([one.row() for one in found], columns=LISTED)
+    return pd.DataFrame([one.row for one in found], columns=LISTED)
 
 
 def known_words(text: str) -> str:
@@ -180,53 +271,10 @@ def common(slices: Iterable[Slice], keyword: str) -> float | None:
     return values.pop() if len(values) == 1 else None
 
 
-def pick(found: Sequence[Candidate], name: str, choice: str = "", allow: Collection[str] = ()) -> Choice:
-    """Return what is meant of the candidates of a folder.
-
-    Parameters
-    ----------
-    found : list of Candidate
-    name : str
-        For messages.
-    choice : str
-        Empty: the only one that can be read. A series number; a series UID, or its end; or conditions separated by
-        semicolons, each a column of :func:`listing` with ``=``, ``~`` (contains), ``<`` or ``>``, or ``volume=n``.
-    allow : sequence of str
-        Which of ALLOWABLE may be read.
-
-    Raises
-    ------
-    UserError
-        If none or several are left, with the list of what there is; if the one that is left may not be read.
-    """
-    conditions, volume = _conditions(choice, name)
-    meant = [one for one in found if all(_fulfils(one, condition) for condition in conditions)]
-    usable = [one for one in meant if not obstacles(one, allow)]
-    if len(usable) == 1:
-        if len(meant) > 1:
-            left = sorted(obstacles(one, allow)[0].kind for one in meant if one is not usable[0])
-            log.info("%s: left out %d other(s) in the folder: %s.", name, len(left), ", ".join(left))
-        return Choice(usable[0], volume)
-    if len(meant) == 1:
-        reasons = obstacles(meant[0], allow)
-        raise UserError(f"{name}: the series ({summary(meant[0])}) {' and '.join(one.text for one in reasons)}.")
-    listed = "\n  ".join(summary(one) for one in found)
-    asked = f" for {choice!r}" if choice else ""
-    count = f"{len(usable) or len(meant) or 'none'} of {len(found)} candidates"
-    raise UserError(
-        f"{name}: found {count}{asked}; expected one. Choose it in the column `series` of the cohort table, by number, "
-        f"UID (or its end) or columns of `snakemake list_series`, such as `orientation=axial; description~t1`. "
-        f"In the folder:\n  {listed}"
-    )
-
-
 def obstacles(candidate: Candidate, allow: Collection[str]) -> list[Obstacle]:
     """Return why a candidate may not be read; nothing if it may."""
     kinds = [kind for kind in candidate.series.kinds if kind not in allow]
-    found = []
-    for kind in kinds:
-        advice = f" (`dicom: allow: [{kind}]` takes it)" if kind in ALLOWABLE else "; convert it with dcm2niix instead"
-        found.append(Obstacle(kind, REASONS[kind] + advice))
+    found = [Obstacle(kind, REASONS[kind] + WAYS_OUT.get(kind, "")) for kind in kinds]
     if not candidate.is_placed:
         without = [one for one in candidate.slices if not (one.position_mm and one.cosines and one.spacing_mm)]
         found.append(
@@ -251,58 +299,17 @@ def _lacking(slices: Iterable[Slice]) -> str:
 
 def summary(candidate: Candidate) -> str:
     """Say in one line what a candidate is, without identity."""
-    row = candidate.row()
+    row = candidate.row
+    which = str(row["which_volume"] or "").split("; ")
+    which = [*which[:MOST_VOLUMES], "…"] if len(which) > MOST_VOLUMES else which
     parts = [
         f"number {row['number']}, uid {row['uid']}, {row['modality']}, {row['kind']}",
         f"{row['slices']} slices of {row['columns']} × {row['rows']}",
-        row["volumes"] > 1 and f"{row['volumes']} volumes",
+        (row["volumes"] > 1 and f"{row['volumes']} volumes ({'; '.join(which)})") or row["which_volume"],
         row["orientation"],
+        row["stack"] and f"stack {row['stack']} with normal {row['normal']}",
         row["distance_mm"] and f"every {row['distance_mm']} mm",
         row["description"] and f"description {row['description']}",
         row["note"],
     ]
     return ", ".join(part for part in parts if part)
-
-
-def _conditions(choice: str, name: str) -> tuple[list[Condition], int | None]:
-    """Return the conditions of a choice, and the volume that it names."""
-    choice = choice.strip()
-    if not choice:
-        return [], None
-    if re.fullmatch(r"\d{1,6}", choice):
-        return [Condition("number", "=", choice)], None
-    if re.fullmatch(r"[\d.]+", choice):
-        return [Condition("uid", "=", choice)], None
-    conditions, volume = [], None
-    for part in choice.split(";"):
-        match = re.fullmatch(r"\s*([a-z_]+)\s*([=~<>])\s*(.+?)\s*", part)
-        if not match or match[1] not in (*LISTED, "volume"):
-            raise UserError(
-                f"{name}: {part.strip()!r} in the column `series` is no condition; expected a number, a UID, or a "
-                f"column with =, ~, < or >, such as `orientation=axial`. Columns: volume, {', '.join(LISTED)}."
-            )
-        if match[1] == "volume":
-            if not re.fullmatch(r"[1-9]\d*", match[3]):
-                raise UserError(f"{name}: volume {match[3]!r} in the column `series`; expected a number from 1.")
-            volume = int(match[3])
-        else:
-            conditions.append(Condition(*match.groups()))
-    return conditions, volume
-
-
-def _fulfils(candidate: Candidate, condition: Condition) -> bool:
-    """Say whether a candidate fulfils one condition; descriptions are compared with the true one."""
-    column, operator, wanted = condition
-    if column == "uid":
-        return candidate.series.uid.endswith(wanted.lstrip("…"))
-    value = candidate.series.description if column == "description" else candidate.row()[column]
-    if value is None:
-        return False
-    if operator == "~":
-        return wanted.lower() in str(value).lower()
-    try:
-        number, limit = float(value), float(wanted)
-    except ValueError:
-        return operator == "=" and str(value).lower() == wanted.lower()
-    # Numbers in headers have digits that nobody types.
-    return {"=": abs(number - limit) <= 1e-3 * max(1, abs(limit)), "<": number < limit, ">": number > limit}[operator]

@@ -4,20 +4,16 @@ Of each file a few numbers and codes are kept, so that memory hardly grows with 
 header serves to choose a series; nothing here puts it into a message (see docs/privacy.md).
 """
 
-import os
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.errors import InvalidDicomError
 
-from cohortmorph import UserError
+from cohortmorph.clinic import facets
+from cohortmorph.clinic.facets import Value, items, number, vector
 from cohortmorph.run.files import StrPath
-from cohortmorph.run.logs import log
 
 # The acquisition numbers that a sidecar may hold, and nothing else: DICOM keyword → name with unit.
 ACQUISITION = {
@@ -46,15 +42,25 @@ MANUFACTURERS = (
 )
 PHOTOMETRIC = ("MONOCHROME1", "MONOCHROME2", "RGB", "PALETTE COLOR", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 SEQUENCES = {"SE": "spin echo", "IR": "inversion recovery", "GR": "gradient echo", "EP": "echo planar"}
-OWN_FILES = (".snakemake_timestamp", ".DS_Store")
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and its multi-frame kinds, below it
-TAGS = [
-    *("SOPClassUID", "SeriesInstanceUID", "FrameOfReferenceUID", "Modality", "Manufacturer", "SeriesNumber"),
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+NO_UID = "none"
+RT_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+TAGS: list[Any] = [
+    *(
+        "SOPClassUID",
+        "SeriesInstanceUID",
+        "StudyInstanceUID",
+        "FrameOfReferenceUID",
+        "Modality",
+        "Manufacturer",
+        "SeriesNumber",
+    ),
     *("SeriesDescription", "InstanceNumber", "ImageType", "BurnedInAnnotation", "ScanningSequence", "SliceThickness"),
     *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated"),
     *("BitsStored", "PixelRepresentation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("TemporalPositionIdentifier", "AcquisitionNumber", "GantryDetectorTilt", "ModalityLUTSequence"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *ACQUISITION),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *ACQUISITION, *facets.TAGS),
 ]
 
 
@@ -65,6 +71,8 @@ class Series:
     Attributes
     ----------
     uid, frame_of_reference : str
+        Where the header has no SeriesInstanceUID, all without one that share number, modality, description, study and
+        frame of reference are one series: its uid begins with NO_UID.
     number : int or None
     modality, manufacturer, photometric : str
         One of the words above, or "other".
@@ -73,7 +81,8 @@ class Series:
     sequence : str
     kinds : tuple of str
         Why it may not be what was meant: ``derived``, ``localizer``, ``secondary-capture``, ``burned-in``, ``colour``,
-        ``mosaic``, ``non-linear`` (a table instead of slope and intercept).
+        ``phase`` (or the imaginary part), and what can never be read: ``mosaic``, ``non-linear`` (a table instead of
+        slope and intercept), ``segmentation``, ``dose``, ``reversed`` (rows upside down).
     rows, columns, bits_stored : int
     signed : bool
     thickness_mm, tilt_degrees : float or None
@@ -113,9 +122,8 @@ class Slice:
         Position of the first pixel (LPS), and the unit vectors along a row, then down a column.
     spacing_mm : tuple of float or None
         From row to row, from column to column.
-    volume : tuple of float
-        What tells apart the volumes of a series: temporal position, echo time, part of the complex signal (0 magnitude,
-        1 phase, 2 real, 3 imaginary).
+    facets : tuple
+        What may tell apart the volumes of a series, in the order of :data:`cohortmorph.clinic.facets.FACETS`.
     acquisition : tuple of float or None
         The numbers of ACQUISITION, in its order.
     """
@@ -127,7 +135,7 @@ class Slice:
     position_mm: tuple[float, ...] | None
     cosines: tuple[float, ...] | None
     spacing_mm: tuple[float, ...] | None
-    volume: tuple[float, float, float]
+    facets: tuple[Value, ...]
     acquisition: tuple[float | None, ...]
 
     @property
@@ -147,124 +155,76 @@ class Slice:
         return float(np.dot(np.array(self.position_mm), normal))
 
 
-@dataclass(frozen=True)
-class Folder:
-    """The slices found in a folder, and the images among its files that are cut off within their header (a count)."""
-
-    slices: list[Slice]
-    damaged: int
-    others: int
-
-
-def read_folder(folder: StrPath, name: str) -> Folder:
-    """Read the headers of all images in `folder` and its subfolders.
+def slices_of(header: pydicom.Dataset, path: StrPath, known: dict[Any, Any] | None = None) -> list[Slice]:
+    """Return the slices of one DICOM image.
 
     Parameters
     ----------
-    folder : str or Path
-    name : str
-        How messages call the folder: paths are often made of the patient's name.
-
-    Returns
-    -------
-    Folder
-    """
-    slices: list[Slice] = []
-    damaged, others = 0, 0
-    known: dict[Series, Series] = {}
-    for path in _files(folder, name):
-        try:
-            found = read_file(path, known)
-        except InvalidDicomError:
-            found = []
-        except Exception:  # pydicom raises many kinds on a header that is cut off
-            damaged += 1
-            continue
-        if not found:
-            # DICOMDIR, reports and presentation states are DICOM, but no images.
-            others += 1
-        slices += found
-    if others:
-        log.info("%s: %d of %d files are not DICOM images and were left out.", name, others, others + len(slices))
-    return Folder(slices, damaged, others)
-
-
-def read_file(path: StrPath, known: dict[Series, Series] | None = None) -> list[Slice]:
-    """Return the slices of one DICOM file, none if it is no image.
-
-    Parameters
-    ----------
+    header : Dataset
+        Of an image: it has Rows and Columns.
     path : str or Path
     known : dict, optional
-        Keeps each Series once; give the same one for all files.
+        Keeps each Series, and each set of facets, once; give the same one for all files.
     """
-    header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-    storage = header.file_meta.get("MediaStorageSOPClassUID", header.get("SOPClassUID", ""))
-    if "SeriesInstanceUID" not in header or "Rows" not in header or "Columns" not in header:
-        if pydicom.uid.UID(storage).name.endswith("Image Storage"):
-            raise EOFError("an image without its size")
-        return []
-    series = _series(header)
-    series = series if known is None else known.setdefault(series, series)
+    known = {} if known is None else known
+    series = _once(known, _series(header))
     if "PerFrameFunctionalGroupsSequence" not in header:
         frames = int(header.get("NumberOfFrames") or 1)
         if frames == 1:
-            return [_classic_slice(str(path), header, series)]
+            return [_classic_slice(str(path), header, series, known)]
         # Frames without a place in the world, such as those of an ultrasound.
         empty = Slice(
             path=str(path),
             frame=None,
-            series=series,
+            series=_of_kinds(series, [header.get("ImageType")], None, known),
             instance=None,
             position_mm=None,
             cosines=None,
             spacing_mm=None,
-            volume=(0, 0, 0),
+            facets=(None,) * len(facets.FACETS),
             acquisition=(None,) * len(ACQUISITION),
         )
         return [empty] * frames
     shared = header.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()]
     return [
-        _frame(str(path), number, header, frame, shared[0], series)
-        for number, frame in enumerate(header.PerFrameFunctionalGroupsSequence)
+        _frame(str(path), n, header, (frame, shared[0]), series, known)
+        for n, frame in enumerate(header.PerFrameFunctionalGroupsSequence)
     ]
 
 
-def _files(folder: StrPath, name: str) -> list[Path]:
-    """Return the files of a folder, sorted; links that lead out of it are refused."""
-    root, outside = Path(folder).resolve(), 0
-    paths: list[Path] = []
-    for place, folders, files in os.walk(root):
-        for entry in [*folders, *files]:
-            path = Path(place, entry)
-            if path.is_symlink() and not path.resolve().is_relative_to(root):
-                outside += 1
-        # Snakemake's and macOS's own. Other hidden files are read: one of them may be a slice.
-        paths += [Path(place, file) for file in files if file not in OWN_FILES and not file.startswith("._")]
-    if outside:
-        raise UserError(
-            f"{name}: {outside} entries of the folder are links that lead out of it, perhaps to another patient; "
-            "expected the files themselves. Copy them into the folder."
-        )
-    return sorted(path for path in paths if path.is_file())
+def _once(known: dict[Any, Any], one: Any) -> Any:
+    return known.setdefault(one, one)
+
+
+def _kinds(image_type: Any, part: Value) -> set[str]:
+    """Return what an ImageType, and the part of the complex signal, say against reading an image as what it is."""
+    types = [str(code).upper() for code in items(image_type)]
+    kinds = {
+        "derived": types[:1] == ["DERIVED"] or facets.map_of(image_type) is not None,
+        "localizer": bool({"LOCALIZER", "SCOUT"} & set(types)),
+        "mosaic": bool({"MOSAIC", "VFRAME"} & set(types)),
+        "phase": part in ("phase", "imaginary"),
+    }
+    return {kind for kind, is_so in kinds.items() if is_so}
 
 
 def _series(header: pydicom.Dataset) -> Series:
-    types = [str(part).upper() for part in _list(header.get("ImageType"))]
     storage = str(header.get("SOPClassUID", ""))
     kinds = {
-        "derived": types[:1] == ["DERIVED"],
-        "localizer": bool({"LOCALIZER", "SCOUT"} & set(types)),
         "secondary-capture": storage == SECONDARY_CAPTURE or storage.startswith(SECONDARY_CAPTURE + "."),
         "burned-in": str(header.get("BurnedInAnnotation", "")).upper() == "YES",
-        "colour": _number(header.get("SamplesPerPixel")) not in (None, 1.0)
+        "colour": number(header.get("SamplesPerPixel")) not in (None, 1.0)
         or header.get("PhotometricInterpretation") == "PALETTE COLOR",
-        "mosaic": "MOSAIC" in types,
         "non-linear": "ModalityLUTSequence" in header,
+        "segmentation": storage in SEGMENTATIONS,
+        "dose": storage == RT_DOSE,
+        "reversed": facets.is_reversed(header),
     }
-    sequence = [str(code) for code in _list(header.get("ScanningSequence"))]
+    sequence = [str(code) for code in items(header.get("ScanningSequence"))]
+    shared_by = ("SeriesNumber", "Modality", "SeriesDescription", "StudyInstanceUID", "FrameOfReferenceUID")
     return Series(
-        uid=str(header.SeriesInstanceUID),
+        uid=str(header.get("SeriesInstanceUID") or "")
+        or " ".join([NO_UID, *(str(header.get(keyword, "")) for keyword in shared_by)]),
         frame_of_reference=str(header.get("FrameOfReferenceUID", "")),
         number=_whole(header.get("SeriesNumber")),
         modality=_word(header.get("Modality"), MODALITIES),
@@ -272,91 +232,75 @@ def _series(header: pydicom.Dataset) -> Series:
         photometric=_word(header.get("PhotometricInterpretation"), PHOTOMETRIC),
         description=str(header.get("SeriesDescription", "")),
         sequence=", ".join(SEQUENCES[code] for code in sequence if code in SEQUENCES),
-        kinds=tuple(kind for kind, is_so in kinds.items() if is_so),
+        kinds=tuple(sorted(kind for kind, is_so in kinds.items() if is_so)),
         rows=int(header.Rows),
         columns=int(header.Columns),
         bits_stored=_whole(header.get("BitsStored")) or 0,
         signed=header.get("PixelRepresentation") == 1,
-        thickness_mm=_number(header.get("SliceThickness")),
-        tilt_degrees=_number(header.get("GantryDetectorTilt")),
+        thickness_mm=number(header.get("SliceThickness")),
+        tilt_degrees=number(header.get("GantryDetectorTilt")),
     )
 
 
-def _classic_slice(path: str, header: pydicom.Dataset, series: Series) -> Slice:
-    numbers = tuple(_number(header.get(keyword)) for keyword in ACQUISITION)
-    moment = _number(header.get("TemporalPositionIdentifier")) or _number(header.get("AcquisitionNumber")) or 0.0
+def _classic_slice(path: str, header: pydicom.Dataset, series: Series, known: dict[Any, Any]) -> Slice:
+    found = facets.of_slice(header)
     return Slice(
         path=path,
         frame=None,
-        series=series,
+        series=_of_kinds(series, [header.get("ImageType")], found[0], known),
         instance=_whole(header.get("InstanceNumber")),
-        position_mm=_numbers(header.get("ImagePositionPatient"), 3),
-        cosines=_numbers(header.get("ImageOrientationPatient"), 6),
-        spacing_mm=_numbers(header.get("PixelSpacing"), 2),
-        volume=(moment, numbers[0] or 0.0, _part(_list(header.get("ImageType")))),
-        acquisition=numbers,
+        position_mm=vector(header.get("ImagePositionPatient"), 3),
+        cosines=vector(header.get("ImageOrientationPatient"), 6),
+        spacing_mm=vector(header.get("PixelSpacing"), 2),
+        facets=_once(known, found),
+        acquisition=_once(known, tuple(number(header.get(keyword)) for keyword in ACQUISITION)),
     )
 
 
 def _frame(
     path: str,
-    number: int,
+    n: int,
     header: pydicom.Dataset,
-    frame: pydicom.Dataset,
-    shared: pydicom.Dataset,
+    groups: tuple[pydicom.Dataset, pydicom.Dataset],
     series: Series,
+    known: dict[Any, Any],
 ) -> Slice:
     """One frame of an enhanced CT or MR: each group of attributes stands with the frame or with all frames."""
 
     def group(sequence: str) -> pydicom.Dataset:
-        return next((owner[sequence][0] for owner in (frame, shared) if owner.get(sequence)), pydicom.Dataset())
+        return next((owner[sequence][0] for owner in groups if owner.get(sequence)), pydicom.Dataset())
 
     def acquired(keyword: str) -> float | None:
         sequence, inner = OF_FRAMES.get(keyword, ("PixelValueTransformationSequence", keyword))
         value = group(sequence).get(inner)
-        return _number(header.get(keyword) if value is None else value)
+        return number(header.get(keyword) if value is None else value)
 
-    content, numbers = group("FrameContentSequence"), tuple(acquired(keyword) for keyword in ACQUISITION)
-    types = group("MRImageFrameTypeSequence").get("FrameType") or header.get("ImageType")
+    numbers = tuple(acquired(keyword) for keyword in ACQUISITION)
+    found = facets.of_frame(header, groups, dict(zip(ACQUISITION.values(), numbers, strict=True)))
+    types = [group(f"{kind}ImageFrameTypeSequence").get("FrameType") for kind in ("MR", "CT", "PET")]
+    types.append(header.get("ImageType"))
     return Slice(
         path=path,
-        frame=number,
-        series=series,
-        instance=number + 1,
-        position_mm=_numbers(group("PlanePositionSequence").get("ImagePositionPatient"), 3),
-        cosines=_numbers(group("PlaneOrientationSequence").get("ImageOrientationPatient"), 6),
-        spacing_mm=_numbers(group("PixelMeasuresSequence").get("PixelSpacing"), 2),
-        volume=(_number(content.get("TemporalPositionIndex")) or 0.0, numbers[0] or 0.0, _part(_list(types))),
-        acquisition=numbers,
+        frame=n,
+        series=_of_kinds(series, types, found[0], known),
+        instance=n + 1,
+        position_mm=vector(group("PlanePositionSequence").get("ImagePositionPatient"), 3),
+        cosines=vector(group("PlaneOrientationSequence").get("ImageOrientationPatient"), 6),
+        spacing_mm=vector(group("PixelMeasuresSequence").get("PixelSpacing"), 2),
+        facets=_once(known, found),
+        acquisition=_once(known, numbers),
     )
 
 
-def _part(image_type: Sequence[Any]) -> float:
-    """The part of the complex signal that an MR image shows."""
-    codes = {"M": 0.0, "P": 1.0, "PHASE": 1.0, "R": 2.0, "REAL": 2.0, "I": 3.0, "IMAGINARY": 3.0}
-    return next((codes[str(code).upper()] for code in image_type[2:] if str(code).upper() in codes), 0.0)
-
-
-def _list(value: Any) -> list[Any]:
-    return [] if value is None else [value] if isinstance(value, str) else list(value)
-
-
-def _number(value: Any) -> float | None:
-    with suppress(TypeError, ValueError):
-        number = float(value)
-        return number if np.isfinite(number) else None
-    return None
+def _of_kinds(series: Series, image_types: Iterable[Any], part: Value, known: dict[Any, Any]) -> Series:
+    """Return a series whose kinds are besides those of one of its slices; `part` is the first of its facets."""
+    kinds = set().union(*(_kinds(one, part) for one in image_types))
+    return _once(known, replace(series, kinds=tuple(sorted({*series.kinds, *kinds})))) if kinds else series
 
 
 def _whole(value: Any) -> int | None:
-    number = _number(value)
-    return None if number is None else int(number)
-
-
-def _numbers(values: Any, count: int) -> tuple[float, ...] | None:
-    found = [_number(value) for value in _list(values)]
-    numbers = tuple(number for number in found if number is not None)
-    return numbers if len(numbers) == len(found) == count else None
+    found = number(value)
+    return None if found is None else int(found)
 
 
 def _word(value: Any, known: Iterable[str]) -> str:

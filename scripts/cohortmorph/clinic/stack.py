@@ -29,7 +29,6 @@ from cohortmorph.spatial.geometry import Grid
 ORIENTATION_TOLERANCE = 1e-4  # of a direction cosine; one series may round the same orientation in two ways
 POSITION_TOLERANCE = 0.01  # of the slice distance: how far a slice may lie from its place on the even grid
 TILT_TOLERANCE = 0.1  # of a pixel: how far the whole stack may drift sideways
-SAME_POSITION_MM = 0.001
 TAG_TOLERANCE_DEGREES = 0.5  # between the tilt in the header and that of the positions
 AIR_HU = -1000.0
 
@@ -92,17 +91,15 @@ class Stack:
         return max(POSITION_TOLERANCE * float(np.median(self.steps_mm)), 0.001)
 
 
-def arrange(slices: Sequence[Slice], name: str, volume: int | None = None, allow: Collection[str] = ()) -> Stack:
+def arrange(slices: Sequence[Slice], name: str, allow: Collection[str] = ()) -> Stack:
     """Sort the slices of one volume along their normal.
 
     Parameters
     ----------
     slices : list of Slice
-        Of one series, size and orientation.
+        Of one series, size and orientation, each at a position of its own.
     name : str
         For messages.
-    volume : int, optional
-        Which of several volumes at the same positions, from 1.
     allow : sequence of str
         ``two-slices``: do not ask for a third one.
 
@@ -113,12 +110,10 @@ def arrange(slices: Sequence[Slice], name: str, volume: int | None = None, allow
     Raises
     ------
     UserError
-        If slices lie at one position, or there are too few.
+        If there are too few.
     """
     axes = orientation(slices, name)
-    positions = np.array([slice_.position_mm for slice_ in slices])
-    order = np.argsort(positions @ axes[:, 2], kind="stable")
-    slices = one_volume([slices[n] for n in order], axes[:, 2], name, volume)
+    slices = sorted(slices, key=lambda one: one.along_mm(axes[:, 2]))
     needed = 2 if "two-slices" in allow else 3
     if len(slices) < needed:
         raise UserError(
@@ -141,74 +136,6 @@ def orientation(slices: Sequence[Slice], name: str) -> np.ndarray:
     normal = np.cross(row, column)
     normal = normal / np.linalg.norm(normal)
     return np.stack([row, np.cross(normal, row), normal], axis=1)
-
-
-def volumes(slices: Sequence[Slice], normal: np.ndarray) -> list[list[Slice]]:
-    """Return slices in order of position as a list of lists: the slices at each position, sorted by volume."""
-    places: list[list[Slice]] = []
-    for slice_ in slices:
-        if places and slice_.along_mm(normal) - places[-1][0].along_mm(normal) < SAME_POSITION_MM:
-            places[-1].append(slice_)
-        else:
-            places.append([slice_])
-    return [sorted(place, key=lambda slice_: (slice_.volume, slice_.instance or 0)) for place in places]
-
-
-def one_volume(slices: Sequence[Slice], normal: np.ndarray, name: str, volume: int | None) -> list[Slice]:
-    """Return one slice at each position: copies of a slice are dropped, of several volumes the chosen one is taken."""
-    places = volumes(slices, normal)
-    if len(places) == len(slices):
-        if volume not in (None, 1):
-            raise UserError(f"{name}: found one volume; expected number {volume}. Correct `series`.")
-        return list(slices)
-    places = [_without_copies(place, name) for place in places]
-    copies = len(slices) - sum(map(len, places))
-    if copies:
-        log.warning("%s: %d of %d slices are copies of another one and were dropped.", name, copies, len(slices))
-    counts = {len(place) for place in places}
-    if counts == {1}:
-        return [place[0] for place in places]
-    several = next(place for place in places if len(place) > 1)
-    where = f"{several[0].along_mm(normal):.3f} mm along the normal ({names(several)})"
-    if len(counts) == 1 and len(places) > 1:
-        (count,) = counts
-        if volume is not None and volume <= count:
-            chosen = [place[volume - 1] for place in places]
-            _refuse_mixture(chosen, name, volume)
-            return chosen
-        raise UserError(
-            f"{name}: found {count} volumes (time points, echoes, magnitude and phase) at the same {len(places)} "
-            f"positions, first at {where}; expected one. Choose it in the column `series`: volume=1 to volume={count}."
-        )
-    same = sum(len(place) - 1 for place in places)
-    raise UserError(
-        f"{name}: {same} of {sum(map(len, places))} slices lie at the position of another but differ from it, first at "
-        f"{where}; expected each position once, or equally often. Export one volume in a folder of its own."
-    )
-
-
-def _without_copies(place: list[Slice], name: str) -> list[Slice]:
-    """Drop slices with the same values as one before them."""
-    if len(place) == 1:
-        return place
-    kept: list[Slice] = []
-    seen: list[tuple[Slice, np.ndarray]] = []
-    for slice_ in place:
-        values = read_values([slice_], name)
-        if not any(slice_.volume == other.volume and np.array_equal(values, read) for other, read in seen):
-            kept.append(slice_)
-            seen.append((slice_, values))
-    return kept
-
-
-def _refuse_mixture(slices: Sequence[Slice], name: str, volume: int) -> None:
-    """Refuse a volume whose slices do not share echo time and part of the complex signal."""
-    kinds = {slice_.volume[1:] for slice_ in slices}
-    if len(kinds) > 1:
-        raise UserError(
-            f"{name}: volume {volume} mixes {len(kinds)} echo times or parts of the signal (magnitude, phase), so the "
-            "order of its slices cannot be trusted. Export it in a folder of its own."
-        )
 
 
 def tilt(stack: Stack) -> str | None:
@@ -342,7 +269,7 @@ def _evened(array: np.ndarray, along_mm: np.ndarray, distance_mm: float) -> np.n
     """Interpolate linearly between slices, at every `distance_mm` from the first to the last."""
     count = int(np.floor((along_mm[-1] - along_mm[0]) / distance_mm + 1e-4)) + 1
     wanted_mm = along_mm[0] + distance_mm * np.arange(count)
-    above = np.clip(np.searchsorted(along_mm, wanted_mm - SAME_POSITION_MM), 1, len(along_mm) - 1)
+    above = np.clip(np.searchsorted(along_mm, wanted_mm - 0.001), 1, len(along_mm) - 1)
     fraction = (wanted_mm - along_mm[above - 1]) / (along_mm[above] - along_mm[above - 1])
     near = np.rint(fraction)
     fraction = np.clip(np.where(np.abs(fraction - near) < 1e-4, near, fraction), 0, 1).astype(np.float32)
