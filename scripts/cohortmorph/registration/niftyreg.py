@@ -5,6 +5,7 @@ The programs (see :mod:`cohortmorph.run.tools`) return 0 for nonsense, so inputs
 Modat et al., Comput. Methods Programs Biomed. 98:278 (2010); J. Med. Imaging 1:024003 (2014).
 """
 
+import itertools
 import os
 import re
 import subprocess
@@ -36,6 +37,8 @@ OPTIONS = {
     | dict.fromkeys(("-sx", "-sy", "-sz", "-be", "-le", "-jl", "--rbn", "--fbn", "--lncc", "--mind", "--mindssc"), 1)
     | dict.fromkeys(("--rLwTh", "--rUpTh", "--fLwTh", "--fUpTh", "-pert", "-smoothGrad"), 1),
 }
+LEVELS = 3  # of reg_f3d's pyramid, unless -ln says otherwise
+TABLE_VOXELS, WIDER = 5, 1e-3  # see off_the_table
 RESERVED = ("-ref", "-flo", "-aff", "-inaff", "-incpp", "-cpp", "-res", "-rmask", "-omp", "-voff", "-target", "-source")
 
 
@@ -48,6 +51,7 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     (path,) = parameters
     rows = read_options(path, tuple(OPTIONS), RESERVED)
     _check_options(path, rows)
+    rows = [off_the_table(row, problem.fixed.GetSpacing()[0]) for row in rows]
     if not niftyreg_program():
         raise UserError(f"{HOW_TO_GET['niftyreg']}.")
     log = Path(run.log_folder) / "niftyreg.log"
@@ -66,7 +70,40 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
         version = subprocess.run(
             [niftyreg_program(), "--version"], env=environment, capture_output=True, text=True, check=False
         ).stdout.strip()
-    return Registered(transform, cost, {"version": f"NiftyReg {version}"})
+    return Registered(transform, cost, {"version": f"NiftyReg {version}", "options": [" ".join(row) for row in rows]})
+
+
+def off_the_table(row: list[str], spacing_mm: float) -> list[str]:
+    """Return the words of a program's row so that no control points of `reg_f3d` lie exactly 5 voxels apart along x.
+
+    At that distance `reg_f3d` takes the splines' coefficients from a table for 5 voxels along every axis, and asks
+    three times for the distance along x, never for y and z (``_reg_localTrans.cpp``; 1.5.58, and still so years later):
+    with another distance there, or where a level of the pyramid does not halve every axis, an image moves by
+    centimetres on itself, and the program ends as if all were well. A grid a thousandth wider is never taken for the
+    table's.
+
+    Parameters
+    ----------
+    row : list of str
+        The program and its options.
+    spacing_mm : float
+        Of the fixed image along its first axis.
+    """
+    program, *words = row
+    if program != "reg_f3d":
+        return row
+    values = dict(itertools.pairwise(words))  # the value of an option is the word that follows
+    asked = float(values.get("-sx", -TABLE_VOXELS))  # above 0: mm, below: voxels, as without -sx
+    voxels = asked / spacing_mm if asked > 0 else -asked
+    levels = int(float(values.get("-ln", LEVELS)))
+    # Which axes a level halves depends on their sizes: any of these distances may come up.
+    if not any(np.isclose(voxels * 2**level, TABLE_VOXELS, rtol=WIDER / 2) for level in range(levels)):
+        return row
+    wider = ["-sx", f"{asked * (1 + WIDER):.6g}"]
+    if "-sx" not in words:
+        return [*row, *wider]
+    place = len(words) - 1 - words[::-1].index("-sx")
+    return [program, *words[:place], *wider, *words[place + 2 :]]
 
 
 def _check_options(path: StrPath, rows: list[list[str]]) -> None:
