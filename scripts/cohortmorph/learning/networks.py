@@ -151,7 +151,10 @@ def load_parameters(network: Learned, path: StrPath) -> None:
         with np.load(path, allow_pickle=False) as file:
             arrays = [file[name] for name in sorted(file.files)]
     except (BadZipFile, zlib.error, EOFError, ValueError):  # zip has checksums
-        raise UserError(f"{path}: the network is cut off or damaged. Delete it, and start Snakemake again.") from None
+        raise UserError(
+            f"{path}: the network is cut off, damaged, or holds other than plain arrays. Delete it, and start "
+            "Snakemake again."
+        ) from None
     found, expected = [array.shape for array in arrays], [tuple(each.shape) for each in network.parameters]
     if found != expected:
         raise ValueError(f"{path} holds parameters of another network: {found} != {expected}")
