@@ -1,18 +1,25 @@
-# The cohort table: it is checked whenever the workflow starts; this only says what is in it.
+# The cohort table: it is checked whenever the workflow starts. What its files hold is looked at when that is asked for.
 
 
+# Without an output, so that it is done as often as it is asked for: files change, and disks fail, behind their dates.
 rule check_cohort:
-    """Check table and configuration, and count images, pairs and splits; nothing else is done."""
-    output:
-        results.of_cohort("check_cohort.txt"),
+    """Open every file of the cohort and list all that is wrong in results/check_cohort.txt, with counts of images."""
+    input:
+        table=ancient(config["cohort"]),
     log:
         results.log("check_cohort"),
     benchmark:
         results.benchmark("check_cohort")
     localrule: True
     conda:
-        "../envs/workflow.yaml"
+        "../envs/imaging.yaml"
+    threads: 64  # as many of them as --cores gives, and the machine has
     params:
         summary=of(plan.description),
+        data_folder=of(plan.data_folder),
+        pairs=[[pair.fixed.id, pair.moving.id] for pair in cohort.pairs.values()],
+        settings={key: config[key] for key in ("dicom", "structures")},
+        tools=plan.tools,
+        written=results.of_cohort("check_cohort.txt"),
     script:
         "../scripts/check_cohort.py"

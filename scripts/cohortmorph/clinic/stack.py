@@ -234,7 +234,7 @@ def _irregular(stack: Stack, name: str, tilt_is: str, uneven_is: str) -> dict[st
 
 
 def _grid(stack: Stack, found: dict[str, str | None]) -> tuple[Grid, np.ndarray]:
-    """Return the grid, and where along i and j the first slice's pixel (0, 0) has to start for it to hold all slices."""
+    """Return the grid, and where along i and j the first slice's pixel (0, 0) has to start for it to hold all."""
     series = stack.slices[0].series
     size, first = np.array([series.columns, series.rows]), np.zeros(2)
     if found["tilt"]:

@@ -114,6 +114,13 @@ class Plan:
             for file in parameter_files(chosen)
         ]
 
+    @cached_property
+    def tools(self) -> list[dict[str, Any]]:
+        """The affine and the classical methods: ``key`` of the configuration, ``tool`` and parameter ``files``."""
+        chosen = {"prealign": {"tool": "elastix"} | self.config["prealign"]}
+        chosen |= {f"baselines.{name}": one for name, one in self.baselines.items()}
+        return [{"key": key, "tool": one["tool"], "files": parameter_files(one)} for key, one in chosen.items()]
+
     # ---- images
 
     def file_of(self, image: Image) -> str:
