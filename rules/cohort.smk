@@ -1,11 +1,13 @@
 # The cohort table: it is checked whenever the workflow starts. What its files hold is looked at when that is asked for.
 
 
-# Without an output, so that it is done as often as it is asked for: files change, and disks fail, behind their dates.
 rule check_cohort:
-    """Open every file of the cohort and list all that is wrong in results/check_cohort.txt, with counts of images."""
+    """Open every file of the cohort and list all that is wrong at once; count images, pairs and splits."""
     input:
         table=ancient(config["cohort"]),
+        parameters=plan.parameter_files,
+    output:
+        results.of_cohort("check_cohort.txt"),
     log:
         results.log("check_cohort"),
     benchmark:
@@ -20,6 +22,6 @@ rule check_cohort:
         pairs=[[pair.fixed.id, pair.moving.id] for pair in cohort.pairs.values()],
         settings={key: config[key] for key in ("dicom", "structures")},
         tools=plan.tools,
-        written=results.of_cohort("check_cohort.txt"),
+        fingerprints=of(plan.fingerprints_of_all),
     script:
         "../scripts/check_cohort.py"

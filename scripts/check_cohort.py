@@ -3,8 +3,8 @@
 In: the plain-text description of the checked cohort (:func:`cohortmorph.cohort.cohort.describe`). The Snakefile checks
 table and configuration when it loads them, so that a mistake stops the workflow before its first job; here every file
 of the table is opened as well, by the readers of the jobs. DICOM pixels are not decoded.
-Out: a text file with counts (images, subjects, pairs) by split, and all problems and warnings with their lines; the
-same in the log. A problem ends the job with an error.
+Out: a text file with counts (images, subjects, pairs) by split, and warnings; the same in the log. Problems end the job
+with the list of them all.
 """
 
 import os
@@ -48,16 +48,12 @@ def main(
         warned = [f"{len(warned)} warning{'s' if len(warned) > 1 else ''}:", *warned]
         logs.log.warning("%s", "\n".join(warned))
     if said:
-        said = [
-            f"{len(said)} problem{'s' if len(said) > 1 else ''} in the files of the cohort; nothing was computed.",
-            *said,
-            "Correct them, or leave out what cannot be: empty the cell, or write # before the row of an image.",
-        ]
-    with files.publishing(output) as partial:
-        partial.write_text("\n".join([summary, looked, *warned, *(said or ["No problem was found."])]) + "\n")
-    if said:
-        raise UserError("\n".join(said))
+        count = f"{len(said)} problem{'s' if len(said) > 1 else ''} in the files of the cohort; nothing was computed."
+        advice = "Correct them, or leave out what cannot be: empty the cell, or write # before the row of an image."
+        raise UserError("\n".join([count, *said, advice]))
     logs.log.info("%s; no problem was found.", looked)
+    with files.publishing(output) as partial:
+        partial.write_text("\n".join([summary, f"{looked}; no problem was found.", *warned]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
@@ -69,6 +65,6 @@ if __name__ == "__main__":
             pairs=snakemake.params.pairs,
             settings=snakemake.params.settings,
             tools=snakemake.params.tools,
-            output=snakemake.params.written,
+            output=snakemake.output[0],
             threads=min(snakemake.threads, len(os.sched_getaffinity(0))),
         )

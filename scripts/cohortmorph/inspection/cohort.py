@@ -13,9 +13,8 @@ from tqdm import tqdm
 from cohortmorph import UserError
 from cohortmorph.cohort import sources
 from cohortmorph.cohort.pairs import image_id
-from cohortmorph.cohort.table import PATH_COLUMNS
 from cohortmorph.inspection import together
-from cohortmorph.inspection.image import Found, Given, Seen, look
+from cohortmorph.inspection.image import COLUMNS, Found, Given, Seen, look
 from cohortmorph.run.logs import log
 
 LINES = 10  # of progress in a log that is no terminal
@@ -31,7 +30,7 @@ def given_in(table: str, data_folder: str) -> dict[str, Given]:
     """
     found = {}
     for (subject, image), row in sources.rows_of(table).items():
-        files = {column: sources.expanded(row.get(column) or "", data_folder) for column in PATH_COLUMNS}
+        files = {column: sources.expanded(row.get(column) or "", data_folder) for column in COLUMNS}
         given = Given(
             image_id(subject, image),
             f"subject {subject}, image {image}",

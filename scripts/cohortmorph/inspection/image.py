@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import SimpleITK as sitk
 
 from cohortmorph import UserError
 from cohortmorph.clinic.image_file import is_folder, read_file, refuse_empty
@@ -20,7 +19,9 @@ from cohortmorph.cohort.layout import MADE_HERE
 from cohortmorph.cohort.sources import is_segmentation
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import labels, landmarks
-from cohortmorph.spatial.geometry import Grid
+from cohortmorph.spatial.geometry import Grid, to_array
+
+COLUMNS = ("source", "labels", "mask", "landmarks", "fiducials")  # that name files
 
 
 class Found(NamedTuple):
@@ -108,12 +109,12 @@ def look(given: Given, dicom: Mapping[str, Any], structures: Mapping[str, int]) 
             found = read_labels(path, seen.grid, structures, given.name, tuple(frames))
         else:
             found = labels.read(path, seen.grid)
-        seen.labels = frozenset(np.unique(sitk.GetArrayViewFromImage(found)).tolist()) - {0}
+        seen.labels = frozenset(np.unique(to_array(found)).tolist()) - {0}
         if not seen.labels:
             log.warning("%s: the label map is empty: every voxel is 0", path)
 
     def mask(path: str) -> None:
-        if not sitk.GetArrayViewFromImage(labels.read(path, seen.grid)).any():
+        if not to_array(labels.read(path, seen.grid)).any():
             raise UserError(f"{path}: the mask is empty: give a mask with voxels, or none.")
 
     def points(column: str) -> Callable[[str], None]:
@@ -126,15 +127,10 @@ def look(given: Given, dicom: Mapping[str, Any], structures: Mapping[str, int]) 
 
         return of_column
 
-    for column, opened in (
-        ("source", source),
-        ("labels", label_map),
-        ("mask", mask),
-        ("landmarks", points("landmarks")),
-        ("fiducials", points("fiducials")),
-    ):
+    readers = (source, label_map, mask, points("landmarks"), points("fiducials"))
+    for column, opened in zip(COLUMNS, readers, strict=True):
         path = given.files.get(column)
-        # Without the image's grid, nothing can be said of what has to lie on it but of files that are whole.
+        # Without the image's grid, a label map or mask is looked at by itself; structures cannot be.
         if path and not (seen.grid is None and column == "labels" and is_segmentation(path)):
             _open(given, column, opened, seen)
     return seen
