@@ -7,10 +7,7 @@ Out: the image (int16 where that is exact, else float32; HU for CT; LPS, mm) and
 The path of the source stays inside this script: see cohortmorph.cohort.sources.
 """
 
-from pathlib import Path
-
-from cohortmorph import UserError
-from cohortmorph.clinic.image_file import read_file, refuse_empty
+from cohortmorph.clinic.image_file import is_folder, read_file, refuse_empty
 from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.clinic.reader import read_series
 from cohortmorph.cohort import sources
@@ -43,14 +40,10 @@ def main(
         Of a NIfTI file: ``sform`` or ``qform``, see cohortmorph.clinic.image_file.read_file.
     """
     source, name = str(source), str(source) if name is None else name
-    if Path(source).is_dir():
-        if form:
-            raise UserError(f"{name}: found {form!r} in the column `geometry`, but the source is a folder. Empty it.")
+    if is_folder(source, name, form):
         converted, description = read_series(source, name, series, **(settings or {}))
-    elif Path(source).is_file():
-        converted, description = read_file(source, name, series, form)
     else:
-        raise UserError(f"{name}: no such folder or file. Correct `source` in the cohort table.")
+        converted, description = read_file(source, name, series, form)
     refuse_empty(converted, name)
     geometry.write_image(converted, image)
     files.write_json(description, sidecar)

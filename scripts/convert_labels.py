@@ -8,7 +8,7 @@ Out: the label map (int32, 0 where there is no structure), with the numbers that
 from pathlib import Path
 
 from cohortmorph.clinic.privacy import without_identity
-from cohortmorph.clinic.reader import choose
+from cohortmorph.clinic.reader import choose, frames_of_reference
 from cohortmorph.clinic.structures import read_labels
 from cohortmorph.cohort import sources
 from cohortmorph.run import logs
@@ -32,10 +32,9 @@ def main(labels: str, source: str, image: str, output: str, name: str, numbers: 
     allow : list of str
         As for the image.
     """
-    frames = set()
+    frames: set[str] = set()
     if Path(source).is_dir():
-        chosen = choose(source, name, series, allow).candidate
-        frames = {slice_.series.frame_of_reference for slice_ in chosen.slices} - {""}
+        frames = frames_of_reference(choose(source, name, series, allow))
     found = read_labels(labels, geometry.read_grid(image), numbers, name, tuple(frames))
     geometry.write_image(found, output)
 

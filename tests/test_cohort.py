@@ -948,8 +948,10 @@ def test_describe():
 
 def test_check_cohort_writes_the_summary():
     summary = cohort.describe(load_files())
-    check_cohort.main(summary=summary, output="results/check_cohort.txt")
-    assert Path("results/check_cohort.txt").read_text() == summary
+    settings, output = {"dicom": {}, "structures": {}}, "results/check_cohort.txt"
+    Path("empty.tsv").write_text("subject\timage\tsource\n")  # what the files hold: tests/test_inspection.py
+    check_cohort.main(summary, "empty.tsv", ".", [], settings, [], output)
+    assert Path(output).read_text().startswith(summary)
 
 
 def test_a_job_elsewhere_does_not_look_for_files():

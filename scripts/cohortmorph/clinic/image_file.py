@@ -1,6 +1,7 @@
 """Image files that are no DICOM (NIfTI, MHA, NRRD), and what of any image no method could work with."""
 
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,17 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.clinic.reader import describe_geometry
 from cohortmorph.spatial import geometry, volume_file
+
+
+def is_folder(source: str, name: str, form: str = "") -> bool:
+    """Say whether a source is a folder of DICOM, not a file; refuse what is neither, and a folder with a `form`."""
+    if not Path(source).is_dir():
+        if Path(source).is_file():
+            return False
+        raise UserError(f"{name}: no such folder or file. Correct `source` in the cohort table.")
+    if form:
+        raise UserError(f"{name}: found {form!r} in the column `geometry`, but the source is a folder. Empty it.")
+    return True
 
 
 def read_file(source: str, name: str, series: str = "", form: str = "") -> tuple[sitk.Image, dict[str, Any]]:

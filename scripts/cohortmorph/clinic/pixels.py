@@ -1,8 +1,12 @@
 """The pixels of slices in the image's own units: decoded, rescaled, grey, and as whole numbers where that is exact."""
 
 import hashlib
+import os
+import struct
 from collections.abc import Iterator, Sequence
 from itertools import groupby
+from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pydicom
@@ -11,6 +15,7 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.clinic.slices import Slice, names
 
+UNDEFINED_LENGTH, SEQUENCE_END = 0xFFFFFFFF, (0xFFFE, 0xE0DD)
 # How a file is written that does not say it: (without types of elements, low byte first).
 UNSAID = {
     (True, True): pydicom.uid.ImplicitVRLittleEndian,
@@ -70,7 +75,7 @@ def _planes(slices: Sequence[Slice], name: str) -> Iterator[tuple[int, np.ndarra
 
 def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
     """Return the stored pixels of a file (of all frames), and whether they have been rescaled already."""
-    series, dataset = slice_.series, None
+    dataset = None
     try:
         dataset = pydicom.dcmread(slice_.path, force=True)  # without a preamble, too
         if "TransferSyntaxUID" not in dataset.file_meta:
@@ -88,12 +93,50 @@ def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
             ) from None
         return values, True
     except Exception:
-        size = f"{series.rows} × {series.columns} pixels"
         found = len(dataset.get("PixelData", b"")) if dataset is not None else 0
-        raise UserError(
-            f"{name}: the pixels of {names([slice_])} cannot be read: found {found} bytes for {size} of "
-            f"{series.bits_stored} bits. Was the file cut off in a copy? Export the series again."
-        ) from None
+        raise _unreadable(slice_, found, name) from None
+
+
+def refuse_cut_off(slices: Sequence[Slice], name: str) -> None:
+    """Refuse slices whose files end within their pixels, without decoding any.
+
+    That is what :func:`read_values` would say of them, but for damage within the pixels, which only decoding shows.
+    """
+    for path, slice_ in {slice_.path: slice_ for slice_ in slices}.items():
+        with Path(path).open("rb") as file:
+            dataset = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[], force=True)
+            if dataset.file_meta.get("TransferSyntaxUID") == pydicom.uid.DeflatedExplicitVRLittleEndian:
+                continue  # compressed as a whole: pydicom could not have read a header that is cut off
+            found = _bytes_of_pixels(file, dataset.original_encoding)
+        if found is not None:
+            raise _unreadable(slice_, found, name)
+
+
+def _bytes_of_pixels(file: BinaryIO, encoding: tuple[bool | None, bool | None]) -> int | None:
+    """Return how many bytes of pixels a file has, at whose element it stands; None if they are all there."""
+    is_implicit, is_little = encoding
+    order, end = "<" if is_little else ">", os.fstat(file.fileno()).st_size
+    try:
+        (length,) = struct.unpack(f"{order}4xI" if is_implicit else f"{order}8xI", file.read(8 if is_implicit else 12))
+        start = file.tell()
+        if length != UNDEFINED_LENGTH:
+            return None if start + length <= end else end - start
+        while True:  # the fragments of compressed pixels, up to the mark at their end
+            group, element, length = struct.unpack(f"{order}HHI", file.read(8))
+            if (group, element) == SEQUENCE_END:
+                return None
+            if file.seek(length, os.SEEK_CUR) > end:
+                return end - start
+    except struct.error:
+        return max(end - file.tell(), 0)
+
+
+def _unreadable(slice_: Slice, found: int, name: str) -> UserError:
+    size = f"{slice_.series.rows} × {slice_.series.columns} pixels"
+    return UserError(
+        f"{name}: the pixels of {names([slice_])} cannot be read: found {found} bytes for {size} of "
+        f"{slice_.series.bits_stored} bits. Was the file cut off in a copy? Export the series again."
+    )
 
 
 def _decoded_by_gdcm(path: str) -> np.ndarray | None:

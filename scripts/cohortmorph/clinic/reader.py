@@ -14,9 +14,10 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.clinic.choice import Choice, chosen_volume, pick
 from cohortmorph.clinic.folder import Folder, read_folder
+from cohortmorph.clinic.pixels import refuse_cut_off
 from cohortmorph.clinic.series import candidates, common
 from cohortmorph.clinic.slices import ACQUISITION, Slice
-from cohortmorph.clinic.stack import arrange, read_stack
+from cohortmorph.clinic.stack import arrange, grid_of, read_stack
 from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.geometry import Grid, to_image
 
@@ -63,6 +64,31 @@ def read_series(
     array, grid, resampled = read_stack(stack, name, tilt, uneven)
     sidecar = describe(stack.slices, grid, resampled)
     return to_image(array, grid), sidecar | ({"volume": volume.words} if volume.words else {})
+
+
+def read_geometry(
+    folder: StrPath,
+    name: str,
+    choice: str = "",
+    allow: Collection[str] = (),
+    tilt: str = "resample",
+    uneven: str = "refuse",
+) -> tuple[Grid, set[str]]:
+    """Return the grid on which :func:`read_series` reads a series, and its frames of reference (UIDs).
+
+    What that refuses is refused, but for what only decoding its pixels shows: all headers are read, and files that end
+    too early are found.
+    """
+    chosen = choose(folder, name, choice, allow)
+    volume = chosen_volume(chosen, name)
+    grid = grid_of(arrange(volume.slices, name, allow), name, tilt, uneven)
+    refuse_cut_off(volume.slices, name)
+    return grid, frames_of_reference(chosen)
+
+
+def frames_of_reference(chosen: Choice) -> set[str]:
+    """Return the UIDs of the frames of reference that a series states."""
+    return {slice_.series.frame_of_reference for slice_ in chosen.candidate.slices} - {""}
 
 
 def choose(folder: StrPath, name: str, choice: str = "", allow: Collection[str] = ()) -> Choice:

@@ -191,6 +191,36 @@ def read_stack(
     resampled : dict
         What was done and with which numbers; empty if nothing was.
     """
+    found = _irregular(stack, name, tilt_is, uneven_is)
+    grid, first_pixel = _grid(stack, found)
+    _compare_with_tag(stack, name)
+    array = read_values(stack.slices, name)
+    resampled: dict[str, Any] = {}
+    outside = AIR_HU if stack.slices[0].series.modality == "CT" else float(array.min())
+    if found["tilt"]:
+        # NaN until the end, so that no value is a mixture with what lies outside.
+        array = _straightened(array, stack, first_pixel, grid.size[:2])
+        resampled |= {"tilt_degrees": stack.tilt_degrees, "kernel": "linear", "outside": outside}
+        log.warning("%s: %s: moved in their planes, linearly, %g outside.", name, found["tilt"], outside)
+    if found["uneven"]:
+        array = _evened(array, stack.along_mm, grid.spacing_mm[2], grid.size[2])
+        resampled |= {
+            "kernel": "linear",
+            "uneven_distances_mm": [float(stack.steps_mm.min()), float(stack.steps_mm.max())],
+        }
+        log.warning("%s: %s: interpolated linearly at every %.3f mm.", name, found["uneven"], grid.spacing_mm[2])
+    if found["tilt"]:
+        array = np.nan_to_num(array, copy=False, nan=outside)
+    return array, grid, resampled
+
+
+def grid_of(stack: Stack, name: str, tilt_is: str = "resample", uneven_is: str = "refuse") -> Grid:
+    """Return the grid on which :func:`read_stack` reads a stack, and refuse what it refuses, without the pixels."""
+    return _grid(stack, _irregular(stack, name, tilt_is, uneven_is))[0]
+
+
+def _irregular(stack: Stack, name: str, tilt_is: str, uneven_is: str) -> dict[str, str | None]:
+    """Say what keeps the slices from an even grid, by its kind, None where nothing does; refuse what is to be."""
     found = {"tilt": tilt(stack), "uneven": unevenness(stack)}
     advice = {
         "tilt": "Resample it (`dicom: tilt: resample`).",
@@ -200,34 +230,32 @@ def read_stack(
     if refused:
         problems = "; besides, ".join(text for text in found.values() if text)
         raise UserError(f"{name}: {problems}. {' '.join(advice[kind] for kind in refused)}")
-    _compare_with_tag(stack, name)
-    array, origin_mm = read_values(stack.slices, name), np.array(stack.slices[0].position_mm)
-    resampled: dict[str, Any] = {}
-    outside = AIR_HU if stack.slices[0].series.modality == "CT" else float(array.min())
+    return found
+
+
+def _grid(stack: Stack, found: dict[str, str | None]) -> tuple[Grid, np.ndarray]:
+    """Return the grid, and where along i and j the first slice's pixel (0, 0) has to start for it to hold all."""
+    series = stack.slices[0].series
+    size, first = np.array([series.columns, series.rows]), np.zeros(2)
     if found["tilt"]:
-        # NaN until the end, so that no value is a mixture with what lies outside.
-        array, first_pixel = _straightened(array, stack)
-        origin_mm = origin_mm + stack.axes[:, :2] @ (first_pixel * stack.pixel_mm)
-        resampled |= {"tilt_degrees": stack.tilt_degrees, "kernel": "linear", "outside": outside}
-        log.warning("%s: %s: moved in their planes, linearly, %g outside.", name, found["tilt"], outside)
-    distance_mm = float(stack.along_mm[-1] / (len(stack.slices) - 1))
+        shifts = stack.sideways_mm / stack.pixel_mm
+        # Rounding alone must not add a row.
+        first, last = np.floor(shifts.min(axis=0) + 1e-4), np.ceil(shifts.max(axis=0) - 1e-4)
+        size = (size + last - first).astype(int)
+    count, distance_mm = len(stack.slices), float(stack.along_mm[-1] / (len(stack.slices) - 1))
     if found["uneven"]:
         distance_mm = float(np.median(stack.steps_mm))
-        array = _evened(array, stack.along_mm, distance_mm)
-        resampled |= {
-            "kernel": "linear",
-            "uneven_distances_mm": [float(stack.steps_mm.min()), float(stack.steps_mm.max())],
-        }
-        log.warning("%s: %s: interpolated linearly at every %.3f mm.", name, found["uneven"], distance_mm)
+        count = int(np.floor((stack.along_mm[-1] - stack.along_mm[0]) / distance_mm + 1e-4)) + 1
+    origin_mm = np.array(stack.slices[0].position_mm)
     if found["tilt"]:
-        array = np.nan_to_num(array, copy=False, nan=outside)
+        origin_mm = origin_mm + stack.axes[:, :2] @ (first * stack.pixel_mm)
     grid = Grid(
-        tuple(map(int, array.shape)),
+        (*map(int, size), count),
         (*map(float, stack.pixel_mm), distance_mm),
         tuple(map(float, origin_mm)),
         tuple(map(float, stack.axes.ravel())),
     )
-    return array, grid, resampled
+    return grid, first
 
 
 def _compare_with_tag(stack: Stack, name: str) -> None:
@@ -242,32 +270,34 @@ def _compare_with_tag(stack: Stack, name: str) -> None:
         )
 
 
-def _straightened(array: np.ndarray, stack: Stack) -> tuple[np.ndarray, np.ndarray]:
+def _straightened(array: np.ndarray, stack: Stack, first: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
     """Move every slice within its plane to where it lies in the world; NaN where it has no pixels.
+
+    Parameters
+    ----------
+    array : indexed [i, j, k]
+    stack : Stack
+    first : array, shape (2,)
+        Where the first slice's pixel (0, 0) has to start, see :func:`_grid`.
+    size : tuple of int
+        Of the grid along i and j.
 
     Returns
     -------
     array : float32, indexed [i, j, k]
-    first_pixel : int array, shape (2,)
-        Where the first slice's pixel (0, 0) would have to start for the grid to hold all slices.
     """
-    shifts = stack.sideways_mm / stack.pixel_mm
-    # Rounding alone must not add a row.
-    first, last = np.floor(shifts.min(axis=0) + 1e-4), np.ceil(shifts.max(axis=0) - 1e-4)
-    size = tuple((np.array(array.shape[:2]) + last - first).astype(int))
     moved = np.empty((*size, array.shape[2]), dtype=np.float32)
-    for k, shift in enumerate(shifts):
+    for k, shift in enumerate(stack.sideways_mm / stack.pixel_mm):
         # Exact places keep exact values.
         offset = np.where(np.abs(first - shift - np.rint(first - shift)) < 1e-6, np.rint(first - shift), first - shift)
         moved[:, :, k] = affine_transform(
             array[:, :, k].astype(np.float32), [1, 1], offset, size, order=1, mode="constant", cval=np.nan
         )
-    return moved, first
+    return moved
 
 
-def _evened(array: np.ndarray, along_mm: np.ndarray, distance_mm: float) -> np.ndarray:
-    """Interpolate linearly between slices, at every `distance_mm` from the first to the last."""
-    count = int(np.floor((along_mm[-1] - along_mm[0]) / distance_mm + 1e-4)) + 1
+def _evened(array: np.ndarray, along_mm: np.ndarray, distance_mm: float, count: int) -> np.ndarray:
+    """Interpolate linearly between slices, at `count` places `distance_mm` apart from the first on."""
     wanted_mm = along_mm[0] + distance_mm * np.arange(count)
     above = np.clip(np.searchsorted(along_mm, wanted_mm - 0.001), 1, len(along_mm) - 1)
     fraction = (wanted_mm - along_mm[above - 1]) / (along_mm[above] - along_mm[above - 1])

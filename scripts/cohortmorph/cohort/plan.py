@@ -20,6 +20,7 @@ from cohortmorph.cohort.layout import MADE_HERE, PHANTOM, PHANTOM_IMAGES, Layout
 from cohortmorph.cohort.methods import STARTS, Method
 from cohortmorph.cohort.network_plan import NetworkPlan
 from cohortmorph.cohort.pairs import Image, Pair, image_id, pair_id
+from cohortmorph.cohort.table import PATH_COLUMNS
 
 Files = dict[str, Any]  # named inputs of a job: a path, a list of paths, or None
 
@@ -114,6 +115,13 @@ class Plan:
             for file in parameter_files(chosen)
         ]
 
+    @cached_property
+    def tools(self) -> list[dict[str, Any]]:
+        """The affine and the classical methods: ``key`` of the configuration, ``tool`` and parameter ``files``."""
+        chosen = {"prealign": {"tool": "elastix"} | self.config["prealign"]}
+        chosen |= {f"baselines.{name}": one for name, one in self.baselines.items()}
+        return [{"key": key, "tool": one["tool"], "files": parameter_files(one)} for key, one in chosen.items()]
+
     # ---- images
 
     def file_of(self, image: Image) -> str:
@@ -162,6 +170,11 @@ class Plan:
         """Return the fingerprints of all images of the user's."""
         paths = [image.source for image in self.cohort.images.values()]
         return [sources.fingerprint(path) for path in paths if not path.startswith(MADE_HERE)]
+
+    def fingerprints_of_all(self, **_: str) -> list[str]:
+        """Return the fingerprints of everything of the user's that the cohort table names."""
+        images = self.cohort.images.values()
+        return [self.fingerprint(column)(one.subject, one.name) for column in PATH_COLUMNS for one in images]
 
     def to_harmonize(self, subject: str) -> Files:
         """Return the images of a subject, in the table's order."""

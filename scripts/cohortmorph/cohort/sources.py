@@ -19,16 +19,20 @@ def is_segmentation(path: str) -> bool:
     return str(path).lower().endswith((".dcm", ".seg.nrrd"))
 
 
+def rows_of(table: str) -> dict[tuple[str, str], dict[str, str]]:
+    """Return the rows of the (checked) cohort table by subject and image; ``line`` is the number of each one's line."""
+    numbered = enumerate(Path(table).read_text(encoding="utf-8-sig").splitlines(), 1)
+    lines = [(n, line) for n, line in numbered if line.strip() and not line.startswith("#")]
+    rows = csv.DictReader((line for _, line in lines), delimiter="\t", quoting=csv.QUOTE_NONE)
+    return {(row["subject"], row["image"]): row | {"line": str(n)} for row, (n, _) in zip(rows, lines[1:], strict=True)}
+
+
 def cell(table: str, subject: str, image: str, column: str) -> str:
     """Return a cell of the (checked) cohort table, "" if it is empty or the table lacks the column."""
-    lines = Path(table).read_text(encoding="utf-8-sig").splitlines()
-    rows = csv.DictReader(
-        (line for line in lines if line.strip() and not line.startswith("#")), delimiter="\t", quoting=csv.QUOTE_NONE
-    )
-    for row in rows:
-        if (row["subject"], row["image"]) == (subject, image):
-            return row.get(column) or ""
-    raise UserError(f"subject {subject}, image {image}: no such row in {table}. Start Snakemake again.")
+    row = rows_of(table).get((subject, image))
+    if row is None:
+        raise UserError(f"subject {subject}, image {image}: no such row in {table}. Start Snakemake again.")
+    return row.get(column) or ""
 
 
 def path_of(table: str, data_folder: str, subject: str, image: str, column: str = "source") -> str | None:
@@ -37,9 +41,13 @@ def path_of(table: str, data_folder: str, subject: str, image: str, column: str 
     Relative paths start at `data_folder`, whose environment variables are expanded; those that the workflow
     makes at its own folder.
     """
-    typed = cell(table, subject, image, column)
+    return expanded(cell(table, subject, image, column), data_folder) or None
+
+
+def expanded(typed: str, data_folder: str) -> str:
+    """Return the path that a cell of the cohort table means, see :func:`path_of`; "" if it is empty."""
     if not typed or typed.startswith(MADE_HERE):
-        return typed or None
+        return typed
     return str(Path(os.path.expandvars(data_folder)).expanduser() / typed)
 
 

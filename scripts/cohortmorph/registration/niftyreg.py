@@ -49,9 +49,7 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     this order. No random numbers are drawn. The cost is that of the programs and of reading and writing their files.
     """
     (path,) = parameters
-    rows = read_options(path, tuple(OPTIONS), RESERVED)
-    _check_options(path, rows)
-    rows = [off_the_table(row, problem.fixed.GetSpacing()[0]) for row in rows]
+    rows = [off_the_table(row, problem.fixed.GetSpacing()[0]) for row in read_parameters(path)]
     if not niftyreg_program():
         raise UserError(f"{HOW_TO_GET['niftyreg']}.")
     log = Path(run.log_folder) / "niftyreg.log"
@@ -71,6 +69,13 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
             [niftyreg_program(), "--version"], env=environment, capture_output=True, text=True, check=False
         ).stdout.strip()
     return Registered(transform, cost, {"version": f"NiftyReg {version}", "options": [" ".join(row) for row in rows]})
+
+
+def read_parameters(path: StrPath) -> list[list[str]]:
+    """Read a parameter file; what the programs would ignore in silence is a UserError."""
+    rows = read_options(path, tuple(OPTIONS), RESERVED)
+    _check_options(path, rows)
+    return rows
 
 
 def off_the_table(row: list[str], spacing_mm: float) -> list[str]:

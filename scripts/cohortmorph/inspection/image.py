@@ -1,0 +1,187 @@
+"""One image of the cohort table, and all that is given for it, opened by the readers of the jobs."""
+
+import logging
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cohortmorph import UserError
+from cohortmorph.clinic.image_file import is_folder, read_file, refuse_empty
+from cohortmorph.clinic.privacy import without_identity
+from cohortmorph.clinic.reader import read_geometry
+from cohortmorph.clinic.structures import read_labels
+from cohortmorph.cohort.layout import MADE_HERE
+from cohortmorph.cohort.sources import is_segmentation
+from cohortmorph.run.logs import log
+from cohortmorph.spatial import labels, landmarks
+from cohortmorph.spatial.geometry import Grid, to_array
+
+COLUMNS = ("source", "labels", "mask", "landmarks", "fiducials")  # that name files
+
+
+class Found(NamedTuple):
+    """What was found in a column of an image's row, in the reader's words."""
+
+    image: str
+    column: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Given:
+    """An image of the cohort table.
+
+    Attributes
+    ----------
+    id, name : str
+        Its id, and how messages call it.
+    files : dict of column to path
+        ``source``, ``labels``, ``landmarks``, ``mask``, ``fiducials``, as far as there are any.
+    series, geometry : str
+        Cells of the table.
+    """
+
+    id: str
+    name: str
+    files: Mapping[str, str]
+    series: str = ""
+    geometry: str = ""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether its source is there: what the workflow makes itself may not have been made."""
+        return not self.files["source"].startswith(MADE_HERE) or Path(self.files["source"]).exists()
+
+
+@dataclass
+class Seen:
+    """What an image turned out to be.
+
+    Attributes
+    ----------
+    grid : Grid or None
+        None if it cannot be read.
+    labels : set of int
+        Of its label map, without 0.
+    points : set of str
+        Columns whose points can be read.
+    problems, warnings : list of Found
+    """
+
+    grid: Grid | None = None
+    labels: frozenset[int] = frozenset()
+    points: set[str] = field(default_factory=set)
+    problems: list[Found] = field(default_factory=list)
+    warnings: list[Found] = field(default_factory=list)
+
+
+def look(given: Given, dicom: Mapping[str, Any], structures: Mapping[str, int]) -> Seen:
+    """Open an image's source and all that is given for it.
+
+    Parameters
+    ----------
+    given : Given
+    dicom : dict
+        ``allow``, ``tilt`` and ``uneven`` of :func:`cohortmorph.clinic.reader.read_series`.
+    structures : dict of str to int
+        As :func:`cohortmorph.clinic.structures.read_labels` takes them.
+    """
+    seen = Seen()
+    frames: Collection[str] = ()
+
+    def source(path: str) -> None:
+        nonlocal frames
+        if is_folder(path, given.name, given.geometry):
+            seen.grid, frames = read_geometry(path, given.name, given.series, **dicom)
+        else:
+            image, _ = read_file(path, given.name, given.series, given.geometry)
+            refuse_empty(image, given.name)
+            seen.grid = Grid.of(image)
+
+    def label_map(path: str) -> None:
+        if is_segmentation(path):
+            assert seen.grid is not None
+            found = read_labels(path, seen.grid, structures, given.name, tuple(frames))
+        else:
+            found = labels.read(path, seen.grid)
+        seen.labels = frozenset(np.unique(to_array(found)).tolist()) - {0}
+        if not seen.labels:
+            log.warning("%s: the label map is empty: every voxel is 0", path)
+
+    def mask(path: str) -> None:
+        if not to_array(labels.read(path, seen.grid)).any():
+            raise UserError(f"{path}: the mask is empty: give a mask with voxels, or none.")
+
+    def points(column: str) -> Callable[[str], None]:
+        def of_column(path: str) -> None:
+            found = landmarks.points_lps_mm(landmarks.read(path))
+            seen.points.add(column)
+            outside = 0 if seen.grid is None else np.count_nonzero(~seen.grid.contains(found))
+            if outside:
+                log.warning("%s: %d of %d points lie outside of the image", path, outside, len(found))
+
+        return of_column
+
+    readers = (source, label_map, mask, points("landmarks"), points("fiducials"))
+    for column, opened in zip(COLUMNS, readers, strict=True):
+        path = given.files.get(column)
+        # Without the image's grid, a label map or mask is looked at by itself; structures cannot be.
+        if path and not (seen.grid is None and column == "labels" and is_segmentation(path)):
+            _open(given, column, opened, seen)
+    return seen
+
+
+def _open(given: Given, column: str, opened: Callable[[str], None], seen: Seen) -> None:
+    """Open a file, and note what its reader says."""
+    path = given.files[column]
+    calls = {path: given.name} if column != "source" else {given.name: given.name}  # of which no reader says the path
+    with warnings_heard() as heard:
+        try:
+            with without_identity(given.name):
+                opened(path)
+        except UserError as error:
+            seen.problems.append(Found(given.id, column, in_the_list(str(error), calls)))
+        except RuntimeError as error:  # of without_identity
+            text = f"a fault of the workflow, not of your data: {in_the_list(str(error), calls)}"
+            seen.problems.append(Found(given.id, column, text))
+    seen.warnings += [Found(given.id, column, in_the_list(text, calls)) for text in heard]
+
+
+def in_the_list(text: str, calls: Mapping[str, str]) -> str:
+    """Return a reader's message as it stands in a list that says the place first.
+
+    Paths are called by what they are: hospitals name folders after patients.
+
+    Parameters
+    ----------
+    text : str
+    calls : dict of path to str
+        How the list calls a file.
+    """
+    for path, name in calls.items():
+        text = re.sub(rf"(?<![\w/.-]){re.escape(path)}(?![\w/-])", name, text)
+    for name in calls.values():
+        text = text.removeprefix(f"{name}: ")
+    return text.replace("\n", "\n  ")
+
+
+@contextmanager
+def warnings_heard() -> Iterator[list[str]]:
+    """Collect what is logged as a warning while the block runs, in place of logging it."""
+    heard: list[str] = []
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(record.getMessage())
+
+    handlers, propagates = log.handlers[:], log.propagate
+    log.handlers, log.propagate = [Ear(logging.WARNING)], False
+    try:
+        yield heard
+    finally:
+        log.handlers, log.propagate = handlers, propagates
