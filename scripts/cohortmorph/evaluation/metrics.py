@@ -292,14 +292,13 @@ def normalized_mutual_information(fixed: np.ndarray, moved: np.ndarray) -> float
     if not fixed.size:
         return np.nan
     known = np.isfinite(moved)
+    if not known.any():
+        return 1.0
     bins = [np.clip((image * NMI_BINS).astype(int), 0, NMI_BINS - 1) for image in (fixed, np.where(known, moved, 0))]
     both = bins[0][known] * NMI_BINS + bins[1][known]
     joint = np.bincount(both, minlength=NMI_BINS**2).reshape(NMI_BINS, NMI_BINS) / fixed.size
     unknown = np.bincount(bins[0][~known], minlength=NMI_BINS) / fixed.size
-    if known.any():
-        joint += np.outer(unknown, joint.sum(axis=0) / joint.sum())
-    else:
-        joint[:, 0] = unknown
+    joint += np.outer(unknown, joint.sum(axis=0) / joint.sum())
     of_both = entropy(joint, axis=None)
     # One value in each image: nothing is told of the other.
     return float((entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / of_both) if of_both > 0 else 1.0
