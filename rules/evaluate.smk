@@ -21,7 +21,7 @@ rule warp_pair:
 
 
 rule measure_pair:
-    """Measure TRE and surfaces (mm), Dice, NCC, Jacobian, inverse consistency and run time of every method on a pair."""
+    """Measure TRE and surfaces (mm), Dice, NCC, NMI, Jacobian, inverse consistency and run time of every method on a pair."""
     input:
         files(plan.to_measure),
     output:

@@ -2,8 +2,8 @@
 
 In: the conditional network of one epoch; for each validation pair the images, the network's views of them, the affine
 transforms frame → fixed and frame → moving, labels, landmarks and mask ("" where there is none). Out: the choice as
-selected_weight.json, a tidy table of what was measured at each λ (as metrics.tsv: mm for TRE, 1 for Dice and NCC, % for
-folding), and a figure.
+selected_weight.json, a tidy table of what was measured at each λ (as metrics.tsv: mm for TRE, 1 for Dice, NCC and
+NMI, % for folding), and a figure.
 
 No file of a train or test subject is read: see the rule's inputs.
 """
@@ -29,7 +29,7 @@ def main(
 ):
     """Write the choice to `outputs` (selected, table, pictures); see :func:`weight_search.measure` for the others.
 
-    `selection` has the metric (tre, dice or ncc), folding_percent_max and bootstrap_samples.
+    `selection` has the metric (tre, dice, ncc or nmi), folding_percent_max and bootstrap_samples.
     """
     start_tensorflow(seed, threads, with_gradients=True)
     measured = weight_search.measure(network, conditional, pairs, selection["metric"])

@@ -1,6 +1,6 @@
 """Choose the regularization weight λ and the epoch of one network on the validation pairs alone.
 
-In: the tidy table of all pairs. Out: a JSON with the network, the choice, its mean (mm for TRE, 1 for Dice and NCC),
+In: the tidy table of all pairs. Out: a JSON with the network, the choice, its mean (mm for TRE, 1 for Dice, NCC, NMI),
 the number of validation pairs, the reason, and every candidate.
 """
 
@@ -11,7 +11,7 @@ from cohortmorph.run.files import write_json
 
 
 def main(metrics: str, network: str, settings: dict, output: str):
-    """Write the network's choice to `output`; `settings`: `metric` (tre, dice or ncc) and `folding_percent_max`."""
+    """Write the network's choice to `output`; `settings`: `metric` (tre, dice, ncc, nmi) and `folding_percent_max`."""
     selected = select_model(read_metrics(metrics), network, **settings)
     logs.log.info("%s: λ = %s, epoch %s. %s", network, selected["weight"], selected["epoch"], selected["reason"])
     write_json(selected, output)

@@ -349,7 +349,7 @@ CONFIG_MISTAKES = {
     "selection": (
         "metric: tre ",
         "metric: tree ",
-        ["evaluation.selection.metric: found 'tree'; allowed: tre, dice, ncc"],
+        ["evaluation.selection.metric: found 'tree'; allowed: tre, dice, ncc, nmi"],
     ),
     "range": ("step_degrees: 1 ", "step_degrees: 0 ", ["harmonize.step_degrees: found 0; expected more than 0"]),
     "even window": (

@@ -171,38 +171,107 @@ def test_a_lost_structure_takes_the_mean_distance_with_it():
     assert len(metrics.surface_agreement({})) == 3
 
 
-def test_ncc_is_pearsons_over_what_is_covered_and_in_the_mask():
+def partly_covered():
+    """Return a fixed and a moved image of opposite contrast, which ends at i = 15, and a mask; a seed each."""
     random = np.random.default_rng(4)
-    fixed = random.normal(size=(20, 20, 20))
-    moved = -2 * fixed + random.normal(size=fixed.shape) + 7
+    fixed = np.clip(random.normal(0.5, 0.15, size=(20, 20, 20)), 0, 1)
+    moved = np.clip(0.9 - 0.8 * fixed + random.normal(0, 0.05, size=fixed.shape), 0, 1)
     moved[15:] = np.nan
     mask = np.zeros(fixed.shape, bool)
     mask[:, 2:18] = True
+    return fixed, moved, mask
+
+
+def test_ncc_is_pearsons_over_the_mask_and_what_is_not_covered_explains_nothing():
+    fixed, moved, mask = partly_covered()
     by_name = values(metrics.similarity(fixed, moved, mask))
-    expected = pearsonr(fixed[:15, 2:18].ravel(), moved[:15, 2:18].ravel()).statistic
-    assert by_name["ncc_signed", "image"] == pytest.approx(expected) and expected < -0.8
-    assert by_name["ncc_squared", "image"] == pytest.approx(expected**2)
+    covered = np.s_[:15, 2:18]
+    of_covered = pearsonr(fixed[covered].ravel(), moved[covered].ravel()).statistic
+    assert of_covered < -0.8
+    # Both sums of squares about the mean of all that is compared.
+    mean = fixed[:, 2:18].mean()
+    share = ((fixed[covered] - fixed[covered].mean()) ** 2).sum() / ((fixed[:, 2:18] - mean) ** 2).sum()
+    assert by_name["ncc_squared", "image"] == pytest.approx(of_covered**2 * share)
+    assert by_name["ncc_signed", "image"] == pytest.approx(-np.sqrt(of_covered**2 * share))
+    whole = values(metrics.similarity(fixed[:15], moved[:15], mask[:15]))
+    assert whole["ncc_signed", "image"] == pytest.approx(of_covered)
 
 
-def test_local_ncc_counts_windows_that_are_covered_as_a_whole():
-    fixed = np.random.default_rng(4).normal(size=(24, 14, 14))
-    fading = np.linspace(1, 50, 14)
-    moved = -3 * fixed * fading + 100 * fading
-    moved[20:] = np.nan
-    # Were windows with filled-in voxels counted, or voxels of the other half, this would not be that of the cut images.
-    cut = np.s_[:16, 3:9]
-    whole = local_ncc_squared(fixed[:20], moved[:20], 9)[cut].mean()
-    mask = np.zeros(fixed.shape, bool)
-    mask[:, 3:9] = True
-    assert values(metrics.similarity(fixed, moved, mask))["ncc_local", "image"] == pytest.approx(whole, rel=1e-9)
+def test_local_ncc_is_the_mean_over_the_windows_of_the_mask():
+    fixed, moved, mask = partly_covered()
+    fading = np.linspace(1, 50, 20)
+    fixed, moved = fixed * fading, -3 * moved / fading + 7
+    # Windows that end before 15 do not see that the image does; those from 19 on see nothing else.
+    cut = local_ncc_squared(fixed[:15], moved[:15], 9)
+    found = local_ncc_squared(fixed, moved, 9)
+    assert found[:11] == pytest.approx(cut[:11], rel=1e-9) and not found[19:].any()
+    by_name = values(metrics.similarity(fixed, moved, mask))
+    assert by_name["ncc_local", "image"] == pytest.approx(found[:, 2:18].mean(), rel=1e-9)
     alike = values(metrics.similarity(fixed, 5 - 2 * fixed))["ncc_local", "image"]
     assert alike == pytest.approx(1)
 
 
-def test_nothing_covered_is_nan():
-    fixed = np.ones((10, 10, 10))
+def entropy(*images):
+    """Return the joint entropy of intensities in 64 bins, counted by their names."""
+    bins = np.stack([np.minimum(np.floor(64 * image), 63) for image in images])
+    counts = np.unique(bins, axis=1, return_counts=True)[1]
+    return -(counts / counts.sum() * np.log2(counts / counts.sum())).sum()
+
+
+def test_nmi_is_studholmes():
+    fixed, moved, mask = partly_covered()
+    f, m = fixed[:15][mask[:15]], moved[:15][mask[:15]]
+    expected = (entropy(f) + entropy(m)) / entropy(f, m)
+    assert values(metrics.similarity(fixed[:15], moved[:15], mask[:15]))["nmi", "image"] == pytest.approx(expected)
+    # Four intensities, of which the moved image tells two classes: 2 bits, 1 bit, 2 bits together.
+    f, m = np.array([0.1, 0.3, 0.6, 1.0]), np.array([0.2, 0.2, 0.9, 0.9])
+    assert metrics.normalized_mutual_information(f, m) == pytest.approx(3 / 2)
+    assert metrics.normalized_mutual_information(f, m[[0, 2, 3, 1]]) == pytest.approx(3 / 2)  # two of each, any way
+    assert metrics.normalized_mutual_information(f, 1 - f) == pytest.approx(2)
+    assert metrics.normalized_mutual_information(np.repeat(f, 4), np.tile(f, 4)) == pytest.approx(1)
+    assert metrics.normalized_mutual_information(f, np.ones(4)) == pytest.approx(1)
+    assert metrics.normalized_mutual_information(np.ones(4), np.ones(4)) == 1
+
+
+def test_nmi_takes_what_is_not_covered_as_independent():
+    # Half is covered and tells F exactly; of the other half M may be either, whatever F is.
+    f, m = np.array([0.1, 0.9, 0.1, 0.9]), np.array([0.1, 0.9, np.nan, np.nan])
+    together = -2 * (3 / 8 * np.log2(3 / 8) + 1 / 8 * np.log2(1 / 8))
+    assert metrics.normalized_mutual_information(f, m) == pytest.approx(2 / together)
+
+
+SIMILARITIES = ["ncc_squared", "ncc_local", "nmi"]
+
+
+@pytest.mark.parametrize("contrast", [1, -1])
+def test_what_is_moved_out_of_view_makes_no_image_look_better(contrast):
+    """Of one image against another only a part agrees: leaving out the rest must not help, wherever it ends."""
+    random = np.random.default_rng(7)
+    fixed = random.random((30, 12, 12))
+    fixed[:10] = 0.1 * fixed[:10]  # air, in which nothing can be told
+    moved = 0.5 + contrast * (fixed - 0.5)
+    moved[15:] = random.random(moved[15:].shape)  # what does not match
+    mask = np.ones(fixed.shape, bool)
+    before = values(metrics.similarity(fixed, moved, mask))
+    for end in (25, 20, 15, 12, 8):
+        less = moved.copy()
+        less[end:] = np.nan
+        after = values(metrics.similarity(fixed, less, mask))
+        # What is left agrees perfectly from 15 on, and still the values are not those of a perfect agreement.
+        for name in SIMILARITIES:
+            assert after[name, "image"] < (0.6 if name != "nmi" else 1.5)
+        if end <= 12:
+            assert all(after[name, "image"] < before[name, "image"] for name in SIMILARITIES)
+        before = after if end <= 15 else before
+
+
+def test_nothing_covered_is_the_worst_value_and_nothing_to_compare_is_nan():
+    fixed = np.random.default_rng(4).random((10, 10, 10))
     by_name = values(metrics.similarity(fixed, fixed * np.nan))
-    assert np.isnan(by_name["ncc_squared", "image"]) and np.isnan(by_name["ncc_local", "image"])
+    assert by_name == {
+        ("ncc_squared", "image"): 0, ("ncc_signed", "image"): 0, ("ncc_local", "image"): 0, ("nmi", "image"): 1,
+    }  # fmt: skip
+    assert np.isnan(list(values(metrics.similarity(fixed, fixed, fixed > 2)).values())).all()
 
 
 def test_regularity_by_hand():

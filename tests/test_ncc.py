@@ -94,6 +94,27 @@ def test_local_agrees_with_a_direct_loop(shape, window):
     np.testing.assert_allclose(local_ncc_squared(a, b, window), expected, rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize(("shape", "window"), [((9, 12), 3), ((11, 8, 1), 5), ((7, 9, 6), 5)])
+def test_what_is_not_known_of_a_window_explains_nothing_of_it(shape, window):
+    a, b = images(9, *shape)
+    b[np.random.default_rng(2).random(shape) < 0.3] = np.nan
+    b[:5, :6] = np.nan
+    half = window // 2
+    expected = np.zeros(shape)
+    for middle in np.ndindex(shape):
+        box = tuple(slice(max(n - half, 0), n + half + 1) for n in middle)
+        of_a, of_b, known = a[box], b[box], np.isfinite(b[box])
+        if known.sum() > 1:
+            filled = np.where(known, of_b, of_b[known].mean())
+            expected[middle] = direct_signed(of_a.ravel(), filled.ravel()) ** 2
+            # The same, from what is known and its share of what there is to explain.
+            share = ((of_a[known] - of_a[known].mean()) ** 2).sum() / ((of_a - of_a.mean()) ** 2).sum()
+            assert expected[middle] == pytest.approx(direct_signed(of_a[known], of_b[known]) ** 2 * share, abs=1e-10)
+    assert (expected == 0).any() and (expected > 0.1).any()
+    np.testing.assert_allclose(local_ncc_squared(a, b, window), expected, rtol=0, atol=1e-10)
+    assert not local_ncc_squared(a, b * np.nan, window).any()
+
+
 def test_local_sees_what_the_global_misses():
     """Contrast inverted in one half: globally little agreement, locally (away from the seam) all of it."""
     rng = np.random.default_rng(6)

@@ -24,9 +24,10 @@ from test_charts import (
 )
 
 from cohortmorph.evaluation import quality
-from cohortmorph.evaluation.measures import DICE, TRE
+from cohortmorph.evaluation.measures import DICE, NMI, TRE
 from cohortmorph.evaluation.selection import select_model
 from cohortmorph.evaluation.tables import Evaluation
+from cohortmorph.figures.axes import accuracy_in
 from cohortmorph.figures.network_charts import training
 from cohortmorph.figures.style import message, save
 from cohortmorph.report import findings, tables, troubles
@@ -197,6 +198,29 @@ def test_a_report_comes_of_whatever_was_measured(landmarks, labels, selected):
     assert ("No TRE: no test pair has landmarks on both images." in page.text) == (not landmarks)
     assert ("No Dice: no test pair has labels on both images." in page.text) == (not labels)
     assert ("λ = 1, epoch 100" in page.text) == (selected is not None)
+
+
+def test_similarities_say_how_much_they_rest_on_and_are_no_answer_to_which_method(picture):
+    """NMI stands beside NCC, and where methods cover less, the card says so."""
+    metrics = cohort_metrics()
+    like = metrics[metrics.metric == "ncc_squared"]
+    by_nmi = {"affine": 1.3, "bspline-3r": 1.2}
+    nmi = like.assign(metric="nmi", value=like.method.map(by_nmi).fillna(1.1))
+    covered = like.assign(metric="overlap", unit="%", value=like.method.map({"affine": 81.2}).fillna(97.0))
+    page = Page(rendered(pd.concat([metrics, nmi, covered]), picture=picture))
+    assert "Squared NCC, highest mean" in page.text and "NMI, highest mean" in page.text
+    sentence = "The moving image covers 81 % of the fixed one by affine, 97 % by bspline-3r"
+    assert page.text.count(sentence) == 1 and "97 % of the fixed one" not in page.text
+    assert {"squared NCC", "NMI", "fixed image covered (%)"} <= set(page.headers)
+    answer = tiles(pd.concat([metrics, nmi, covered]))["Which method?"]
+    assert answer["answer"] == "bspline-3r" and "NMI" not in answer["value"]
+    # Of nothing else, both are what is tested and drawn.
+    bare = cohort_metrics(landmarks=False, labels=False)
+    bare = pd.concat([bare, nmi])
+    evaluation = evaluated(bare, SELECTED)
+    assert [measure.metric for measure in findings.tested(evaluation)] == ["ncc_squared", "nmi"]
+    assert [measure.metric for measure in accuracy_in(evaluation.summary)] == ["ncc_squared", "nmi"]
+    assert findings.verdict(NMI, evaluation).method == "affine"
 
 
 def raised(*rows):

@@ -199,7 +199,10 @@ def test_if_all_fold_too_much_the_least_folding_wins_and_the_reason_says_so():
     assert "No candidate has folding of at most 0.5 %" in selected["reason"]
 
 
-@pytest.mark.parametrize(("metric", "name", "structure"), [("dice", "dice", "mean"), ("ncc", "ncc_squared", "image")])
+@pytest.mark.parametrize(
+    ("metric", "name", "structure"),
+    [("dice", "dice", "mean"), ("ncc", "ncc_squared", "image"), ("nmi", "nmi", "image")],
+)
 def test_more_overlap_and_more_similarity_are_better(metric, name, structure):
     values = {("1", 20): [0.5, 0.5], ("2", 20): [0.9, 0.8], ("3", 20): [0.2, 0.9]}
     table = candidates(values, {candidate: [0.0, 0.0] for candidate in values}, name, structure)

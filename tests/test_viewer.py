@@ -65,7 +65,7 @@ def test_each_network_s_choice_is_selected_and_one_of_them_is_best(table):
 
 def test_measures_are_those_of_the_registry(table):
     shown = {measure["metric"]: measure for measure in table["measures"]}
-    assert list(shown) == ["tre_mean", "dice", "ncc_squared", "folding"]
+    assert list(shown) == ["tre_mean", "dice", "ncc_squared", "nmi", "folding"]
     assert shown["tre_mean"] == {"metric": "tre_mean", "label": "TRE (mm)", "decimals": 2}
 
 

@@ -148,6 +148,8 @@ MEASURES = {
         Measure("surface_distance_mean", "mean", "mean surface distance", "mm", "less", 2, "labels"),
         Measure("ncc_local", "image", "local squared NCC", "1", "more", 3, shown=_shown("page")),
         Measure("ncc_squared", "image", "squared NCC", "1", "more", 3, select="ncc", shown=_EVERYWHERE),
+        # Beside the NCC, which two modalities need not raise where they meet.
+        Measure("nmi", "image", "NMI", "1", "more", 3, select="nmi", shown=_shown("page", "viewer")),
         # Images of opposite contrast agree at -1 as well as others at 1.
         Measure("ncc_signed", "image", "NCC", "1", None, 3),
         # What quality control looks at: neither end is good by itself.
@@ -181,6 +183,9 @@ MEASURES = {
 TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME = (
     MEASURES[metric] for metric in ("tre_mean", "tre_near_mean", "dice", "ncc_squared", "folding", "runtime")
 )
+NMI = MEASURES["nmi"]
+SIMILARITIES = [NCC, NMI]  # what stands for the looks of a result: never for its accuracy, unless nothing else does
+OVERLAP = MEASURES["overlap"]
 RANKED = [measure for measure in MEASURES.values() if measure.ranked]
 SELECTABLE = {measure.select: measure for measure in MEASURES.values() if measure.select}
 REPORTED = [measure for measure in MEASURES.values() if measure.reported_as]

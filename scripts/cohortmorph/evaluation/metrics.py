@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
-from scipy.ndimage import minimum_filter
+from scipy.stats import entropy
 
 from cohortmorph.evaluation.measures import Row, row
 from cohortmorph.spatial import displacement
@@ -21,6 +21,7 @@ from cohortmorph.spatial.geometry import Grid, matrix_and_offset, to_array
 from cohortmorph.spatial.ncc import local_ncc_squared, ncc_signed
 
 LOCAL_WINDOW = 9
+NMI_BINS = 64
 
 
 def landmark_errors_mm(fixed_lps_mm: ArrayLike, moving_lps_mm: ArrayLike, field: sitk.Image) -> np.ndarray:
@@ -241,28 +242,66 @@ def _with_mean(name: str, values: Mapping[int, float]) -> list[Row]:
 
 
 def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = None) -> list[Row]:
-    """Return the rows of normalized cross-correlation: squared and signed over all voxels, squared in local windows.
+    """Return the rows of how alike two images look: NCC over all voxels and in local windows, and NMI.
+
+    All methods of a pair are compared over the same voxels, those of the mask. Where the moving image does not reach,
+    nothing is known of it: these voxels explain nothing of the fixed image, but what they hide of it counts. Left out,
+    they would make a method look better that moves out of view what does not match.
 
     Parameters
     ----------
     fixed, moved : array, shape (i, j, k)
-        NaN in `moved` where the moving image does not reach: these voxels take no part. Nor do local windows (9 voxels
-        wide, cut off at the border of the grid) that touch one; without any whole window ``ncc_local`` is NaN.
+        Prepared intensities (0 to 1); NaN in `moved` where the moving image does not reach.
     mask : boolean array of that shape, optional
-        Where to compare; the middle of a local window must lie in it.
+        Where to compare; the middle of a local window (9 voxels wide, cut off at the border) must lie in it.
+
+    Returns
+    -------
+    list of Row
+        ``ncc_squared, ncc_signed, ncc_local, nmi``; without any voxel to compare NaN.
     """
-    covered = np.isfinite(moved) & np.isfinite(fixed)
-    compared = covered if mask is None else covered & mask
+    wanted = np.ones(fixed.shape, dtype=bool) if mask is None else mask
+    covered = wanted & np.isfinite(moved)
+    # The mean explains nothing. Squared, this is the NCC over what is covered, times its share of fixed's variation.
+    mean = np.mean(moved, where=covered, dtype=float) if covered.any() else 0
     # Squaring the signed one saves a second pass over the voxels; it is the definition of the squared one.
-    signed = ncc_signed(fixed, moved, compared)
-    rows = [row("ncc_squared", "image", signed**2), row("ncc_signed", "image", signed)]
-    whole = minimum_filter(covered, LOCAL_WINDOW, mode="constant", cval=True) & compared
-    mean_local = np.nan
-    if whole.any():
-        # What is filled in lies in no window that counts; the mean keeps the images' scale.
-        fixed, moved = (np.where(covered, image, np.mean(image, where=covered)) for image in (fixed, moved))
-        mean_local = float(local_ncc_squared(fixed, moved, LOCAL_WINDOW)[whole].mean())
-    return [*rows, row("ncc_local", "image", mean_local)]
+    signed = ncc_signed(fixed, np.where(covered, moved, mean), wanted)
+    local = local_ncc_squared(fixed, moved, LOCAL_WINDOW)[wanted]
+    return [
+        row("ncc_squared", "image", signed**2),
+        row("ncc_signed", "image", signed),
+        row("ncc_local", "image", float(local.mean()) if local.size else np.nan),
+        row("nmi", "image", normalized_mutual_information(fixed[wanted], moved[wanted])),
+    ]
+
+
+def normalized_mutual_information(fixed: np.ndarray, moved: np.ndarray) -> float:
+    """Return Studholme's normalized mutual information, (H(F) + H(M)) / H(F, M), 1 (independent) to 2.
+
+    Parameters
+    ----------
+    fixed, moved : array, shape (n,)
+        Prepared intensities (0 to 1), in 64 bins each; NaN in `moved` where it is not known. There its intensities are
+        taken to be spread as where they are known, and independent of the fixed ones.
+
+    Returns
+    -------
+    float
+        1 where one of them is constant, or `moved` nowhere known; NaN without any voxel.
+    """
+    if not fixed.size:
+        return np.nan
+    known = np.isfinite(moved)
+    if not known.any():
+        return 1.0
+    bins = [np.clip((image * NMI_BINS).astype(int), 0, NMI_BINS - 1) for image in (fixed, np.where(known, moved, 0))]
+    both = bins[0][known] * NMI_BINS + bins[1][known]
+    joint = np.bincount(both, minlength=NMI_BINS**2).reshape(NMI_BINS, NMI_BINS) / fixed.size
+    unknown = np.bincount(bins[0][~known], minlength=NMI_BINS) / fixed.size
+    joint += np.outer(unknown, joint.sum(axis=0) / joint.sum())
+    of_both = entropy(joint, axis=None)
+    # One value in each image: nothing is told of the other.
+    return float((entropy(joint.sum(axis=1)) + entropy(joint.sum(axis=0))) / of_both) if of_both > 0 else 1.0
 
 
 def coverage(fixed: np.ndarray, moving: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = None) -> list[Row]:

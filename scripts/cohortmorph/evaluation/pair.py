@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from cohortmorph.cohort.layout import MADE_HERE
 from cohortmorph.evaluation import metrics, plausibility, reported, surfaces
-from cohortmorph.evaluation.measures import DICE, FOLDING, NCC, TRE, Measure, Row, row, shown_in
+from cohortmorph.evaluation.measures import DICE, FOLDING, SIMILARITIES, TRE, Measure, Row, row, shown_in
 from cohortmorph.run.files import StrPath, read_json
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import displacement, geometry, intensity, labels, landmarks
@@ -156,9 +157,8 @@ class PairEvaluation:
         families: dict[str, Callable[[sitk.Image], list[Row]]] = {
             TRE.metric: self._of_landmarks,
             DICE.metric: lambda field: metrics.overlap(self.fixed_map, self._moved_map(field), self.structures),
-            NCC.metric: lambda field: metrics.similarity(self.fixed_values, self._moved(field), self.mask),
             FOLDING.metric: lambda field: plausibility.regularity(displacement.jacobian_determinant(field), self.mask),
-        }
+        } | {one.metric: self._similarity for one in SIMILARITIES}
         (found,) = (one for one in families[measure.metric](field) if one.key == measure.key)
         return found
 
@@ -250,12 +250,18 @@ class PairEvaluation:
 
     @cached_property
     def rounding_mm(self) -> float:
-        """The mean TRE that rounding of the moving landmarks explains at most; 0: they lie on no voxels or slices."""
-        return landmarks.tre_of_rounding_mm(self.points[1], self.moving_grid)
+        """The mean TRE that rounding of the moving landmarks explains at most; 0: nothing says that they were."""
+        # Those that the workflow planted are exact wherever they lie.
+        planted = str(self.files.moving_landmarks).startswith(MADE_HERE)
+        return 0.0 if planted else landmarks.tre_of_rounding_mm(self.points[1], self.moving_grid)
 
     def _moved(self, field: sitk.Image) -> np.ndarray:
         """Return the moved image; NaN, not the background that moved.nii.gz has, where the moving one ends."""
         return to_array(displacement.warp(self.moving, field, outside=np.nan))
+
+    def _similarity(self, field: sitk.Image) -> list[Row]:
+        """Return the rows of how alike the fixed and the moved image look."""
+        return metrics.similarity(self.fixed_values, self._moved(field), self.mask)
 
     def _moved_map(self, field: sitk.Image) -> np.ndarray:
         """Return the moved labels."""

@@ -52,7 +52,7 @@ class Measured:
     values : dict of (method, metric, structure) to float
         Of the methods that are compared; of a network only the selected one.
     similarity_of_others : dict of method to array
-        The local NCC of the same method on the other pairs of images with the same names.
+        The local NCC of the same method on the other pairs of images with the same names, see :func:`_of_covered`.
     settings : dict
         The configuration's ``quality``.
     """
@@ -204,20 +204,22 @@ def _similarity_worse(pair: Measured, method: str) -> Iterator[Flag]:
 def _unlike_others(pair: Measured, method: str) -> Iterator[Flag]:
     """The images look less alike than this method makes those of other pairs of the same kind, beyond their spread."""
     others = pair.similarity_of_others.get(method, np.empty(0))
-    if len(others) < FEWEST_OTHERS:
+    overlap_percent = pair.get(method, "overlap")
+    if len(others) < FEWEST_OTHERS or not overlap_percent > 0:  # of little overlap another flag tells
         return
     median = float(np.median(others))
     spread = MAD_TO_SD * float(np.median(np.abs(others - median)))
     share_percent = pair.settings["similarity_of_others_percent_min"]
     deviations = pair.settings["similarity_of_others_deviations_max"]
-    value, limit = pair.get(method, "ncc_local"), min(median * share_percent / 100, median - deviations * spread)
+    value = _of_covered(pair.get(method, "ncc_local"), overlap_percent)
+    limit = min(median * share_percent / 100, median - deviations * spread)
     if value < limit:
         yield Flag(
             "unlike_others",
             value,
             limit,
-            f"The local squared NCC is {value:.3f}; the median of the {len(others)} other pairs of these images is "
-            f"{median:.3f}, and {limit:.3f} is expected at least.",
+            f"The local squared NCC of what is covered is {value:.3f}; the median of the "
+            f"{len(others)} other pairs of these images is {median:.3f}, and {limit:.3f} is expected at least.",
         )
 
 
@@ -289,9 +291,18 @@ CHECKS: dict[Callable[[Measured, str], Iterator[Flag]], Sequence[str]] = {
 }
 
 
+def _of_covered(similarity: Any, overlap_percent: Any) -> Any:
+    """Return a local NCC as what is covered has it: how much two images share differs from pair to pair."""
+    return similarity * 100 / overlap_percent
+
+
 def _similarity_of_others(rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """Return ``{pair: {method: local NCC}}`` of the method on the other pairs of images with the same names."""
-    values = rows[(rows.metric == "ncc_local") & np.isfinite(rows.value)]
+    covered = rows[(rows.metric == "overlap") & (rows.value > 0)].set_index(["pair", "method"]).value
+    values = rows[(rows.metric == "ncc_local") & np.isfinite(rows.value)].join(
+        covered.rename("overlap"), on=["pair", "method"], how="inner"
+    )
+    values = values.assign(value=_of_covered(values.value, values.overlap))
     others: dict[str, dict[str, np.ndarray]] = {}
     for _, group in values.groupby([values.pair.map(kind_of), "method"], sort=False):
         for row in group.itertuples():

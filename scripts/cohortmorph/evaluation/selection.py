@@ -26,7 +26,7 @@ def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_perce
         metrics.tsv.
     network : str
         Its name.
-    metric : {"tre", "dice", "ncc"}
+    metric : {"tre", "dice", "ncc", "nmi"}
         A key of :data:`~cohortmorph.evaluation.measures.SELECTABLE`.
     folding_percent_max : float
 

@@ -33,7 +33,7 @@ def measure(
         Of each: ``pair``, its id; ``files`` by name, those of :class:`PairFiles`, the network's views ``fixed_input``
         and ``moving_input``, and the affine transforms ``frame_to_fixed`` and ``frame_to_moving``; ``intensities``
         (fixed, moving), see :class:`PairEvaluation`.
-    metric : {"tre", "dice", "ncc"}
+    metric : {"tre", "dice", "ncc", "nmi"}
         What is measured beside folding.
 
     Returns

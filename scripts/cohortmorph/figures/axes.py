@@ -5,7 +5,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
-from cohortmorph.evaluation.measures import DICE, NCC, TRE, Measure
+from cohortmorph.evaluation.measures import DICE, SIMILARITIES, TRE, Measure
 from cohortmorph.figures.style import WIDTH_INCHES
 
 LOGARITHMIC_ABOVE = 8  # values that differ by a larger factor share a logarithmic axis
@@ -21,9 +21,9 @@ def panels_of(count: int) -> tuple[Figure, list[Axes]]:
 
 
 def accuracy_in(summary: pd.DataFrame) -> list[Measure]:
-    """Return the measures of accuracy that rows of the summary hold; squared NCC stands in where there is neither."""
+    """Return the measures of accuracy that rows of the summary hold; similarities stand in where there is neither."""
     shown = [measure for measure in (TRE, DICE) if measure.rows(summary)["mean"].notna().any()]
-    return shown or [measure for measure in (NCC,) if measure.rows(summary)["mean"].notna().any()]
+    return shown or [measure for measure in SIMILARITIES if measure.rows(summary)["mean"].notna().any()]
 
 
 def pairs_in(summary: pd.DataFrame, split: str) -> str:

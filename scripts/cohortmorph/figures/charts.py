@@ -36,7 +36,7 @@ MANY_PAIRS = 60  # so many points of pairs would hide what lies below them
 
 @styled
 def comparison(evaluation: Evaluation) -> Figure:
-    """Draw TRE and Dice (of neither: squared NCC) of every method on the test pairs.
+    """Draw TRE and Dice (of neither: squared NCC and NMI) of every method on the test pairs.
 
     The diamond and the bar are mean and 95 % interval; below them every pair is a point, in each row at one height, or
     a cross where the method failed and the worst value counts.

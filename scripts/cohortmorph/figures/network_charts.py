@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from cohortmorph.evaluation.measures import DICE, FOLDING, NCC, TRE, Measure
+from cohortmorph.evaluation.measures import DICE, FOLDING, MEASURES, SIMILARITIES, TRE, Measure
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.figures.axes import make_logarithmic, pairs_in, panels_of
 from cohortmorph.figures.style import WIDTH_INCHES, message, styled, weight_styles
@@ -100,7 +100,7 @@ def _validation(axes: Axes, validation: pd.DataFrame, colour: str, marker: str) 
 
 @styled
 def selection(evaluation: Evaluation, network: str) -> Figure:
-    """Draw squared NCC, TRE, Dice and folding on validation pairs against epoch, a line a λ, the selected one marked.
+    """Draw squared NCC, NMI, TRE, Dice, folding on validation pairs against epoch, a line a λ, the selected one marked.
 
     Means over pairs with their 95 % intervals, of the network of this name alone.
     """
@@ -140,7 +140,7 @@ def selection(evaluation: Evaluation, network: str) -> Figure:
 
 @styled
 def weights(evaluation: Evaluation, network: str) -> Figure:
-    """Draw one network's squared NCC, TRE, Dice and folding on validation pairs against λ at the last epoch.
+    """Draw one network's squared NCC, NMI, TRE, Dice and folding on validation pairs against λ at the last epoch.
 
     Grey lines are pairs, markers the mean with its 95 % interval.
     """
@@ -182,7 +182,7 @@ def _of_network(network: str, table: pd.DataFrame) -> pd.DataFrame:
 
 def _measured(summary: pd.DataFrame) -> list[Measure]:
     """Return what λ and epoch are judged by, as far as rows of the summary hold it."""
-    return [measure for measure in (NCC, TRE, DICE, FOLDING) if measure.rows(summary)["mean"].notna().any()]
+    return [measure for measure in (*SIMILARITIES, TRE, DICE, FOLDING) if measure.rows(summary)["mean"].notna().any()]
 
 
 @styled
@@ -198,7 +198,7 @@ def weight_search(metrics: pd.DataFrame, found: Mapping[str, Any]) -> Figure:
     found : dict
         selected_weight.json.
     """
-    measures = [next(measure for measure in (NCC, TRE, DICE) if measure.metric == found["metric"]), FOLDING]
+    measures = [MEASURES[found["metric"]], FOLDING]
     figure, panels = panels_of(2)
     for axes, measure in zip(panels, measures, strict=True):
         pairs = measure.rows(metrics).pivot(index="weight", columns="pair", values="value")

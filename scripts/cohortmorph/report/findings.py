@@ -8,7 +8,7 @@ import pandas as pd
 
 from cohortmorph.cohort.methods import ordered_weights
 from cohortmorph.cohort.pairs import subjects_of
-from cohortmorph.evaluation.measures import DICE, MEASURES, NCC, TRE, Measure
+from cohortmorph.evaluation.measures import DICE, MEASURES, OVERLAP, SIMILARITIES, TRE, Measure
 from cohortmorph.evaluation.statistics import (
     SIGNIFICANCE,
     failures_as_worst,
@@ -18,6 +18,7 @@ from cohortmorph.evaluation.statistics import (
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.report.wording import count, interval, pairs_in_words, write_text
 
+HIDDEN = "what is not covered counts as not explained"
 # Below this many subjects a percentile bootstrap interval is too narrow to lean on.
 FEW_SUBJECTS = 10
 
@@ -61,6 +62,7 @@ def verdict(measure: Measure, evaluation: Evaluation) -> Verdict | None:
     if len(ranking) > 1:
         of_second = values[ranking.iloc[1].method].reindex(of_best.index)
         won = int((of_best < of_second).sum() if measure.lower_is_better else (of_best > of_second).sum())
+        sentences += _covered(measure, evaluation, ranking)
         sentences += _against_others(measure, evaluation, ranking, f"{won} of {count(len(of_best), 'pair')}")
     failing = rows[(rows.failed > 0) & (rows.method != best.method)]
     if len(failing):
@@ -71,6 +73,17 @@ def verdict(measure: Measure, evaluation: Evaluation) -> Verdict | None:
         names = ", ".join(evaluation.in_order(incomplete.method))
         sentences.append(f"Not ranked, without a value on some pair: {names}.")
     return Verdict(measure, evaluation.label(best.method), write_text(measure, best["mean"]), sentences)
+
+
+def _covered(measure: Measure, evaluation: Evaluation, ranking: pd.DataFrame) -> list[str]:
+    """Say of a similarity how much the best and the second of a ranking cover, where that differs for a reader."""
+    test = OVERLAP.rows(evaluation.compared(evaluation.summary[evaluation.summary.split == "test"]))
+    covered = test.set_index("method")["mean"].reindex(ranking.method.iloc[:2])
+    shares = [write_text(OVERLAP, share) for share in covered]
+    if measure not in SIMILARITIES or covered.isna().any() or shares[0] == shares[1]:
+        return []
+    best, second = map(evaluation.label, covered.index)
+    return [f"The moving image covers {shares[0]} of the fixed one by {best}, {shares[1]} by {second}: {HIDDEN}."]
 
 
 def _against_others(measure: Measure, evaluation: Evaluation, ranking: pd.DataFrame, won: str) -> list[str]:
@@ -199,10 +212,10 @@ def sureness(evaluation: Evaluation) -> list[str]:
 
 
 def tested(evaluation: Evaluation) -> list[Measure]:
-    """Return the measures of which the report shows tests: TRE and Dice, squared NCC if there is neither."""
+    """Return the measures of which the report shows tests: TRE and Dice, the similarities if there is neither."""
     tests = evaluation.comparison
     shown = [measure for measure in (TRE, DICE) if len(measure.rows(tests))]
-    return shown or [measure for measure in (NCC,) if len(measure.rows(tests))]
+    return shown or [measure for measure in SIMILARITIES if len(measure.rows(tests))]
 
 
 def against_best(measure: Measure, evaluation: Evaluation) -> pd.DataFrame:

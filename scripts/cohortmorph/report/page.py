@@ -6,7 +6,7 @@ module escapes every text.
 
 from collections.abc import Collection, Mapping
 
-from cohortmorph.evaluation.measures import DICE, NCC, TRE
+from cohortmorph.evaluation.measures import DICE, SIMILARITIES, TRE
 from cohortmorph.evaluation.quality import count_in_words
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.report import tables
@@ -43,12 +43,12 @@ def render(
         Whether the cohort is the embedded phantom: then every part of the report says so.
     """
     pairs = {split: evaluation.metrics.pair[evaluation.metrics.split == split] for split in SPLITS}
-    verdicts = [one for measure in (TRE, DICE, NCC) if (one := verdict(measure, evaluation))]
+    verdicts = [one for measure in (TRE, DICE, *SIMILARITIES) if (one := verdict(measure, evaluation))]
     choices = [choice(selected) for selected in evaluation.selected.values()]
     reviewed = tables.quality_table(evaluation, links or {})
     return template("report.html.jinja").render(
         phantom=phantom,
-        front=front(evaluation, [one for one in verdicts if one.measure is not NCC] or verdicts, choices),
+        front=front(evaluation, [one for one in verdicts if one.measure not in SIMILARITIES] or verdicts, choices),
         quality=reviewed,
         flag_counts=count_in_words(evaluation.flags, [one["pair"] for one in reviewed], evaluation),
         verdicts=verdicts,

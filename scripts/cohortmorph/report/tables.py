@@ -6,7 +6,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cohortmorph.evaluation.measures import DICE, FOLDING, MEASURES, NCC, RUNTIME, TRE, TRE_NEAR, Measure
+from cohortmorph.evaluation.measures import (
+    DICE,
+    FOLDING,
+    MEASURES,
+    OVERLAP,
+    RUNTIME,
+    SIMILARITIES,
+    TRE,
+    TRE_NEAR,
+    Measure,
+)
 from cohortmorph.evaluation.quality import FLAGS, by_pair
 from cohortmorph.evaluation.statistics import SIGNIFICANCE
 from cohortmorph.evaluation.tables import Evaluation
@@ -122,16 +132,17 @@ def _of_test_pairs(evaluation: Evaluation) -> pd.DataFrame:
 def comparison_table(evaluation: Evaluation) -> Table:
     """Return the comparison of methods on the test pairs; columns without a value are left out."""
     rows = _of_test_pairs(evaluation)
-    columns = ["method", "n", "failed", TRE.label, "95 % interval", "median", TRE_NEAR.label, DICE.label, NCC.label,
-               f"{FOLDING.name} ({FOLDING.unit})", RUNTIME.label]  # fmt: skip
+    others = (DICE, *SIMILARITIES, OVERLAP, FOLDING, RUNTIME)
+    columns = ["method", "n", "failed", TRE.label, "95 % interval", "median", TRE_NEAR.label,
+               *(f"{one.name} ({one.unit})" if one is FOLDING else one.label for one in others)]  # fmt: skip
     table = []
     for method in evaluation.in_order(rows.method):
         own = rows[rows.method == method]
-        tre, near, dice, ncc, folding, seconds = (
-            _only(measure.rows(own)) for measure in (TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME)
-        )
-        counts = {int(row.n) for row in (tre, dice, ncc) if row is not None}
-        failed = max((int(row.failed) for row in (tre, dice, ncc) if row is not None), default=0)
+        tre, near = (_only(measure.rows(own)) for measure in (TRE, TRE_NEAR))
+        rest = [_only(measure.rows(own)) for measure in others]
+        judged = [row for row in (tre, *rest[: 1 + len(SIMILARITIES)]) if row is not None]
+        counts = {int(row.n) for row in judged}
+        failed = max((int(row.failed) for row in judged), default=0)
         table.append(
             [
                 evaluation.label(method),
@@ -141,10 +152,7 @@ def comparison_table(evaluation: Evaluation) -> Table:
                 "–" if tre is None else _to(TRE, tre),
                 "–" if tre is None else digits(TRE, tre["median"]),
                 _mean_and_sd(TRE_NEAR, near),
-                _mean_and_sd(DICE, dice),
-                _mean_and_sd(NCC, ncc),
-                _mean_and_sd(FOLDING, folding),
-                _mean_and_sd(RUNTIME, seconds),
+                *(_mean_and_sd(measure, row) for measure, row in zip(others, rest, strict=True)),
             ]
         )
     filled = [n for n, name in enumerate(columns) if n < 2 or any(row[n] != "–" for row in table)]

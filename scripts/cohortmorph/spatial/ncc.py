@@ -52,6 +52,9 @@ def local_ncc_squared(a: np.ndarray, b: np.ndarray, window: int) -> np.ndarray:
     Parameters
     ----------
     a, b : array, any equal shape
+        NaN in `b` where it is not known: these pixels take the mean of `b` over the rest of the window, so that they
+        explain nothing of `a`. The value is the squared NCC over the pixels that are known, times the share that they
+        have of a's variation in the window.
     window : int
         Odd edge length, in pixels, of the window: a square in 2-D, a cube in 3-D. At the border it is cut off.
 
@@ -63,17 +66,28 @@ def local_ncc_squared(a: np.ndarray, b: np.ndarray, window: int) -> np.ndarray:
     if window < 1 or window % 2 == 0:
         raise ValueError(f"window is {window}: an odd number of pixels, at least 1, has a middle")
     a, b = _same_shape(a, b)
+    known = np.isfinite(b)
     # Standardizing first makes the result independent of scale and offset, and FLAT_WINDOW a fraction.
-    a, b = (_standardized(image.reshape(1, -1)).reshape(image.shape) * np.sqrt(image.size) for image in (a, b))
+    a = _standardized(a.reshape(1, -1)).reshape(a.shape) * np.sqrt(a.size)
+    b_standardized = np.zeros(b.shape)
+    b_standardized[known] = _standardized(b[known].reshape(1, -1))[0] * np.sqrt(known.sum())
+    b = b_standardized
 
     def box_mean(values):
         return uniform_filter(values, window, mode="constant")
 
+    # Means over all pixels of the box, also those beyond the border, as 0: only quotients of them are used.
     inside = box_mean(np.ones(a.shape))
-    a_mean, b_mean = box_mean(a) / inside, box_mean(b) / inside
-    a_variance = box_mean(a * a) / inside - a_mean**2
-    b_variance = box_mean(b * b) / inside - b_mean**2
-    covariance = box_mean(a * b) / inside - a_mean * b_mean
+    share, a_known = inside, box_mean(a)
+    a_variance = box_mean(a * a) / inside - (a_known / inside) ** 2
+    if not known.all():
+        # A pixel is a whole one: what is less is rounding.
+        share = np.rint(box_mean(known.astype(float)) * window**a.ndim) / window**a.ndim
+        a_known = box_mean(np.where(known, a, 0))
+    b_sum = box_mean(b)
+    b_mean = np.divide(b_sum, share, out=np.zeros(a.shape), where=share > 0)
+    b_variance = (box_mean(b * b) - b_mean * b_sum) / inside
+    covariance = (box_mean(a * b) - b_mean * a_known) / inside
     has_contrast = (a_variance > FLAT_WINDOW) & (b_variance > FLAT_WINDOW)
     squared = np.divide(covariance**2, a_variance * b_variance, out=np.zeros(a.shape), where=has_contrast)
     return np.minimum(squared, 1)
