@@ -20,6 +20,7 @@ from cohortmorph.cohort.layout import MADE_HERE, PHANTOM, PHANTOM_IMAGES, Layout
 from cohortmorph.cohort.methods import STARTS, Method
 from cohortmorph.cohort.network_plan import NetworkPlan
 from cohortmorph.cohort.pairs import Image, Pair, image_id, pair_id
+from cohortmorph.cohort.table import PATH_COLUMNS
 
 Files = dict[str, Any]  # named inputs of a job: a path, a list of paths, or None
 
@@ -151,17 +152,22 @@ class Plan:
 
     def fingerprint(self, column: str) -> Any:
         """Return the function (subject, image) → fingerprint of a user's file, "" for one of the workflow's own."""
-
-        def of(subject: str, image: str) -> str:
-            path = getattr(self._image(subject, image), column)
-            return "" if path.startswith(MADE_HERE) else sources.fingerprint(path)
-
-        return of
+        return lambda subject, image: self.fingerprint_of({"": getattr(self._image(subject, image), column)})
 
     def fingerprints(self, **_: str) -> list[str]:
         """Return the fingerprints of all images of the user's."""
-        paths = [image.source for image in self.cohort.images.values()]
-        return [sources.fingerprint(path) for path in paths if not path.startswith(MADE_HERE)]
+        found = (self.fingerprint_of({"": image.source}) for image in self.cohort.images.values())
+        return [fingerprint for fingerprint in found if fingerprint]
+
+    def fingerprint_of(self, files: Files) -> str:
+        """Return one fingerprint of those among a job's inputs that are the user's, "" if there are none."""
+        paths = (path for value in files.values() for path in ([value] if isinstance(value, str) else value or ()))
+        return self.cohort.on_disk.fingerprint(sorted(set(paths) & self._users_files))
+
+    @cached_property
+    def _users_files(self) -> set[str]:
+        cells = (getattr(image, column) for image in self.cohort.images.values() for column in PATH_COLUMNS)
+        return {*self.parameter_files, *(path for path in cells if path and not path.startswith(MADE_HERE))}
 
     def to_harmonize(self, subject: str) -> Files:
         """Return the images of a subject, in the table's order."""
