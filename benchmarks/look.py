@@ -40,9 +40,8 @@ def main():
             started, cpu = time.perf_counter(), time.process_time()
             OnDisk().look_at(map(str, sources))
             seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
-            print(
-                f"{len(sources)} folders, {files} files: {seconds:.1f} s, CPU {cpu:.1f} s, {1e6 * cpu / files:.1f} µs"
-            )
+            load = os.getloadavg()[0]
+            print(f"{len(sources)} folders, {files} files: {seconds:.1f} s, CPU {cpu:.1f} s (load {load:.1f})")
     finally:
         shutil.rmtree(folder)
 
