@@ -216,12 +216,17 @@ def test_a_run_goes_by_what_it_found_first(tmp_path):
     path.write_text("1")
     first = OnDisk()
     first.look_at([str(path), str(path)])
-    before = first.fingerprint([str(path)])
+    before = first.fingerprint([("landmarks", str(path))])
     path.write_text("2")
-    assert first.fingerprint([str(path)]) == before != OnDisk().fingerprint([str(path)])
-    both = OnDisk().fingerprint([str(path), str(tmp_path / "b")])
-    assert len({before, both, OnDisk().fingerprint([str(tmp_path / "b"), str(path)]), ""}) == 4
-    assert OnDisk().fingerprint([]) == OnDisk().fingerprint([""]) == ""
+    assert first.fingerprint([("landmarks", str(path))]) == before
+    assert OnDisk().fingerprint([("landmarks", str(path))]) != before
+    assert OnDisk().fingerprint([]) == ""
+
+
+def test_files_that_exchange_their_roles_are_a_change(tmp_path):
+    one, other = (str(tmp_path / name) for name in "ab")
+    found = [OnDisk().fingerprint([("fixed", a), ("moving", b)]) for a, b in ((one, other), (other, one), (one, one))]
+    assert len(set(found)) == 3
 
 
 def test_a_fingerprint_says_nothing_of_the_path(tmp_path):
@@ -231,8 +236,8 @@ def test_a_fingerprint_says_nothing_of_the_path(tmp_path):
 
 
 def test_hard_links_in_a_folder_are_known(tmp_path, study):
-    assert look(str(study)).linked == frozenset()
+    assert look(str(study)).parts == frozenset()
     (tmp_path / "other").mkdir()
     os.link(study / "DICOM/S1/IM2", tmp_path / "other/x")
-    assert look(str(study)).linked == look(str(tmp_path / "other")).linked != frozenset()
+    assert look(str(study)).parts == look(str(tmp_path / "other")).parts != frozenset()
     assert Path(look(str(study)).real_path) == study.resolve()

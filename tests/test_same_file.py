@@ -69,7 +69,17 @@ def test_a_folder_within_another_subject_s_is_found(data, first, second):
 def test_slices_that_are_hard_links_are_found(data):
     shutil.copytree(data / "ct", data / "renamed", copy_function=os.link)
     (line,) = said(data, "ct", "renamed")
-    assert "found 'renamed', which shares files (hard links) with 'ct', which line 2 gives to subject P1" in line
+    assert (
+        "found 'renamed', which shares files (links, or voxels beside a header) with 'ct', which line 2 gives to subject P1"
+        in line
+    )
+
+
+def test_headers_of_the_same_voxels_are_found(data):
+    for name in "cd":
+        (data / f"{name}.mhd").write_text("ElementDataFile = voxels.raw\n")
+    (data / "voxels.raw").write_bytes(b"voxels")
+    assert len(said(data, "c.mhd", "d.mhd")) == 1
 
 
 def test_letters_that_a_file_system_does_not_tell_apart_are_found(data, monkeypatch):

@@ -37,15 +37,16 @@ class Found:
     real_path : str
         Without links.
     is_folder : bool
-    linked : frozenset of Identity
-        Of the files in a folder those that have a second name somewhere (hard links).
+    parts : frozenset of Identity
+        The files that others may share: in a folder those with a second name somewhere (hard links), beside a header
+        those with its voxels.
     """
 
     fingerprint: str
     identity: Identity | None
     real_path: str
     is_folder: bool
-    linked: frozenset[Identity]
+    parts: frozenset[Identity]
 
 
 class OnDisk(dict[str, Found]):
@@ -63,10 +64,10 @@ class OnDisk(dict[str, Found]):
         with ThreadPoolExecutor(THREADS) as pool:
             self.update(zip(new, pool.map(look, new), strict=True))
 
-    def fingerprint(self, paths: Iterable[str]) -> str:
-        """Return one fingerprint of several paths, "" of none."""
-        found = [self[path].fingerprint for path in paths if path]
-        return found[0] if len(found) == 1 else _hash(found) if found else ""
+    def fingerprint(self, named: Iterable[tuple[str, str]]) -> str:
+        """Return one fingerprint of several (role, path), "" of none; it changes if two exchange their roles, too."""
+        found = [f"{role} {self[path].fingerprint}" for role, path in named]
+        return _hash(found) if found else ""
 
 
 def is_of_the_system(name: str) -> bool:
@@ -81,14 +82,14 @@ def look(path: str) -> Found:
         top = Path(real_path).stat()
     except OSError:
         return Found(_hash([real_path, "missing"]), None, real_path, False, frozenset())
-    linked: set[Identity] = set()
+    parts: set[Identity] = set()
     is_folder = stat.S_ISDIR(top.st_mode)
     if is_folder:
-        states = sorted(_states(real_path, "", linked))
+        states = sorted(_states(real_path, "", parts))
     else:
-        states = [_content_or_state(real_path, top), *map(_state_of, _beside(real_path))]
+        states = [_content_or_state(real_path, top), *(_state_of(path, parts) for path in _beside(real_path))]
     fingerprint = _hash([real_path, *states])
-    return Found(fingerprint, (top.st_dev, top.st_ino), real_path, is_folder, frozenset(linked))
+    return Found(fingerprint, (top.st_dev, top.st_ino), real_path, is_folder, frozenset(parts))
 
 
 def _hash(words: Iterable[str]) -> str:
@@ -110,15 +111,18 @@ def _content_or_state(path: str, status: os.stat_result) -> str:
         return _state("", status)
 
 
-def _state_of(path: str) -> str:
+def _state_of(path: str, parts: set[Identity]) -> str:
+    """Return the state of what a link or a header leads to; add it to `parts`."""
     try:
-        return _state(path, Path(path).stat())
+        status = Path(path).stat()
     except (OSError, ValueError):  # nothing there, or no name that a file could have
         return f"{path}\0missing"
+    parts.add((status.st_dev, status.st_ino))
+    return _state(path, status)
 
 
-def _states(folder: str, below: str, linked: set[Identity]) -> Iterator[str]:
-    """Yield the state of each file in a folder and its subfolders; add to `linked` those with hard links."""
+def _states(folder: str, below: str, parts: set[Identity]) -> Iterator[str]:
+    """Yield the state of each file in a folder and its subfolders; add to `parts` those with other names."""
     try:
         entries = os.scandir(folder)
     except OSError as error:
@@ -130,13 +134,13 @@ def _states(folder: str, below: str, linked: set[Identity]) -> Iterator[str]:
             if is_of_the_system(entry.name):
                 continue
             if entry.is_symlink():
-                yield _state_of(entry.path)
+                yield _state_of(entry.path, parts)
             elif entry.is_dir():
-                yield from _states(entry.path, f"{name}/", linked)
+                yield from _states(entry.path, f"{name}/", parts)
             else:
                 status = entry.stat()
                 if status.st_nlink > 1:
-                    linked.add((status.st_dev, status.st_ino))
+                    parts.add((status.st_dev, status.st_ino))
                 yield _state(name, status)
 
 

@@ -161,8 +161,9 @@ class Plan:
 
     def fingerprint_of(self, files: Files) -> str:
         """Return one fingerprint of those among a job's inputs that are the user's, "" if there are none."""
-        paths = (path for value in files.values() for path in ([value] if isinstance(value, str) else value or ()))
-        return self.cohort.on_disk.fingerprint(sorted(set(paths) & self._users_files))
+        listed = {role: [value] if isinstance(value, str) else value or () for role, value in files.items()}
+        named = ((role, path) for role, paths in listed.items() for path in paths)
+        return self.cohort.on_disk.fingerprint((role, path) for role, path in named if path in self._users_files)
 
     @cached_property
     def _users_files(self) -> set[str]:

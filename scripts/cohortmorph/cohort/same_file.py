@@ -65,8 +65,8 @@ def _names(path: str, on_disk: OnDisk | None) -> Iterator[tuple[Hashable, str]]:
     yield found.real_path, SAME
     if found.identity is not None:
         yield found.identity, SAME
-    for linked in found.linked:
-        yield linked, "which shares files (hard links) with"
+    for part in found.parts:
+        yield part, "which shares files (links, or voxels beside a header) with"
 
 
 def _within_another(table: CohortTable, on_disk: OnDisk) -> Iterator[tuple[Image, Image]]:
