@@ -23,7 +23,8 @@ def overwrite(path, content, old):
     """Write other content of the same size into the same file, and put the time of the old one back."""
     with path.open("r+b") as file:
         file.write((content * old.st_size)[: old.st_size])
-    os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))
+    while path.stat().st_ctime_ns == old.st_ctime_ns or path.stat().st_mtime_ns != old.st_mtime_ns:
+        os.utime(path, ns=(old.st_atime_ns, old.st_mtime_ns))  # a file system's clock may tick every 4 ms only
     new = path.stat()
     assert (new.st_size, new.st_mtime_ns, new.st_ino) == (old.st_size, old.st_mtime_ns, old.st_ino)
 
@@ -157,7 +158,6 @@ def test_the_voxels_beside_a_header_show(tmp_path, name):
     before = look(str(tmp_path / name)).fingerprint
     overwrite(voxels, b"other", voxels.stat())
     assert look(str(tmp_path / name)).fingerprint != before
-    assert len({before, look(str(tmp_path / name)).fingerprint}) == 2
 
 
 HEADERS = {

@@ -153,7 +153,7 @@ def _beside(path: str) -> list[str]:
     value = os.fsdecode(named[1]).strip() if named else ""
     if named and value.split()[:1] == ["LIST"]:
         names = [os.fsdecode(line).strip() for line in start[named.end() :].splitlines()]
-    elif numbered := re.fullmatch(r"([^%]*%0?\d*d[^%]*)\s+(\d+)\s+(\d+)\s+(\d+)(\s+\d+)?", value):
+    elif numbered := re.fullmatch(r"([^%]*%0?\d*d[^%\s]*)\s+(\d+)\s+(\d+)\s+(\d+)(\s+\d+)?", value):
         first, last, step = (int(number) for number in numbered.groups()[1:4])
         names = [numbered[1] % number for number in range(first, last + 1, max(step, 1))]
     else:
