@@ -167,6 +167,7 @@ HEADERS = {
     "long.mhd": f"Comment = {'x' * 70000}\nElementDataFile = v/2.raw\n",
     "list.nhdr": "NRRD0005\ntype: short\ndata file: LIST\nv/1.raw\nv/2.raw\n",
     "pattern.nrrd": "NRRD0005\ndatafile: ./v/%01d.raw 1 2 1\nencoding: raw\n\n",
+    "planes.nrrd": "NRRD0005\ndata file: v/%d.raw 1 2 1 2\nencoding: raw\n\n",
     "single.nrrd": "NRRD0005\nData File: v/2.raw\nencoding: raw\n",
 }
 
