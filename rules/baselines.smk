@@ -29,6 +29,7 @@ for tool, (environment, minutes) in IMAGE_TOOLS.items():
         resources:
             **needs(memory_mb=4000, minutes=minutes),
         params:
+            users_files(plan.to_register(tool)),
             tool=tool,
             methods=plan.settings_of(tool),
             harmonized=of(plan.harmonizing_transforms),
@@ -54,6 +55,7 @@ rule register_points:
     resources:
         **needs(memory_mb=2000, minutes=10),
     params:
+        users_files(plan.to_register_points),
         methods=plan.models_of_points(),
     script:
         "../scripts/register_points.py"

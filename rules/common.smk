@@ -46,6 +46,15 @@ def files(function):
     return unpack(lambda wildcards: {name: path for name, path in function(**dict(wildcards.items())).items() if path})
 
 
+def users_files(function):
+    """Return a params function: one fingerprint of the user's own files among the inputs that the plan's `function` gives.
+
+    Snakemake only sees that an input is newer than what was made of it: no older file in its place, no voxels beside a
+    header. (It does not record params that depend on `input` itself.)
+    """
+    return lambda wildcards: plan.fingerprint_of(function(**dict(wildcards.items())))
+
+
 def needs(memory_mb, minutes, disk_mb=2000, gpus=0):
     """Return a rule's resources: for Snakemake and, under the names that its plugin reads, for HTCondor.
 

@@ -1,5 +1,5 @@
 # From the hospital's files to NIfTI on the native grid. Their paths, often named after patients, are no inputs: Snakemake
-# would write them down. A job looks its path up in the table; the fingerprint reruns it when path or files change.
+# would write them down. A job looks its path up in the table; the fingerprint reruns it when a file changes.
 
 
 rule list_series:

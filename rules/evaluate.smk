@@ -16,6 +16,8 @@ rule warp_pair:
         "../envs/imaging.yaml"
     resources:
         **needs(memory_mb=3000, minutes=30),
+    params:
+        users_files(plan.to_warp),
     script:
         "../scripts/warp_pair.py"
 
@@ -35,6 +37,7 @@ rule measure_pair:
     resources:
         **needs(memory_mb=4000, minutes=60),
     params:
+        users_files(plan.to_measure),
         pair="{pair}",
         split=of(plan.split),
         methods=plan.methods,
@@ -150,6 +153,7 @@ rule search_weight:
     resources:
         **needs(memory_mb=6000, minutes=120),
     params:
+        users_files(learning.to_search_weight),
         pairs=of(learning.pairs_to_judge_by),
         conditional=of(learning.search_settings),
         selection={

@@ -19,6 +19,7 @@ rule make_synthetic:
     resources:
         **needs(memory_mb=4000, minutes=30),
     params:
+        users_files(plan.to_make_synthetic),
         field=of(plan.synthetic_field),
         seed=config["seed"],
     script:
@@ -44,6 +45,7 @@ rule regnet_table:
     resources:
         **needs(memory_mb=4000, minutes=30),
     params:
+        users_files(shown.to_tabulate),
         pairs=shown.pairs_to_tabulate,
         methods=plan.methods,
         near_landmarks_mm=config["evaluation"]["near_landmarks_mm"],

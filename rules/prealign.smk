@@ -19,6 +19,7 @@ rule prealign:
     resources:
         **needs(memory_mb=4000, minutes=60),
     params:
+        users_files(plan.to_align),
         harmonized=of(plan.harmonizing_transforms),
         intensities=of(plan.intensities),
         seed=config["seed"],

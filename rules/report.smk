@@ -43,6 +43,7 @@ rule plot_pair:
     resources:
         **needs(memory_mb=4000, minutes=20),
     params:
+        users_files(shown.to_draw),
         pair="{pair}",
         methods=plan.methods,
         intensities=of(plan.intensities),
@@ -122,6 +123,7 @@ rule write_report:
     resources:
         **needs(memory_mb=2000, minutes=10),
     params:
+        users_files(shown.to_report),
         pairs=plan.evaluated,
         subjects=shown.harmonized_subjects,
         networks=list(plan.networks),

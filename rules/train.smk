@@ -37,6 +37,7 @@ rule prepare_labels:
     resources:
         **needs(memory_mb=2000, minutes=10),
     params:
+        users_files(learning.to_prepare_labels),
         view=of(learning.grid_settings),
     script:
         "../scripts/prepare_labels.py"

@@ -21,6 +21,7 @@ rule write_viewer:
     resources:
         **needs(memory_mb=2000, minutes=20),
     params:
+        users_files(shown.to_view),
         pairs=shown.pairs_to_view,
         phantom=plan.phantom,
     script:

@@ -52,10 +52,10 @@ def test_ids_that_look_like_files_are_told_from_them(project):
     rows = ["subject\timage\tmodality\tsource\tlabels\tlandmarks\tsplit"]
     for subject, split in {"to_x": "train", "a.json": "validation", "a.html": "test", "a": "test"}.items():
         for name in names:
-            rows.append(f"{subject}\t{name}\tCT\t{subject}-{name}.nii\tdrawn.dcm\tpoints.csv\t{split}")
-            project.write(f"{subject}-{name}.nii", "")
-    project.write("drawn.dcm", "")
-    project.write("points.csv", "")
+            files = [f"{subject}-{name}.{suffix}" for suffix in ("nii", "dcm", "csv")]
+            rows.append("\t".join([subject, name, "CT", *files, split]))
+            for file in files:
+                project.write(file, "")
     project.write("config/cohort.tsv", "\n".join(rows) + "\n")
     moving = ", ".join(names[1:])
     project.write("ids.yaml", f"pairs: {{moving: [{moving}]}}\nstructures: {{Brainstem: 1}}\nphantom: null\n")

@@ -18,10 +18,10 @@ from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from cohortmorph import UserError
 from cohortmorph.clinic.slices import TAGS, Slice, slices_of
+from cohortmorph.cohort.on_disk import is_of_the_system
 from cohortmorph.run.files import StrPath
 from cohortmorph.run.logs import log
 
-OWN_FILES = (".snakemake_timestamp", ".DS_Store", "Icon\r")
 PREAMBLE = 128  # bytes before "DICM"
 PIXEL_DATA = (b"\xe0\x7f", b"\x7f\xe0")  # the group of PixelData, in either order of bytes
 PACKED = {b"\x1f\x8b": ("gzip", gzip.open), b"BZh": ("bzip2", bz2.open), b"\xfd7zXZ\0": ("xz", lzma.open)}
@@ -186,8 +186,8 @@ def _files(folder: StrPath, name: str) -> list[Path]:
             path = Path(place, entry)
             if path.is_symlink() and not path.resolve().is_relative_to(root):
                 outside += 1
-        # Snakemake's and macOS's own. Other hidden files are read: one of them may be a slice.
-        paths += [Path(place, file) for file in files if file not in OWN_FILES and not file.startswith("._")]
+        # Other hidden files are read: one of them may be a slice.
+        paths += [Path(place, file) for file in files if not is_of_the_system(file)]
     if outside:
         raise UserError(
             f"{name}: {outside} entries of the folder are links that lead out of it, perhaps to another patient; "

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from cohortmorph.cohort import checks
 from cohortmorph.cohort.configuration import with_defaults
 from cohortmorph.cohort.design import Design
 from cohortmorph.cohort.layout import SYNTHETIC
+from cohortmorph.cohort.on_disk import OnDisk
 from cohortmorph.cohort.pairs import Image, Pair, pair_id
 from cohortmorph.cohort.paths import Paths
 from cohortmorph.cohort.problems import Problems
@@ -49,12 +50,15 @@ class Cohort:
         ``pairs.design`` of the configuration.
     reference : Image or None
         Of the designs to-reference and between-subjects.
+    on_disk : OnDisk
+        What lies at the user's paths.
     """
 
     images: dict[str, Image]
     pairs: dict[str, Pair]
     design: str
     reference: Image | None = None
+    on_disk: OnDisk = field(default_factory=OnDisk)
 
     @property
     def subjects(self) -> list[str]:
@@ -213,8 +217,7 @@ def load(
     checks.check_schema(problems)
     checks.check_settings(complete, problems, tools_are_here)
     table = read_images(complete["cohort"], complete.get("intensity"), problems) if problems.sound("cohort") else None
-    if table is not None:
-        Paths(complete, files_are_here, problems).check(table)
+    on_disk = Paths(complete, files_are_here, problems).check(table) if table is not None else OnDisk()
     pairs: list[Pair] = []
     design = None
     if table is not None and problems.sound("pairs"):
@@ -225,7 +228,8 @@ def load(
         checks.check_use(complete, design, pairs, needs, problems)
     problems.raise_all()
     assert table is not None and design is not None  # or there were problems
-    return Cohort(table.images, {pair.id: pair for pair in pairs}, design.chosen["design"], design.reference)
+    by_id = {pair.id: pair for pair in pairs}
+    return Cohort(table.images, by_id, design.chosen["design"], design.reference, on_disk)
 
 
 def describe(cohort: Cohort) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 
 from cohortmorph.cohort.configuration import VARIABLE, listed
 from cohortmorph.cohort.layout import ENDINGS, MADE_HERE, PHANTOM, PHANTOM_IMAGES, SYNTHETIC, SYNTHETIC_ENDINGS
+from cohortmorph.cohort.on_disk import OnDisk
 from cohortmorph.cohort.pairs import ID, Image
 from cohortmorph.cohort.problems import Problems
+from cohortmorph.cohort.same_file import check_same_files
 from cohortmorph.cohort.table import PATH_COLUMNS, CohortTable
 
 IMAGE_SUFFIXES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd")
@@ -31,10 +33,10 @@ class Paths:
     files_are_here: bool
     problems: Problems
 
-    def check(self, table: CohortTable) -> None:
-        """Expand the paths of the table in place, and note those at which nothing lies."""
+    def check(self, table: CohortTable) -> OnDisk:
+        """Expand the paths of the table in place, note what is wrong with them, and return what lies there."""
         folder = self._data_folder(table)
-        _sources_of_two_subjects(table)
+        typed_images = dict(table.images)
         for column in PATH_COLUMNS:
             for image in list(table.images.values()):
                 typed = getattr(image, column)
@@ -47,6 +49,12 @@ class Paths:
                     table.change(image, **{column: str(path)})
                     if self.files_are_here and (text := _path_problem(column, path)):
                         table.in_row(image, column, f"found {typed!r}, {text}")
+        on_disk = OnDisk()
+        if self.files_are_here:
+            paths = [getattr(image, column) for image in table.images.values() for column in PATH_COLUMNS]
+            on_disk.look_at(path for path in paths if path and not path.startswith(MADE_HERE))
+        check_same_files(table, typed_images, on_disk if self.files_are_here else None)
+        return on_disk
 
     def _data_folder(self, table: CohortTable) -> str | None:
         """Return the expanded data folder, or None if it is no folder (which is noted)."""
@@ -94,16 +102,6 @@ class Paths:
         elif chosen["image"] not in table.images:
             text = f"found {chosen['image']!r}, which is no image of the cohort table; expected {{subject}}-{{image}}"
             self.problems.in_config(("synthetic", image.subject, "image"), text)
-
-
-def _sources_of_two_subjects(table: CohortTable) -> None:
-    """The same file under two subjects would carry an image from one split into another."""
-    first: dict[str, Image] = {}
-    for image in table.images.values():
-        other = first.setdefault(image.source, image)
-        if image.source and other.subject != image.subject:
-            text = f"found {image.source!r}, which line {table.lines[other.id]} gives to subject {other.subject}"
-            table.in_row(image, "source", text)
 
 
 def _path_problem(column: str, path: Path) -> str | None:

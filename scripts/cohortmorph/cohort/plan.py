@@ -159,17 +159,23 @@ class Plan:
 
     def fingerprint(self, column: str) -> Any:
         """Return the function (subject, image) → fingerprint of a user's file, "" for one of the workflow's own."""
-
-        def of(subject: str, image: str) -> str:
-            path = getattr(self._image(subject, image), column)
-            return "" if path.startswith(MADE_HERE) else sources.fingerprint(path)
-
-        return of
+        return lambda subject, image: self.fingerprint_of({"": getattr(self._image(subject, image), column)})
 
     def fingerprints(self, **_: str) -> list[str]:
         """Return the fingerprints of all images of the user's."""
-        paths = [image.source for image in self.cohort.images.values()]
-        return [sources.fingerprint(path) for path in paths if not path.startswith(MADE_HERE)]
+        found = (self.fingerprint_of({"": image.source}) for image in self.cohort.images.values())
+        return [fingerprint for fingerprint in found if fingerprint]
+
+    def fingerprint_of(self, files: Files) -> str:
+        """Return one fingerprint of those among a job's inputs that are the user's, "" if there are none."""
+        listed = {role: [value] if isinstance(value, str) else value or () for role, value in files.items()}
+        named = ((role, path) for role, paths in listed.items() for path in paths)
+        return self.cohort.on_disk.fingerprint((role, path) for role, path in named if path in self._users_files)
+
+    @cached_property
+    def _users_files(self) -> set[str]:
+        cells = (getattr(image, column) for image in self.cohort.images.values() for column in PATH_COLUMNS)
+        return {*self.parameter_files, *(path for path in cells if path and not path.startswith(MADE_HERE))}
 
     def fingerprints_of_all(self, **_: str) -> list[str]:
         """Return the fingerprints of everything of the user's that the cohort table names."""

@@ -6,7 +6,6 @@ here, and calls the files by subject and image.
 """
 
 import csv
-import hashlib
 import os
 from pathlib import Path
 
@@ -49,15 +48,3 @@ def expanded(typed: str, data_folder: str) -> str:
     if not typed or typed.startswith(MADE_HERE):
         return typed
     return str(Path(os.path.expandvars(data_folder)).expanduser() / typed)
-
-
-def fingerprint(path: str) -> str:
-    """Return a short hash that changes with a path and the time and size of what lies there ("" for an empty path)."""
-    if not path:
-        return ""
-    try:
-        status = Path(path).stat()
-        state = f"{status.st_mtime_ns} {status.st_size}"
-    except OSError:
-        state = "missing"
-    return hashlib.sha256(f"{path} {state}".encode()).hexdigest()[:16]
