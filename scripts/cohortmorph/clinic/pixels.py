@@ -9,7 +9,7 @@ import pydicom
 import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.clinic.slices import Slice, names
+from cohortmorph.clinic.slices import SCALE, Slice, names
 
 # How a file is written that does not say it: (without types of elements, low byte first).
 UNSAID = {
@@ -36,10 +36,39 @@ def read_values(slices: Sequence[Slice], name: str) -> np.ndarray:
     array, shape (columns, rows, slices)
         Indexed [i, j, k]; int16 if that is exact for all, else float32.
     """
+    _refuse_contradictions(slices, name)
     planes: list[np.ndarray] = [np.empty(0)] * len(slices)
     for n, values in _planes(slices, name):
         planes[n] = values
     return np.stack(planes, axis=-1)
+
+
+def _refuse_contradictions(slices: Sequence[Slice], name: str) -> None:
+    """Refuse slices that differ in what makes values of their bits, but for slopes and intercepts of their own."""
+    for keyword in SCALE:
+        stated = [one.stated(keyword) for one in slices]
+        wrong = [one for one, value in zip(slices, stated, strict=True) if _is_no_scale(keyword, value)]
+        if wrong:
+            raise UserError(
+                f"{name}: {keyword} of {names(wrong)} is {wrong[0].stated(keyword):g}; expected a number"
+                f"{' other than 0' if keyword == 'RescaleSlope' else ''}. Export the series again."
+            )
+        without = [one for one, value in zip(slices, stated, strict=True) if value is None]
+        if without and set(stated) - {None, SCALE[keyword]}:
+            raise UserError(
+                f"{name}: {len(without)} of {len(slices)} slices have no {keyword} ({names(without)}), others have "
+                "one. Export the series again."
+            )
+    for keyword, found in (
+        ("PixelRepresentation", {one.series.signed for one in slices}),
+        ("PhotometricInterpretation", {one.series.photometric for one in slices}),
+    ):
+        if len(found) > 1:
+            raise UserError(f"{name}: its slices differ in {keyword}; expected one. Export the series again.")
+
+
+def _is_no_scale(keyword: str, value: float | None) -> bool:
+    return value is not None and (not np.isfinite(value) or (keyword == "RescaleSlope" and value == 0))
 
 
 def read_digests(slices: Sequence[Slice], name: str) -> list[bytes]:
@@ -76,7 +105,10 @@ def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
         if "TransferSyntaxUID" not in dataset.file_meta:
             is_implicit, is_little = dataset.original_encoding
             dataset.file_meta.TransferSyntaxUID = UNSAID[bool(is_implicit), bool(is_little)]
+        _refuse_layout(dataset, slice_, name)
         return dataset.pixel_array, False
+    except UserError:
+        raise
     except (NotImplementedError, RuntimeError):
         # pydicom lacks a decoder for this compression: GDCM, inside SimpleITK, has more, and rescales by itself.
         values = None if dataset is None or slice_.frame is not None else _decoded_by_gdcm(slice_.path)
@@ -94,6 +126,26 @@ def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
             f"{name}: the pixels of {names([slice_])} cannot be read: found {found} bytes for {size} of "
             f"{series.bits_stored} bits. Was the file cut off in a copy? Export the series again."
         ) from None
+
+
+def _refuse_layout(dataset: pydicom.Dataset, slice_: Slice, name: str) -> None:
+    """Refuse more pixels than the header announces, and values that do not begin at the lowest bit."""
+    stored, highest = dataset.get("BitsStored"), dataset.get("HighBit")
+    if None not in (stored, highest) and highest != stored - 1:
+        raise UserError(
+            f"{name}: {names([slice_])} stores {stored} bits up to bit {highest} (HighBit); expected {stored - 1}. "
+            "Export the series again."
+        )
+    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+        return
+    frame = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8
+    expected, found = frame * int(dataset.get("NumberOfFrames") or 1), len(dataset.get("PixelData", b""))
+    # Some programs pad; what is a row or a column more was lost from the header's size.
+    if found - expected >= max(2, frame // max(dataset.Rows, dataset.Columns)):
+        raise UserError(
+            f"{name}: the pixels of {names([slice_])} are {found} bytes; by its header expected {expected}, so one of "
+            "them is damaged. Export the series again."
+        )
 
 
 def _decoded_by_gdcm(path: str) -> np.ndarray | None:
