@@ -226,9 +226,9 @@ def test_valid_series_are_what_pydicom_and_simpleitk_agree_on(tmp_path_factory, 
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in paths])
     reader.SetOutputPixelType(sitk.sitkFloat64)
-    if not made.rng.integers(1) and min(made.grid.size[:2]) > 1:
+    if made.syntax != "rle" and min(made.grid.size[:2]) > 1:  # small pictures by RLE it cannot decode
         theirs = reader.Execute()
-        # Of MR GDCM leaves slope and intercept aside; it rounds positions less than we compare.
+        # Of MR and PT GDCM leaves slope and intercept aside.
         if made.modality == "CT":
             np.testing.assert_allclose(to_array(theirs), to_array(image), rtol=1e-5, atol=1e-3)
         corner = np.array([made.grid.size]) - 1
@@ -396,7 +396,7 @@ CHANGES = {
     "InstanceNumber": (1, 999, None),
     "SeriesNumber": (8, None),
     "Modality": ("CT", "MR", "OT", None),
-    "ImageType": (["DERIVED", "PRIMARY"], *(["ORIGINAL", "PRIMARY", one] for one in ("LOCALIZER", "P", "MOSAIC")), None),
+    "ImageType": (["DERIVED", ""], *(["ORIGINAL", "", one] for one in ("LOCALIZER", "P", "MOSAIC")), None),
     "NumberOfFrames": (1, 2, 0),
     "BurnedInAnnotation": ("YES", "NO"),
     "SliceThickness": (0.1, 99),

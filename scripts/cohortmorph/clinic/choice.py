@@ -153,6 +153,7 @@ def chosen_volume(choice: Choice, name: str) -> Volume:
         )
     if volume.crowded:
         _refuse_crowded(volume.crowded, axes, len(volume.slices), name)
+    _refuse_repeated(volume.slices, name)
     if volume.words:
         log.info("%s: volume %d of %d: %s.", name, numbers[0], len(volumes), volume.words)
     return volume
@@ -188,6 +189,23 @@ def _refuse_crowded(crowded: Sequence[Slice], axes: np.ndarray, count: int, name
         f"{heights_mm[0]:.3f} mm along the normal ({names(first)}), and nothing in their headers makes volumes of "
         "them; expected each position once. Export one volume in a folder of its own."
     )
+
+
+def _refuse_repeated(slices: Sequence[Slice], name: str) -> None:
+    """Refuse slices, in order of position, that are numbered as several volumes which lie among each other."""
+    numbered: dict[int | None, list[int]] = {}
+    for n, one in enumerate(slices):
+        numbered.setdefault(one.instance if one.frame is None else None, []).append(n)
+    times = {len(places) for places in numbered.values()}
+    if len(numbered) < 3 or None in numbered or len(times) > 1 or times == {1}:
+        return
+    firsts, lasts = ([places[end] for places in numbered.values()] for end in (0, -1))
+    if max(firsts) > min(lasts):
+        raise UserError(
+            f"{name}: each InstanceNumber stands there {times.pop()} times, at several positions: these are slices of "
+            "several volumes, and nothing else in their headers tells them apart. Export one volume in a folder of its "
+            "own."
+        )
 
 
 def _conditions(choice: str, name: str) -> tuple[list[Condition], int | None, tuple[str, ...]]:

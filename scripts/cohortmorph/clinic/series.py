@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ WAYS_OUT = {
     "dose": "; name the image in `source`",
     "non-linear": "; export it with a linear scale",
 }
+GAP = 10  # slice distances: what lies further apart is another stack, not one with slices missing
 MOST_VOLUMES = 12  # that a message lists
 # Words of a series description that are shown; anything else may be a name, and is shown as "…".
 WORDS = frozenset(Path(__file__).with_name("imaging_words.txt").read_text().split())
@@ -198,7 +200,7 @@ def candidates(slices: Iterable[Slice], name: str = "") -> list[Candidate]:
 
 
 def _runs(slices: list[Slice]) -> list[list[Slice]]:
-    """Split parallel slices into stacks that lie beside the line of one another, each evenly spaced in itself.
+    """Split parallel slices into stacks that lie beside the line of one another, or far apart, each even in itself.
 
     What cannot be split so stays one, to be refused with its distances; a tilted stack follows one line.
     """
@@ -209,6 +211,9 @@ def _runs(slices: list[Slice]) -> list[list[Slice]]:
     except UserError:
         return [slices]
     places_mm = np.array([one.position_mm for one in slices], dtype=float) @ axes
+    columns = _columns(places_mm, max(*(slices[0].spacing_mm or ()), 1.0))
+    if len(columns) > 1:
+        return [[slices[n] for n in column] for column in columns]
     order = np.argsort(places_mm[:, 2], kind="stable")
     steps_mm = np.diff(places_mm[order], axis=0)
     is_step = steps_mm[:, 2] > SAME_POSITION_MM
@@ -216,7 +221,8 @@ def _runs(slices: list[Slice]) -> list[list[Slice]]:
         return [slices]
     usual_mm = np.median(steps_mm[is_step], axis=0)
     beside_mm = np.abs(steps_mm[:, :2] - np.outer(steps_mm[:, 2] / usual_mm[2], usual_mm[:2])).max(axis=1)
-    breaks = np.flatnonzero(beside_mm > max(*(slices[0].spacing_mm or ()), 1.0)) + 1
+    is_break = (beside_mm > max(*(slices[0].spacing_mm or ()), 1.0)) | (steps_mm[:, 2] > GAP * usual_mm[2])
+    breaks = np.flatnonzero(is_break) + 1
     runs = np.split(order, breaks)
     heights_mm = [np.unique(places_mm[run, 2].round(3)) for run in runs]
     if len(runs) == 1 or any(
@@ -226,6 +232,21 @@ def _runs(slices: list[Slice]) -> list[list[Slice]]:
     if np.abs(steps_mm[breaks - 1, 2] - usual_mm[2]).max() <= 0.01 * usual_mm[2]:
         return [slices]  # even as a whole: its slices are moved in their planes
     return [[slices[n] for n in sorted(run)] for run in runs]
+
+
+def _columns(places_mm: np.ndarray, apart_mm: float) -> list[list[int]]:
+    """Group slices that lie above one another; all in one group if the groups are not stacks, or follow one another."""
+    _, which = np.unique(np.rint((places_mm - places_mm[0])[:, :2] / apart_mm), axis=0, return_inverse=True)
+    columns = [np.flatnonzero(which == n).tolist() for n in range(which.max() + 1)]
+    if len(columns) > len(places_mm) // 3:
+        return [list(range(len(places_mm)))]
+    heights_mm = [np.unique(places_mm[column, 2].round(3)) for column in columns]
+    ends = sorted((one[0], one[-1]) for one in heights_mm)
+    if all(len(one) > 2 and np.ptp(np.diff(one)) < 0.02 * np.diff(one)[0] for one in heights_mm) and any(
+        low <= last for (_, last), (low, _) in pairwise(ends)
+    ):
+        return columns
+    return [list(range(len(places_mm)))]
 
 
 def _centre(slices: Sequence[Slice]) -> tuple[float, ...]:
