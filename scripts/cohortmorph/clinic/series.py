@@ -258,6 +258,12 @@ def _centre(slices: Sequence[Slice]) -> tuple[float, ...]:
     return (float(z), float(y), float(x), *(slices[0].cosines or ()))
 
 
+def _where(slices: Sequence[Slice]) -> str:
+    """Say where slices lie, so that stacks of one angle can be told apart."""
+    z, y, x, *_ = [*_centre(slices), *(0.0, 0.0)]
+    return f"first pixels around ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS" if np.isfinite(z) else "without a place"
+
+
 def _rounded(spacing_mm: tuple[float, ...] | None) -> tuple[float, ...] | None:
     return spacing_mm and tuple(round(number, 4) for number in spacing_mm)
 
@@ -328,7 +334,7 @@ def summary(candidate: Candidate) -> str:
         f"{row['slices']} slices of {row['columns']} × {row['rows']}",
         (row["volumes"] > 1 and f"{row['volumes']} volumes ({'; '.join(which)})") or row["which_volume"],
         row["orientation"],
-        row["stack"] and f"stack {row['stack']} with normal {row['normal']}",
+        row["stack"] and f"stack {row['stack']} with normal {row['normal']}, {_where(candidate.slices)}",
         row["distance_mm"] and f"every {row['distance_mm']} mm",
         row["description"] and f"description {row['description']}",
         row["note"],
