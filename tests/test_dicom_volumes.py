@@ -572,3 +572,27 @@ def test_slices_that_are_numbered_twice_are_two_volumes(tmp_path, shift_mm):
     else:
         both = np.concatenate([values_of(0), values_of(1)], axis=2)
         np.testing.assert_array_equal(read(tmp_path / "s")[0], both)
+
+
+def test_enhanced_files_of_one_frame_each_make_a_volume(tmp_path):
+    """As Siemens' XA writes them: pydicom gives their pixels without an axis of frames."""
+    write(tmp_path / "s", 0, grid_of())
+    folders = []
+    for n, path in enumerate(sorted((tmp_path / "s").iterdir())):
+        folders.append(tmp_path / f"f{n}")
+        folders[-1].mkdir()
+        path.rename(folders[-1] / path.name)
+        enhanced(folders[-1], lambda _: {})
+    for n, folder in enumerate(folders):
+        (folder / "enhanced.dcm").rename(tmp_path / "s" / f"{n}.dcm")
+    np.testing.assert_array_equal(read(tmp_path / "s")[0], values_of(0))
+
+
+@pytest.mark.parametrize("frames", [1, 5, 7])
+def test_an_enhanced_file_that_miscounts_its_frames_is_refused(tmp_path, frames):
+    write(tmp_path / "s", 0, grid_of())
+    enhanced(tmp_path / "s", lambda _: {})
+    file = pydicom.dcmread(tmp_path / "s/enhanced.dcm")
+    file.NumberOfFrames = frames
+    file.save_as(tmp_path / "s/enhanced.dcm")
+    assert f"a file of {frames} frames describes 6" in refusal(tmp_path / "s")

@@ -106,7 +106,9 @@ def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
             is_implicit, is_little = dataset.original_encoding
             dataset.file_meta.TransferSyntaxUID = UNSAID[bool(is_implicit), bool(is_little)]
         _refuse_layout(dataset, slice_, name)
-        return dataset.pixel_array, False
+        stored = dataset.pixel_array
+        is_alone = slice_.frame is not None and int(dataset.get("NumberOfFrames") or 1) == 1
+        return stored[np.newaxis] if is_alone else stored, False
     except UserError:
         raise
     except (NotImplementedError, RuntimeError):
@@ -136,10 +138,13 @@ def _refuse_layout(dataset: pydicom.Dataset, slice_: Slice, name: str) -> None:
             f"{name}: {names([slice_])} stores {stored} bits up to bit {highest} (HighBit); expected {stored - 1}. "
             "Export the series again."
         )
-    if dataset.file_meta.TransferSyntaxUID.is_encapsulated:
+    frames, described = int(dataset.get("NumberOfFrames") or 1), dataset.get("PerFrameFunctionalGroupsSequence")
+    if described is not None and len(described) != frames:
+        raise UserError(f"{name}: a file of {frames} frames describes {len(described)}. Export the series again.")
+    if dataset.file_meta.TransferSyntaxUID not in (*UNSAID.values(), pydicom.uid.DeflatedExplicitVRLittleEndian):
         return
     frame = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8
-    expected, found = frame * int(dataset.get("NumberOfFrames") or 1), len(dataset.get("PixelData", b""))
+    expected, found = frame * frames, len(dataset.get("PixelData", b""))
     # Some programs pad; what is a row or a column more was lost from the header's size.
     if found - expected >= max(2, frame // max(dataset.Rows, dataset.Columns)):
         raise UserError(

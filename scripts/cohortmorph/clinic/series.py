@@ -237,6 +237,7 @@ def _runs(slices: list[Slice]) -> list[list[Slice]]:
 def _columns(places_mm: np.ndarray, apart_mm: float) -> list[list[int]]:
     """Group slices that lie above one another; all in one group if the groups are not stacks, or follow one another."""
     _, which = np.unique(np.rint((places_mm - places_mm[0])[:, :2] / apart_mm), axis=0, return_inverse=True)
+    which = which.ravel()
     columns = [np.flatnonzero(which == n).tolist() for n in range(which.max() + 1)]
     if len(columns) > len(places_mm) // 3:
         return [list(range(len(places_mm)))]
