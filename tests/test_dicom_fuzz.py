@@ -227,7 +227,8 @@ def test_valid_series_are_what_pydicom_and_simpleitk_agree_on(tmp_path_factory, 
     reader = sitk.ImageSeriesReader()
     reader.SetFileNames([str(path) for path in paths])
     reader.SetOutputPixelType(sitk.sitkFloat64)
-    if made.syntax != "rle" and min(made.grid.size[:2]) > 1:  # small pictures by RLE it cannot decode
+    # It cannot decode small pictures by RLE, nor files without a preamble.
+    if made.syntax != "rle" and min(made.grid.size[:2]) > 1 and paths[0].read_bytes()[128:132] == b"DICM":
         theirs = reader.Execute()
         # Of MR and PT GDCM leaves slope and intercept aside.
         if made.modality == "CT":
