@@ -186,3 +186,85 @@ def test_a_script_is_a_docstring_and_main():
         wrong += [f"{script} imports the script {found}" for found in imports_of(path)[0] - {*LIBRARY}]
         wrong += [] if docstring(path).strip().endswith(".") else [f"{script} does not say what it does"]
     assert not wrong, "\n".join(wrong)
+
+
+# Files
+
+# How the libraries of the lock, and Python, write a file.
+WRITES = {
+    *("write_text", "write_bytes", "touch", "dump", "tofile", "copyfile", "copy2", "copytree", "symlink_to"),
+    *("savefig", "imsave", "imwrite", "to_csv", "to_json", "to_html", "to_pickle", "to_parquet", "to_excel"),
+    *("WriteImage", "WriteTransform", "ImageFileWriter", "transformwrite", "to_filename", "image_write"),
+    *("savetxt", "savez", "savez_compressed", "save_as", "dcmwrite", "save_weights"),
+}
+SAVING_MODULES = {"np", "numpy", "nibabel", "nib", "itk", "plt", "torch"}  # whose `save` writes
+# What writes elsewhere than to a path of `publishing`, by module: what, and why it may.
+NOT_PUBLISHED = {
+    "clinic/export.py": ({"save_as"}, "into a folder that who calls it publishes"),
+    "figures/fusion.py": ({"imsave"}, "into a folder that who calls it publishes"),
+    "report/viewer.py": ({"copyfile"}, "into the folder that `write` publishes"),
+    "registration/niftyreg.py": ({"savetxt"}, "for a program, in a temporary folder"),
+    "spatial/volume_file.py": ({"write_bytes", "symlink_to"}, "for ITK, in a temporary folder"),
+    "run/tools.py": ({"symlink_to"}, "a link, which is there or not"),
+    "registration/process.py": ({"os.open"}, "a log, which grows"),
+    "pool/lock.py": ({"os.open"}, "a lock, which is held"),
+}
+
+
+def written(node):
+    """Return how a call writes a file, or "" if it does not."""
+    name = ast.unparse(node.func)
+    last = name.rpartition(".")[2]
+    if name == "write_text":  # words for a number: report/wording.py
+        return ""
+    if last in WRITES or (last == "save" and name.partition(".")[0] in SAVING_MODULES):
+        return last
+    if last != "open" or name == "webbrowser.open":
+        return ""
+    said = ast.unparse(node)
+    if name == "os.open":
+        return name if re.search("O_WRONLY|O_RDWR", said) else ""
+    return last if re.search(r"""['"][rbt]*[wax+][bt+]*['"]""", said) else ""
+
+
+def unpublished(tree, is_published=False):
+    """Yield (call, how) for all that is written outside of `with publishing(…)`."""
+    for node in ast.iter_child_nodes(tree):
+        within = is_published or (
+            isinstance(node, ast.With)
+            and any(re.match(r"(files\.)?publishing(_folder)?\(", ast.unparse(one.context_expr)) for one in node.items)
+        )
+        if isinstance(node, ast.Call) and written(node) and not within:
+            yield node, written(node)
+        yield from unpublished(node, within)
+
+
+def test_files_are_written_aside_and_renamed():
+    found = {}
+    wrong = []
+    for path in modules().values():
+        module = str(path.relative_to(SCRIPTS)).removeprefix(f"{HOUSE}/")
+        for node, how in unpublished(ast.parse(path.read_text())):
+            found.setdefault(module, set()).add(how)
+            if how not in NOT_PUBLISHED.get(module, ({}, ""))[0]:
+                wrong.append(f"{module}:{node.lineno} {how}: write it within `with publishing(…)` (run/files.py)")
+    assert not wrong, "\n".join(wrong)
+    assert found == {module: how for module, (how, _) in NOT_PUBLISHED.items()}  # no exception that nobody needs
+
+
+@pytest.mark.parametrize(
+    ("code", "is_wrong"),
+    [
+        ("with publishing(p) as q:\n    q.write_text('')", False),
+        ("with files.publishing_folder(p) as q, x:\n    np.save(q, a)", False),
+        ("p.write_text('')", True),
+        ("def f():\n    with x:\n        sitk.WriteImage(a, p)", True),
+        ("open(p, 'w').write('')", True),
+        ("p.open(mode='ab')", True),
+        ("open(p)\nopen(p, 'rb')\np.open()", False),
+        ("np.save(p, a)", True),
+        ("style.save(figure, p)", False),
+    ],
+)
+def test_what_bypasses_the_one_writer_is_found(code, is_wrong):
+    assert bool(list(unpublished(ast.parse(code)))) == is_wrong

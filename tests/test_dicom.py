@@ -430,6 +430,76 @@ def test_pixels_that_are_cut_off_are_refused(series):
     refusal(series, "cannot be read", "InstanceNumber", "found 64 bytes for 6 × 7 pixels of 16 bits")
 
 
+def _set(keyword, value, which=None):
+    """Return a change of one tag (None: deleted) in one slice, or in all."""
+
+    def change(slice_, n):
+        if which is None or n == which:
+            with pydicom.config.disable_value_validation():
+                if value is None:
+                    delattr(slice_, keyword)
+                else:
+                    setattr(slice_, keyword, value)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "which", "words"),
+    [
+        ("RescaleSlope", "0", None, "RescaleSlope of InstanceNumber"),
+        ("RescaleSlope", "nan", 4, "is nan; expected a number other than 0"),
+        ("RescaleIntercept", "inf", 0, "is nan; expected a number"),
+        ("RescaleSlope", None, 4, "1 of 5 slices have no RescaleSlope"),
+        ("RescaleIntercept", None, 0, "1 of 5 slices have no RescaleIntercept"),
+        ("PixelRepresentation", 1, 4, "its slices differ in PixelRepresentation"),
+        ("PhotometricInterpretation", "MONOCHROME1", 0, "its slices differ in PhotometricInterpretation"),
+        ("HighBit", 11, 4, "stores 16 bits up to bit 11 (HighBit); expected 15"),
+        ("BitsStored", 12, 4, "stores 12 bits up to bit 15 (HighBit); expected 11"),
+        ("Rows", 5, None, "are 84 bytes; by its header expected 70"),
+        ("Columns", 6, None, "are 84 bytes; by its header expected 72"),
+    ],
+)
+def test_headers_that_contradict_one_another_or_the_pixels_are_refused(series, keyword, value, which, words):
+    edit(series, _set("RescaleSlope", "2.5"))
+    edit(series, _set("RescaleIntercept", "-7"))
+    read_series(series)
+    edit(series, _set(keyword, value, which))
+    refusal(series, words)
+
+
+def test_a_scale_that_only_some_slices_state_is_fine_where_it_changes_nothing(series):
+    before = to_array(read_series(series)[0])
+    edit(series, _set("RescaleSlope", "1", 2))
+    edit(series, _set("RescaleIntercept", "0", 3))
+    np.testing.assert_array_equal(to_array(read_series(series)[0]), before)
+
+
+@pytest.mark.parametrize("which", [0, 2, 4])
+def test_one_slice_beside_the_others_is_no_tilt(series, which):
+    edit(series, lambda slice_, n: move(slice_, OBLIQUE[:, 0] * 4 * (n == which)))
+    refusal(series, "mm beside the line through the first and the last one")
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value", "kind"),
+    [
+        ("ImageType", ["DERIVED", "PRIMARY"], "derived"),
+        ("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"], "localizer"),
+        ("BurnedInAnnotation", "YES", "burned-in"),
+    ],
+)
+def test_a_last_slice_of_another_kind_is_not_left_out(series, keyword, value, kind):
+    edit(series, _set(keyword, value, 4))
+    refusal(series, f"of another kind by its header ({kind}), so its end may be missing")
+    for path in series.iterdir():  # as a series of its own it is something else
+        slice_ = pydicom.dcmread(path)
+        if slice_.get(keyword) == value:
+            slice_.SeriesInstanceUID = "1.2.3"
+            slice_.save_as(path)
+    assert read_series(series)[0].GetSize()[2] == 4
+
+
 def test_files_cut_off_within_their_header_are_refused(series):
     path = sorted(series.iterdir())[0]
     path.write_bytes(path.read_bytes()[:700])

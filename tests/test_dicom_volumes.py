@@ -505,3 +505,94 @@ def test_each_candidate_says_what_must_be_allowed(tmp_path):
     write(tmp_path / "s", 1, grid_of(), ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
     text = refusal(tmp_path / "s")
     assert "allow: [derived, phase]` takes it" in text and "allow: [localizer]` takes it" in text
+
+
+APART = {
+    "beside, the same heights": [(-30.0, -30.0, 0.0), (20.0, -30.0, 0.0), (70.0, -30.0, 0.0)],
+    "beside, heights that overlap": [(-30.0, -30.0, 4.5), (20.0, -30.0, 0.0), (-30.0, 40.0, -3.0)],
+    "far above": [(0.0, 0.0, 120.0), (0.0, 0.0, 60.0), (0.0, 0.0, 0.0)],
+}
+
+
+@pytest.mark.parametrize("apart", APART)
+@pytest.mark.parametrize("direction", GRIDS)
+def test_stacks_of_one_angle_that_lie_apart_can_be_chosen(tmp_path, apart, direction):
+    axes = GRIDS[direction]
+    for n, place in enumerate(APART[apart]):
+        grid = Grid((5, 4, 6), (1.5, 2.0, 3.0), tuple(axes @ place), tuple(axes.ravel()))
+        write(tmp_path / "s", n, grid, "CT", AcquisitionTime="100000", ContentTime="100000")
+    text = refusal(tmp_path / "s")
+    places = {line.split("around")[1].split("mm")[0] for line in text.splitlines()[1:]}
+    assert len(places) == 3 and "3 of 3 candidates" in text
+    found = [read(tmp_path / "s", f"stack={n}")[0] for n in (1, 2, 3)]
+    assert sorted(one.tobytes() for one in found) == sorted(values_of(n).tobytes() for n in range(3))
+
+
+def test_a_gap_of_a_few_slices_makes_no_stacks(tmp_path):
+    write(tmp_path / "s", 0, grid_of(slices=12), "CT")
+    paths = sorted((tmp_path / "s").iterdir())
+    for path in paths[5:8]:
+        path.unlink()
+    assert "slices are missing, 3 by the positions" in refusal(tmp_path / "s")
+
+
+PROTOCOLS_APART = {
+    "exposure": [{"XRayTubeCurrent": 100}, {"XRayTubeCurrent": 200}],
+    "comments": [{"ImageComments": "early Doe"}, {"ImageComments": "late Doe"}],
+    "time of the series": [{"SeriesTime": "100000"}, {"SeriesTime": "100500"}],
+    "study": [{"StudyInstanceUID": "1.2.3"}, {"StudyInstanceUID": "1.2.4"}],
+}
+SAME_TIME = {"AcquisitionTime": "100000", "ContentTime": "100000"}
+
+
+@pytest.mark.parametrize("difference", PROTOCOLS_APART)
+@pytest.mark.parametrize("shift_mm", [0.0, 1.5])
+def test_volumes_are_told_apart_by_what_else_differs_if_each_is_even(tmp_path, difference, shift_mm):
+    for n, tags in enumerate(PROTOCOLS_APART[difference]):
+        write(tmp_path / "s", n, grid_of(shift_mm=n * shift_mm), "CT", **SAME_TIME, **tags)
+    text = refusal(tmp_path / "s")
+    assert "found 2 volumes in one series" in text and "Doe" not in text
+    found = [read(tmp_path / "s", f"volume={n}")[0] for n in (1, 2)]
+    assert sorted(one.tobytes() for one in found) == sorted(values_of(n).tobytes() for n in range(2))
+
+
+def test_an_exposure_that_follows_the_body_makes_no_volumes(tmp_path):
+    write(tmp_path / "s", 0, grid_of(slices=9), "CT", **SAME_TIME, XRayTubeCurrent=lambda k: (100, 120, 90)[k * k % 3])
+    np.testing.assert_array_equal(read(tmp_path / "s")[0], values_of(0, 9))
+
+
+@pytest.mark.parametrize("shift_mm", [1.5, 18.0])
+def test_slices_that_are_numbered_twice_are_two_volumes(tmp_path, shift_mm):
+    """Unless they follow one another, as steps through the patient do."""
+    for n in (0, 1):
+        tags = SAME_TIME | {"InstanceNumber": lambda k: k + 1}
+        write(tmp_path / "s", n, grid_of(shift_mm=n * shift_mm), "CT", **tags)
+    if shift_mm < 3:
+        assert "each InstanceNumber stands there 2 times" in refusal(tmp_path / "s")
+    else:
+        both = np.concatenate([values_of(0), values_of(1)], axis=2)
+        np.testing.assert_array_equal(read(tmp_path / "s")[0], both)
+
+
+def test_enhanced_files_of_one_frame_each_make_a_volume(tmp_path):
+    """As Siemens' XA writes them: pydicom gives their pixels without an axis of frames."""
+    write(tmp_path / "s", 0, grid_of())
+    folders = []
+    for n, path in enumerate(sorted((tmp_path / "s").iterdir())):
+        folders.append(tmp_path / f"f{n}")
+        folders[-1].mkdir()
+        path.rename(folders[-1] / path.name)
+        enhanced(folders[-1], lambda _: {})
+    for n, folder in enumerate(folders):
+        (folder / "enhanced.dcm").rename(tmp_path / "s" / f"{n}.dcm")
+    np.testing.assert_array_equal(read(tmp_path / "s")[0], values_of(0))
+
+
+@pytest.mark.parametrize("frames", [1, 5, 7])
+def test_an_enhanced_file_that_miscounts_its_frames_is_refused(tmp_path, frames):
+    write(tmp_path / "s", 0, grid_of())
+    enhanced(tmp_path / "s", lambda _: {})
+    file = pydicom.dcmread(tmp_path / "s/enhanced.dcm")
+    file.NumberOfFrames = frames
+    file.save_as(tmp_path / "s/enhanced.dcm")
+    assert f"a file of {frames} frames describes 6" in refusal(tmp_path / "s")

@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from cohortmorph import UserError
 from cohortmorph.run import files
-from cohortmorph.spatial import geometry
+from cohortmorph.spatial import displacement, geometry
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -149,6 +149,31 @@ def test_what_an_image_writer_lost_in_silence_is_noticed(tmp_path, monkeypatch):
         with pytest.raises(UserError, match="could not be written whole"):
             geometry.write_image(image, tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_transform_is_refused_wherever_it_ends(tmp_path):
+    """At the end of a line, too: without its parameters ITK would take it for the identity."""
+    path = tmp_path / "a.tfm"
+    geometry.write_transform(geometry.affine(np.eye(3), [1.125, 2, 3]), path)
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(UserError, match="cut off"):
+            geometry.read_affine(path)
+    path.write_bytes(whole)
+    assert geometry.read_affine(path).GetTranslation() == (1.125, 2, 3)
+
+
+def test_an_image_and_a_displacement_are_refused_wherever_they_end(tmp_path):
+    grid = geometry.Grid((3, 2, 2), (1.0, 1.0, 1.0), (0.0, 0.0, 0.0))
+    geometry.write_image(geometry.to_image(np.arange(12).reshape(grid.size), grid), tmp_path / "a.nii.gz")
+    displacement.write(geometry.to_image(np.ones((*grid.size, 3), np.float32), grid), tmp_path / "b.nii.gz")
+    for name, read in (("a.nii.gz", geometry.read_image), ("b.nii.gz", displacement.read)):
+        whole = (tmp_path / name).read_bytes()
+        for length in range(len(whole)):
+            (tmp_path / name).write_bytes(whole[:length])
+            with pytest.raises(UserError, match=name):
+                read(tmp_path / name)
 
 
 @pytest.mark.parametrize("left", [0, 1, 40, -1])

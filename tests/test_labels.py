@@ -1,5 +1,6 @@
 """Label maps and their overlap."""
 
+import gzip
 import itertools
 
 import nibabel as nib
@@ -127,3 +128,19 @@ def test_labels_that_are_not_finite_are_refused_in_nifti_as_well(value, tmp_path
     values[0, 0, 0] = value
     with pytest.raises(UserError, match="1 voxels are not labels"):
         labels.read(save(values, tmp_path / "l.nii.gz"))
+
+
+def test_labels_that_a_scale_factor_made_too_small_are_not_lost(tmp_path):
+    """Whole numbers of a map, and a factor that was meant for other ones: all would be 0, within rounding."""
+    values = (np.arange(24).reshape(GRID.size) % 4).astype(np.uint8)
+    image = nib.Nifti1Image(values, np.diag([-1, -1, 5, 1]))
+    image.header.set_slope_inter(3 / 65535, 0)
+    nib.save(image, tmp_path / "l.nii.gz")
+    raw = bytearray(gzip.decompress((tmp_path / "l.nii.gz").read_bytes()))
+    raw[112:116] = np.float32(3 / 65535).tobytes()
+    raw[352:] = values.tobytes(order="F")
+    (tmp_path / "l.nii.gz").write_bytes(gzip.compress(bytes(raw)))
+    with pytest.raises(UserError, match=r"18 voxels are not labels .* scale factor"):
+        labels.read(tmp_path / "l.nii.gz")
+    empty = labels.read(save(np.zeros(GRID.size, np.float32), tmp_path / "l.mha"))
+    assert not geometry.to_array(empty).any()

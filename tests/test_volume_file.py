@@ -9,7 +9,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import HealthCheck, given, settings
+from fuzzed import cases
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
@@ -190,8 +191,9 @@ def test_scale_factors_are_those_of_the_standard(slope, intercept, expected, tmp
     np.testing.assert_array_equal(values_of(tmp_path / "a.nii"), expected)
 
 
-def test_scale_factors_that_are_no_numbers_are_refused(tmp_path):
-    refused(nifti(tmp_path / "a.nii", scl_slope=2, scl_inter=np.nan), "scale factors")
+@pytest.mark.parametrize(("slope", "intercept"), [(2, np.nan), (np.inf, 0), (-np.inf, 0), (1, np.inf)])
+def test_scale_factors_that_are_no_numbers_are_refused(slope, intercept, tmp_path):
+    refused(nifti(tmp_path / "a.nii", scl_slope=slope, scl_inter=intercept), "scale factors")
 
 
 @pytest.mark.parametrize("name", ["A.NII.GZ", "a.nii", "A.Nii", "a.nii.gz"])
@@ -430,7 +432,7 @@ def save_nifti(values, grid, rng, path):
 
 
 @given(images(), st.sampled_from(SUFFIXES), st.booleans())
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@cases(150)
 def test_valid_images_are_what_nibabel_and_simpleitk_agree_on(tmp_path_factory, image, suffix, compressed):
     values, grid, rng = image
     path = tmp_path_factory.mktemp("fuzz") / f"a{suffix}"
@@ -465,7 +467,7 @@ def damaged(data, rng, how):
 
 
 @given(images(), st.sampled_from(SUFFIXES), st.sampled_from(["cut", "flip", "zero", "longer"]))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@cases(300)
 def test_damage_of_what_is_compressed_is_refused_or_changes_nothing(tmp_path_factory, image, suffix, how):
     """Of .mha, .mhd and NRRD the voxels are compressed, of NIfTI (.nii.gz) all of it."""
     values, grid, rng = image
@@ -493,7 +495,7 @@ SAID_TWICE = {"sizeof_hdr", "dim", "datatype", "bitpix", "pixdim", "vox_offset",
 
 
 @given(images(), st.integers(0, 2**32))
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@cases(300)
 def test_a_bit_of_a_nifti_header_is_refused_or_moves_nothing(tmp_path_factory, image, seed):
     """Of a file that is not compressed, with both forms: all that says how many voxels there are, and where."""
     values, grid, _ = image

@@ -9,6 +9,7 @@ import numpy as np
 from cohortmorph import UserError
 from cohortmorph.clinic.series import ALLOWABLE, LISTED, Candidate, obstacles, summary
 from cohortmorph.clinic.slices import Slice, names
+from cohortmorph.clinic.stack import ORIENTATION_TOLERANCE
 from cohortmorph.clinic.volumes import Volume
 from cohortmorph.run.logs import log
 
@@ -55,7 +56,7 @@ def pick(found: Sequence[Candidate], name: str, choice: str = "", allow: Collect
     meant = [one for one in found if all(_fulfils(one, condition) for condition in conditions)]
     usable = [one for one in meant if not obstacles(one, allow)]
     if len(usable) == 1:
-        _refuse_lost(usable[0], meant, name)
+        _refuse_lost(usable[0], found, meant, name)
         if len(meant) > 1:
             left = sorted(obstacles(one, allow)[0].kind for one in meant if one is not usable[0])
             log.info("%s: left out %d other(s) in the folder: %s.", name, len(left), ", ".join(left))
@@ -72,12 +73,41 @@ def pick(found: Sequence[Candidate], name: str, choice: str = "", allow: Collect
     )
 
 
-def _refuse_lost(chosen: Candidate, meant: Sequence[Candidate], name: str) -> None:
-    """Refuse a series of which some slices do not say where they lie: at an end, they would be missed by nobody."""
+def _refuse_lost(chosen: Candidate, found: Sequence[Candidate], meant: Sequence[Candidate], name: str) -> None:
+    """Refuse a series of which slices are left out that may be its own: at an end, they would be missed by nobody.
+
+    Those are slices that do not say where they lie, and slices of another kind that go on where the series ends.
+    """
+    for one in found:
+        if one is not chosen and one.series.uid == chosen.series.uid and _goes_on(chosen, one):
+            kind = ", ".join(one.series.kinds) or "original"
+            raise UserError(
+                f"{name}: the series ({summary(chosen)}) goes on with {names(one.slices)}, of another kind by "
+                f"its header ({kind}), so its end may be missing. Export the series again, or without those."
+            )
     for one in meant:
         if not one.is_placed and (one.series.uid, one.series.kinds) == (chosen.series.uid, chosen.series.kinds):
             (lost,) = (what for what in obstacles(one, ()) if what.kind == "unplaced")
             raise UserError(f"{name}: the series ({summary(chosen)}) besides {lost.text}. Export the series again.")
+
+
+def _goes_on(chosen: Candidate, other: Candidate) -> bool:
+    """Say whether one of the other's slices lies one step beyond an end of the chosen one, and is alike."""
+    if not (chosen.is_placed and other.is_placed) or chosen.series.kinds == other.series.kinds:
+        return False
+    mine, its = chosen.slices[0], other.slices[0]
+    size, its_size = ((one.series.rows, one.series.columns, one.spacing_mm) for one in (mine, its))
+    if size != its_size:
+        return False
+    if np.abs(np.subtract(mine.cosines or (), its.cosines or ())).max() > ORIENTATION_TOLERANCE:
+        return False
+    normal = chosen.axes[:, 2]
+    heights_mm = np.unique(np.round([one.along_mm(normal) for one in chosen.slices], 3))
+    if len(heights_mm) < 2:
+        return False
+    step_mm = float(np.median(np.diff(heights_mm)))
+    ends_mm = [heights_mm[0] - step_mm, heights_mm[-1] + step_mm]
+    return any(abs(one.along_mm(normal) - end_mm) < 0.1 * step_mm for one in other.slices for end_mm in ends_mm)
 
 
 def _told(candidate: Candidate, allow: Collection[str]) -> str:
@@ -123,6 +153,7 @@ def chosen_volume(choice: Choice, name: str) -> Volume:
         )
     if volume.crowded:
         _refuse_crowded(volume.crowded, axes, len(volume.slices), name)
+    _refuse_repeated(volume.slices, name)
     if volume.words:
         log.info("%s: volume %d of %d: %s.", name, numbers[0], len(volumes), volume.words)
     return volume
@@ -158,6 +189,23 @@ def _refuse_crowded(crowded: Sequence[Slice], axes: np.ndarray, count: int, name
         f"{heights_mm[0]:.3f} mm along the normal ({names(first)}), and nothing in their headers makes volumes of "
         "them; expected each position once. Export one volume in a folder of its own."
     )
+
+
+def _refuse_repeated(slices: Sequence[Slice], name: str) -> None:
+    """Refuse slices, in order of position, that are numbered as several volumes which lie among each other."""
+    numbered: dict[int | None, list[int]] = {}
+    for n, one in enumerate(slices):
+        numbered.setdefault(one.instance if one.frame is None else None, []).append(n)
+    times = {len(places) for places in numbered.values()}
+    if len(numbered) < 3 or None in numbered or len(times) > 1 or times == {1}:
+        return
+    firsts, lasts = ([places[end] for places in numbered.values()] for end in (0, -1))
+    if max(firsts) > min(lasts):
+        raise UserError(
+            f"{name}: each InstanceNumber stands there {times.pop()} times, at several positions: these are slices of "
+            "several volumes, and nothing else in their headers tells them apart. Export one volume in a folder of its "
+            "own."
+        )
 
 
 def _conditions(choice: str, name: str) -> tuple[list[Condition], int | None, tuple[str, ...]]:

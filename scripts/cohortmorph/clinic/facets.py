@@ -4,6 +4,7 @@ Private tags of vendors are read where the standard's are seldom filled. Numbers
 leaves this module as it is.
 """
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, Literal, NamedTuple
@@ -21,12 +22,12 @@ class Facet(NamedTuple):
     ----------
     words : str
         How a volume is called by it, with room for the value.
-    role : {"kind", "value", "acquisition", "time", "moment"}
+    role : {"kind", "value", "acquisition", "time", "moment", "rest"}
         What a difference means: see :func:`cohortmorph.clinic.volumes.split`.
     """
 
     words: str
-    role: Literal["kind", "value", "acquisition", "time", "moment"] = "value"
+    role: Literal["kind", "value", "acquisition", "time", "moment", "rest"] = "value"
 
 
 # In the order in which volumes are split and numbered.
@@ -54,8 +55,10 @@ FACETS = {
     "repetition_time_ms": Facet("repetition time {} ms", "moment"),
     "acquired_s": Facet("time {}", "time"),
     "content_s": Facet("time of content {}", "moment"),
+    "exposure": Facet("exposure {}", "rest"),
+    "protocol": Facet("protocol {}", "rest"),
 }
-TEXTS = ("kernel", "agent", "description", "frame_of_reference")  # only ever called by a number
+TEXTS = ("kernel", "agent", "description", "frame_of_reference", "exposure", "protocol")  # only ever called by a number
 PARTS = {"M": "magnitude", "P": "phase", "R": "real", "I": "imaginary"}
 PARTS |= {word.upper(): word for word in PARTS.values()} | {"PHASE MAP": "phase"}
 # Codes of ImageType that name a computed quantity; whatever ends in MAP or MAPPED is one as well.
@@ -85,11 +88,18 @@ PRIVATE = {
     "uih_b": (0x00651009, "UIH", "<f8"),
     "uih_gradient": (0x00651037, "UIH", "<f8"),
 }
+# What may differ from slice to slice as well: it tells volumes apart only if each of them is even by itself.
+EXPOSURE = ("ExposureTime", "XRayTubeCurrent", "Exposure", "WindowCenter")
+PROTOCOL = (
+    *("SequenceName", "ProtocolName", "ScanOptions", "FilterType", "ReceiveCoilName", "ImageComments", "SeriesDate"),
+    *("SeriesTime", "StudyInstanceUID", "ReconstructionDiameter", "PatientPosition"),
+)
 CREATORS = sorted({tag & 0xFFFF0000 | 0x10 for tag, _, _ in PRIVATE.values()})
 TAGS: list[str | int] = [
     *("TriggerTime", "AcquisitionDate", "AcquisitionTime", "AcquisitionDateTime", "ContentDate", "ContentTime"),
     *("EchoNumbers", "ComplexImageComponent", "DiffusionBValue", "DiffusionGradientOrientation", "ConvolutionKernel"),
     "ContrastBolusAgent",
+    *(*EXPOSURE, *PROTOCOL),
     *("NominalPercentageOfCardiacPhase", "NominalPercentageOfRespiratoryPhase", "TemporalPositionIndex"),
     *(tag for tag, _, _ in PRIVATE.values()),
     *CREATORS,
@@ -179,6 +189,8 @@ def of_slice(header: pydicom.Dataset) -> tuple[Value, ...]:
         "repetition_time_ms": number(header.get("RepetitionTime")),
         "acquired_s": _seconds(header, "Acquisition"),
         "content_s": _seconds(header, "Content"),
+        "exposure": _joined(header, EXPOSURE),
+        "protocol": _joined(header, PROTOCOL),
     }
     return tuple(_rounded(found.get(name)) for name in FACETS)
 
@@ -237,6 +249,12 @@ def _diffusion(header: pydicom.Dataset) -> tuple[float | None, tuple[float, ...]
     directions += [private(header, "uih_gradient")]
     directions += [[first(f"{vendor}_gradient_{axis}") for axis in "xyz"] for vendor in ("philips", "ge")]
     return b_value, next((found for one in directions if (found := vector(one, 3))), None)
+
+
+def _joined(header: pydicom.Dataset, keywords: Iterable[str]) -> str | None:
+    """Return a digest of several elements, which are compared and never shown; None if there are none."""
+    found = [str(header.get(keyword) or "") for keyword in keywords]
+    return hashlib.sha256("\0".join(found).encode()).hexdigest()[:16] if any(found) else None
 
 
 def _seconds(header: pydicom.Dataset, what: str) -> float | None:

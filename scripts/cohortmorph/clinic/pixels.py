@@ -13,7 +13,7 @@ import pydicom
 import SimpleITK as sitk
 
 from cohortmorph import UserError
-from cohortmorph.clinic.slices import Slice, names
+from cohortmorph.clinic.slices import SCALE, Slice, names
 
 UNDEFINED_LENGTH, SEQUENCE_END = 0xFFFFFFFF, (0xFFFE, 0xE0DD)
 # How a file is written that does not say it: (without types of elements, low byte first).
@@ -41,10 +41,39 @@ def read_values(slices: Sequence[Slice], name: str) -> np.ndarray:
     array, shape (columns, rows, slices)
         Indexed [i, j, k]; int16 if that is exact for all, else float32.
     """
+    _refuse_contradictions(slices, name)
     planes: list[np.ndarray] = [np.empty(0)] * len(slices)
     for n, values in _planes(slices, name):
         planes[n] = values
     return np.stack(planes, axis=-1)
+
+
+def _refuse_contradictions(slices: Sequence[Slice], name: str) -> None:
+    """Refuse slices that differ in what makes values of their bits, but for slopes and intercepts of their own."""
+    for keyword in SCALE:
+        stated = [one.stated(keyword) for one in slices]
+        wrong = [one for one, value in zip(slices, stated, strict=True) if _is_no_scale(keyword, value)]
+        if wrong:
+            raise UserError(
+                f"{name}: {keyword} of {names(wrong)} is {wrong[0].stated(keyword):g}; expected a number"
+                f"{' other than 0' if keyword == 'RescaleSlope' else ''}. Export the series again."
+            )
+        without = [one for one, value in zip(slices, stated, strict=True) if value is None]
+        if without and set(stated) - {None, SCALE[keyword]}:
+            raise UserError(
+                f"{name}: {len(without)} of {len(slices)} slices have no {keyword} ({names(without)}), others have "
+                "one. Export the series again."
+            )
+    for keyword, found in (
+        ("PixelRepresentation", {one.series.signed for one in slices}),
+        ("PhotometricInterpretation", {one.series.photometric for one in slices}),
+    ):
+        if len(found) > 1:
+            raise UserError(f"{name}: its slices differ in {keyword}; expected one. Export the series again.")
+
+
+def _is_no_scale(keyword: str, value: float | None) -> bool:
+    return value is not None and (not np.isfinite(value) or (keyword == "RescaleSlope" and value == 0))
 
 
 def read_digests(slices: Sequence[Slice], name: str) -> list[bytes]:
@@ -81,7 +110,12 @@ def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
         if "TransferSyntaxUID" not in dataset.file_meta:
             is_implicit, is_little = dataset.original_encoding
             dataset.file_meta.TransferSyntaxUID = UNSAID[bool(is_implicit), bool(is_little)]
-        return dataset.pixel_array, False
+        _refuse_layout(dataset, slice_, name)
+        stored = dataset.pixel_array
+        is_alone = slice_.frame is not None and int(dataset.get("NumberOfFrames") or 1) == 1
+        return stored[np.newaxis] if is_alone else stored, False
+    except UserError:
+        raise
     except (NotImplementedError, RuntimeError):
         # pydicom lacks a decoder for this compression: GDCM, inside SimpleITK, has more, and rescales by itself.
         values = None if dataset is None or slice_.frame is not None else _decoded_by_gdcm(slice_.path)
@@ -137,6 +171,29 @@ def _unreadable(slice_: Slice, found: int, name: str) -> UserError:
         f"{name}: the pixels of {names([slice_])} cannot be read: found {found} bytes for {size} of "
         f"{slice_.series.bits_stored} bits. Was the file cut off in a copy? Export the series again."
     )
+
+
+def _refuse_layout(dataset: pydicom.Dataset, slice_: Slice, name: str) -> None:
+    """Refuse more pixels than the header announces, and values that do not begin at the lowest bit."""
+    stored, highest = dataset.get("BitsStored"), dataset.get("HighBit")
+    if None not in (stored, highest) and highest != stored - 1:
+        raise UserError(
+            f"{name}: {names([slice_])} stores {stored} bits up to bit {highest} (HighBit); expected {stored - 1}. "
+            "Export the series again."
+        )
+    frames, described = int(dataset.get("NumberOfFrames") or 1), dataset.get("PerFrameFunctionalGroupsSequence")
+    if described is not None and len(described) != frames:
+        raise UserError(f"{name}: a file of {frames} frames describes {len(described)}. Export the series again.")
+    if dataset.file_meta.TransferSyntaxUID not in (*UNSAID.values(), pydicom.uid.DeflatedExplicitVRLittleEndian):
+        return
+    frame = dataset.Rows * dataset.Columns * dataset.SamplesPerPixel * dataset.BitsAllocated // 8
+    expected, found = frame * frames, len(dataset.get("PixelData", b""))
+    # Some programs pad; what is a row or a column more was lost from the header's size.
+    if found - expected >= max(2, frame // max(dataset.Rows, dataset.Columns)):
+        raise UserError(
+            f"{name}: the pixels of {names([slice_])} are {found} bytes; by its header expected {expected}, so one of "
+            "them is damaged. Export the series again."
+        )
 
 
 def _decoded_by_gdcm(path: str) -> np.ndarray | None:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,6 +50,7 @@ WAYS_OUT = {
     "dose": "; name the image in `source`",
     "non-linear": "; export it with a linear scale",
 }
+GAP = 10  # slice distances: what lies further apart is another stack, not one with slices missing
 MOST_VOLUMES = 12  # that a message lists
 # Words of a series description that are shown; anything else may be a name, and is shown as "…".
 WORDS = frozenset(Path(__file__).with_name("imaging_words.txt").read_text().split())
@@ -198,7 +200,7 @@ def candidates(slices: Iterable[Slice], name: str = "") -> list[Candidate]:
 
 
 def _runs(slices: list[Slice]) -> list[list[Slice]]:
-    """Split parallel slices into stacks that lie beside the line of one another, each evenly spaced in itself.
+    """Split parallel slices into stacks that lie beside the line of one another, or far apart, each even in itself.
 
     What cannot be split so stays one, to be refused with its distances; a tilted stack follows one line.
     """
@@ -209,6 +211,9 @@ def _runs(slices: list[Slice]) -> list[list[Slice]]:
     except UserError:
         return [slices]
     places_mm = np.array([one.position_mm for one in slices], dtype=float) @ axes
+    columns = _columns(places_mm, max(*(slices[0].spacing_mm or ()), 1.0))
+    if len(columns) > 1:
+        return [[slices[n] for n in column] for column in columns]
     order = np.argsort(places_mm[:, 2], kind="stable")
     steps_mm = np.diff(places_mm[order], axis=0)
     is_step = steps_mm[:, 2] > SAME_POSITION_MM
@@ -216,7 +221,8 @@ def _runs(slices: list[Slice]) -> list[list[Slice]]:
         return [slices]
     usual_mm = np.median(steps_mm[is_step], axis=0)
     beside_mm = np.abs(steps_mm[:, :2] - np.outer(steps_mm[:, 2] / usual_mm[2], usual_mm[:2])).max(axis=1)
-    breaks = np.flatnonzero(beside_mm > max(*(slices[0].spacing_mm or ()), 1.0)) + 1
+    is_break = (beside_mm > max(*(slices[0].spacing_mm or ()), 1.0)) | (steps_mm[:, 2] > GAP * usual_mm[2])
+    breaks = np.flatnonzero(is_break) + 1
     runs = np.split(order, breaks)
     heights_mm = [np.unique(places_mm[run, 2].round(3)) for run in runs]
     if len(runs) == 1 or any(
@@ -228,6 +234,22 @@ def _runs(slices: list[Slice]) -> list[list[Slice]]:
     return [[slices[n] for n in sorted(run)] for run in runs]
 
 
+def _columns(places_mm: np.ndarray, apart_mm: float) -> list[list[int]]:
+    """Group slices that lie above one another; all in one group if the groups are not stacks, or follow one another."""
+    _, which = np.unique(np.rint((places_mm - places_mm[0])[:, :2] / apart_mm), axis=0, return_inverse=True)
+    which = which.ravel()
+    columns = [np.flatnonzero(which == n).tolist() for n in range(which.max() + 1)]
+    if len(columns) > len(places_mm) // 3:
+        return [list(range(len(places_mm)))]
+    heights_mm = [np.unique(places_mm[column, 2].round(3)) for column in columns]
+    ends = sorted((one[0], one[-1]) for one in heights_mm)
+    if all(len(one) > 2 and np.ptp(np.diff(one)) < 0.02 * np.diff(one)[0] for one in heights_mm) and any(
+        low <= last for (_, last), (low, _) in pairwise(ends)
+    ):
+        return columns
+    return [list(range(len(places_mm)))]
+
+
 def _centre(slices: Sequence[Slice]) -> tuple[float, ...]:
     """Return where slices lie on average, the height first; the orientation where that is the same."""
     placed = [one for one in slices if one.position_mm]
@@ -235,6 +257,12 @@ def _centre(slices: Sequence[Slice]) -> tuple[float, ...]:
         return (-np.inf,)
     x, y, z = np.array([one.position_mm for one in placed], dtype=float).mean(axis=0).round(3)
     return (float(z), float(y), float(x), *(slices[0].cosines or ()))
+
+
+def _where(slices: Sequence[Slice]) -> str:
+    """Say where slices lie, so that stacks of one angle can be told apart."""
+    z, y, x, *_ = [*_centre(slices), *(0.0, 0.0)]
+    return f"first pixels around ({x:.0f}, {y:.0f}, {z:.0f}) mm LPS" if np.isfinite(z) else "without a place"
 
 
 def _rounded(spacing_mm: tuple[float, ...] | None) -> tuple[float, ...] | None:
@@ -307,7 +335,7 @@ def summary(candidate: Candidate) -> str:
         f"{row['slices']} slices of {row['columns']} × {row['rows']}",
         (row["volumes"] > 1 and f"{row['volumes']} volumes ({'; '.join(which)})") or row["which_volume"],
         row["orientation"],
-        row["stack"] and f"stack {row['stack']} with normal {row['normal']}",
+        row["stack"] and f"stack {row['stack']} with normal {row['normal']}, {_where(candidate.slices)}",
         row["distance_mm"] and f"every {row['distance_mm']} mm",
         row["description"] and f"description {row['description']}",
         row["note"],

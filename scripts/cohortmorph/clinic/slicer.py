@@ -9,11 +9,13 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.clinic.contours import Structure, same_name, within
 from cohortmorph.run.files import StrPath
+from cohortmorph.spatial import volume_file
 from cohortmorph.spatial.geometry import Grid, to_array, to_image
 
 
 def read_segments(path: StrPath, grid: Grid, wanted: Mapping[str, str], name: str) -> tuple[list[Structure], int]:
     """Return the wanted segments of a .seg.nrrd, resampled by nearest neighbour, and how many others there are."""
+    volume_file.refuse_damaged(path, f"{name}: the labels")
     try:
         image = sitk.ReadImage(str(path))
     except RuntimeError:

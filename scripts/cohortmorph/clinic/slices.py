@@ -26,6 +26,7 @@ ACQUISITION = {
     "RescaleSlope": "rescale_slope",
     "RescaleIntercept": "rescale_intercept",
 }
+SCALE = {"RescaleSlope": 1.0, "RescaleIntercept": 0.0}  # and what they are where nothing is said
 # The same numbers where a multi-frame file keeps them: sequence and keyword.
 OF_FRAMES = {
     "EchoTime": ("MREchoSequence", "EffectiveEchoTime"),
@@ -141,14 +142,20 @@ class Slice:
     @property
     def slope(self) -> float:
         """What stored values are multiplied with."""
-        value = self.acquisition[list(ACQUISITION).index("RescaleSlope")]
-        return 1.0 if value is None else value
+        return self._scale("RescaleSlope")
 
     @property
     def intercept(self) -> float:
         """What is added then."""
-        value = self.acquisition[list(ACQUISITION).index("RescaleIntercept")]
-        return 0.0 if value is None else value
+        return self._scale("RescaleIntercept")
+
+    def stated(self, keyword: str) -> float | None:
+        """One of the numbers of ACQUISITION; of a scale NaN if it is no number."""
+        return self.acquisition[list(ACQUISITION).index(keyword)]
+
+    def _scale(self, keyword: str) -> float:
+        value = self.stated(keyword)
+        return SCALE[keyword] if value is None else value
 
     def along_mm(self, normal: np.ndarray) -> float:
         """Where it lies along a normal (LPS unit vector); only of a slice with a position."""
@@ -253,8 +260,14 @@ def _classic_slice(path: str, header: pydicom.Dataset, series: Series, known: di
         cosines=vector(header.get("ImageOrientationPatient"), 6),
         spacing_mm=vector(header.get("PixelSpacing"), 2),
         facets=_once(known, found),
-        acquisition=_once(known, tuple(number(header.get(keyword)) for keyword in ACQUISITION)),
+        acquisition=_once(known, tuple(_acquired(keyword, header.get(keyword)) for keyword in ACQUISITION)),
     )
+
+
+def _acquired(keyword: str, value: Any) -> float | None:
+    """Return an acquisition number; NaN for a scale that is stated but is no number, which must not pass as none."""
+    found = number(value)
+    return np.nan if found is None and value and keyword in SCALE else found
 
 
 def _frame(
@@ -273,7 +286,7 @@ def _frame(
     def acquired(keyword: str) -> float | None:
         sequence, inner = OF_FRAMES.get(keyword, ("PixelValueTransformationSequence", keyword))
         value = group(sequence).get(inner)
-        return number(header.get(keyword) if value is None else value)
+        return _acquired(keyword, header.get(keyword) if value is None else value)
 
     numbers = tuple(acquired(keyword) for keyword in ACQUISITION)
     found = facets.of_frame(header, groups, dict(zip(ACQUISITION.values(), numbers, strict=True)))

@@ -29,6 +29,7 @@ from cohortmorph.spatial.geometry import Grid
 ORIENTATION_TOLERANCE = 1e-4  # of a direction cosine; one series may round the same orientation in two ways
 POSITION_TOLERANCE = 0.01  # of the slice distance: how far a slice may lie from its place on the even grid
 TILT_TOLERANCE = 0.1  # of a pixel: how far the whole stack may drift sideways
+LINE_TOLERANCE = 0.5  # of a pixel: how far a slice of a tilted stack may lie beside the line of the others
 TAG_TOLERANCE_DEGREES = 0.5  # between the tilt in the header and that of the positions
 AIR_HU = -1000.0
 
@@ -221,6 +222,7 @@ def grid_of(stack: Stack, name: str, tilt_is: str = "resample", uneven_is: str =
 
 def _irregular(stack: Stack, name: str, tilt_is: str, uneven_is: str) -> dict[str, str | None]:
     """Say what keeps the slices from an even grid, by its kind, None where nothing does; refuse what is to be."""
+    _refuse_beside(stack, name)
     found = {"tilt": tilt(stack), "uneven": unevenness(stack)}
     advice = {
         "tilt": "Resample it (`dicom: tilt: resample`).",
@@ -256,6 +258,18 @@ def _grid(stack: Stack, found: dict[str, str | None]) -> tuple[Grid, np.ndarray]
         tuple(map(float, stack.axes.ravel())),
     )
     return grid, first
+
+
+def _refuse_beside(stack: Stack, name: str) -> None:
+    """Refuse slices that do not follow one line: those of a tilted gantry do."""
+    line_mm = np.outer(stack.along_mm / stack.along_mm[-1], stack.sideways_mm[-1])
+    beside_mm = np.linalg.norm(stack.sideways_mm - line_mm, axis=1)
+    n = int(beside_mm.argmax())
+    if stack.is_tilted and beside_mm[n] > LINE_TOLERANCE * stack.pixel_mm.min():
+        raise UserError(
+            f"{name}: a slice ({names(stack.slices[n : n + 1])}) lies {beside_mm[n]:.2f} mm beside the line through "
+            "the first and the last one, so it is no stack, even a tilted one. Export the series again."
+        )
 
 
 def _compare_with_tag(stack: Stack, name: str) -> None:

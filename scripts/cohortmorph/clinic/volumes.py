@@ -125,6 +125,9 @@ def _tells(line: _Line, members: Members, groups: dict[Any, Members], role: str)
     """Say whether groups are volumes, and not the slices of one that follow one another or fill each other's gaps."""
     if role == "kind":
         return True
+    if role == "rest":
+        are_even = all(_is_even(line, group) and not line.is_crowded(group) for group in groups.values())
+        return are_even and _interleave(line, list(groups.values())) and not _are_passes(line, members)
     if line.is_crowded(members):
         return _interleave(line, list(groups.values()))
     # A single slice whose header differs makes no volume where every position is taken once.

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # not loaded: every job reads this module, few write tables
     import pandas as pd
 
 StrPath = str | os.PathLike[str]
+LAST_LINE_BYTES = 4096  # at most, of the last line of a text whose end is looked at
 NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -68,12 +69,20 @@ def _not_whole(path: StrPath) -> UserError:
     )
 
 
-def refuse_cut_text(path: StrPath) -> None:
-    """Refuse a text of the workflow's own that does not end with the end of a line, as all of them do."""
+def refuse_cut_text(path: StrPath, last: str = "") -> None:
+    """Refuse a text of the workflow's own that does not end with the end of a line, as all of them do.
+
+    Parameters
+    ----------
+    path : str or Path
+    last : str
+        How the last line begins, if that is known.
+    """
     with Path(path).open("rb") as file:
-        file.seek(-min(1, os.fstat(file.fileno()).st_size), os.SEEK_END)
-        if file.read() != b"\n":
-            raise UserError(f"{path}: the file is cut off. Delete it, and start Snakemake again: it is made anew.")
+        file.seek(-min(1 if not last else LAST_LINE_BYTES, os.fstat(file.fileno()).st_size), os.SEEK_END)
+        end = file.read()
+    if not end.endswith(b"\n") or not end[:-1].rpartition(b"\n")[2].startswith(last.encode()):
+        raise UserError(f"{path}: the file is cut off. Delete it, and start Snakemake again: it is made anew.")
 
 
 @contextmanager

@@ -163,7 +163,7 @@ def chain(*transforms: sitk.Transform) -> sitk.AffineTransform:
 
 def read_affine(path: StrPath) -> sitk.AffineTransform:
     """Read an affine ITK transform file (.tfm); one that is cut off is a UserError."""
-    refuse_cut_text(path)
+    refuse_cut_text(path, "FixedParameters:")
     return affine(*matrix_and_offset(sitk.ReadTransform(str(path))))
 
 
@@ -171,7 +171,7 @@ def write_transform(transform: sitk.Transform, path: StrPath) -> None:
     """Write an ITK transform file; the file is complete or absent."""
     with publishing(path) as partial:
         sitk.WriteTransform(transform, str(partial))
-        prove_written(partial, refuse_cut_text)
+        prove_written(partial, lambda written: refuse_cut_text(written, "FixedParameters:"))
 
 
 def network_grid(frame: Grid, spacing_mm: float | Sequence[float] | None, dimensions: int, multiple: int) -> Grid:

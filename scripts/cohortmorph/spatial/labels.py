@@ -46,6 +46,8 @@ def read(path: StrPath, grid: Grid | None = None) -> sitk.Image:
                 & (values <= np.iinfo(np.int32).max)
             )
         ]
+    if not whole.any():
+        wrong = values[values != 0]  # labels that a scale factor made so small that all would be 0
     if wrong.size:
         raise UserError(_no_labels(path, wrong, scale))
     found, labels = Grid.of(image), whole.astype(np.int32)

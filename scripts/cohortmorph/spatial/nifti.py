@@ -99,6 +99,8 @@ def layout(header: Any, name: str) -> Layout:
         found = f"datatype {code}, but {int(header['bitpix'])} bits a voxel"
         raise UserError(f"{name}: the NIfTI header is damaged ({found}). Copy or export the file again.")
     try:
+        if np.isinf(header["scl_slope"]):
+            raise HeaderDataError
         slope, intercept = header.get_slope_inter()  # as the standard says: none if the slope is 0
     except HeaderDataError:
         found = f"slope {header['scl_slope']}, intercept {header['scl_inter']}"
