@@ -75,6 +75,9 @@ def pick(found: Sequence[Candidate], name: str, choice: str = "", allow: Collect
 def _refuse_lost(chosen: Candidate, meant: Sequence[Candidate], name: str) -> None:
     """Refuse a series of which some slices do not say where they lie: at an end, they would be missed by nobody."""
     for one in meant:
+        if one.series.untold and chosen.series.tiles and one.series.uid == chosen.series.uid:
+            (lost,) = (what for what in obstacles(one, ()) if what.kind == "mosaic")
+            raise UserError(f"{name}: a volume of the series ({summary(chosen)}) {lost.text}.")
         if not one.is_placed and (one.series.uid, one.series.kinds) == (chosen.series.uid, chosen.series.kinds):
             (lost,) = (what for what in obstacles(one, ()) if what.kind == "unplaced")
             raise UserError(f"{name}: the series ({summary(chosen)}) besides {lost.text}. Export the series again.")
