@@ -86,6 +86,9 @@ def _refuse_lost(chosen: Candidate, found: Sequence[Candidate], meant: Sequence[
                 f"its header ({kind}), so its end may be missing. Export the series again, or without those."
             )
     for one in meant:
+        if one.series.untold and chosen.series.tiles and one.series.uid == chosen.series.uid:
+            (lost,) = (what for what in obstacles(one, ()) if what.kind == "mosaic")
+            raise UserError(f"{name}: a volume of the series ({summary(chosen)}) {lost.text}.")
         if not one.is_placed and (one.series.uid, one.series.kinds) == (chosen.series.uid, chosen.series.kinds):
             (lost,) = (what for what in obstacles(one, ()) if what.kind == "unplaced")
             raise UserError(f"{name}: the series ({summary(chosen)}) besides {lost.text}. Export the series again.")

@@ -74,6 +74,7 @@ SHOWN = {"W": "water", "F": "fat", "IP": "in phase", "OP": "opposed phase", "OPP
 PRIVATE = {
     "siemens_b": (0x0019100C, "SIEMENS", "text"),
     "siemens_gradient": (0x0019100E, "SIEMENS", "<f8"),
+    "siemens_tiles": (0x0019100A, "SIEMENS", "<u2"),
     "ge_part": (0x0043102F, "GE", "<i2"),
     "ge_b": (0x00431039, "GE", "text"),
     "ge_gradient_x": (0x001910BB, "GE", "text"),
@@ -87,6 +88,8 @@ PRIVATE = {
     "philips_gradient_z": (0x200510B2, "PHILIPS", "<f4"),
     "uih_b": (0x00651009, "UIH", "<f8"),
     "uih_gradient": (0x00651037, "UIH", "<f8"),
+    "uih_tiles": (0x00651050, "UIH", "text"),
+    "uih_frames": (0x00651051, "UIH", "text"),
 }
 # What may differ from slice to slice as well: it tells volumes apart only if each of them is even by itself.
 EXPOSURE = ("ExposureTime", "XRayTubeCurrent", "Exposure", "WindowCenter")

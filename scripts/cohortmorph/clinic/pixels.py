@@ -13,6 +13,7 @@ import pydicom
 import SimpleITK as sitk
 
 from cohortmorph import UserError
+from cohortmorph.clinic.mosaic import tile
 from cohortmorph.clinic.slices import SCALE, Slice, names
 
 UNDEFINED_LENGTH, SEQUENCE_END = 0xFFFFFFFF, (0xFFFE, 0xE0DD)
@@ -98,8 +99,17 @@ def _planes(slices: Sequence[Slice], name: str) -> Iterator[tuple[int, np.ndarra
         numbers = list(group)
         stored, is_rescaled = _decoded(slices[numbers[0]], name)
         for n in numbers:
-            plane = stored if slices[n].frame is None else stored[slices[n].frame]
-            yield n, _compact(_own_units(plane, slices[n], is_rescaled))
+            yield n, _compact(_own_units(_plane(stored, slices[n]), slices[n], is_rescaled))
+
+
+def _plane(stored: np.ndarray, slice_: Slice) -> np.ndarray:
+    """Return a slice's pixels among those of its file."""
+    series = slice_.series
+    if slice_.frame is None:
+        return stored
+    if series.tiles:
+        return tile(stored, slice_.frame, series.tiles, series.rows, series.columns)
+    return stored[slice_.frame]
 
 
 def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:

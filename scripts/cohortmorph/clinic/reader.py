@@ -1,8 +1,8 @@
 """A DICOM series read as one image on one even grid, or refused with the numbers that show why.
 
-The modules behind it: `folder` finds files, `slices` and `facets` read headers, `pixels` values, `series` says which
-series there are, `volumes` splits them, `choice` says which is meant, `stack` makes a grid of its slices. Messages and
-sidecars hold nothing from the headers that could name a patient.
+The modules behind it: `folder` finds files, `slices`, `facets` and `mosaic` read headers, `pixels` values, `series`
+says which series there are, `volumes` splits them, `choice` says which is meant, `stack` makes a grid of its slices.
+Messages and sidecars hold nothing from the headers that could name a patient.
 """
 
 from collections import Counter

@@ -38,14 +38,13 @@ REASONS = {
     "dose": "is a dose distribution, not an image",
     "non-linear": "maps its stored values by a table (ModalityLUTSequence), not by slope and intercept",
 }
-BY_DCM2NIIX = (
-    "; convert it with dcm2niix, and give the NIfTI as `source` (of several volumes, `volume=n` in the column `series` "
-    "takes one)"
-)
+AS_SOURCE = "give the NIfTI as `source` (of several volumes, `volume=n` in the column `series` takes one)"
 # What to do about those that can never be read.
 WAYS_OUT = {
-    "mosaic": BY_DCM2NIIX,
-    "reversed": BY_DCM2NIIX,
+    # Without the tags dcm2niix takes every tile for a slice, and the first for the lowest.
+    "mosaic": "; export it again with these tags, as single slices, or enhanced. dcm2niix guesses what is missing: if "
+    f"you convert it, compare the result with the scanner's view before you {AS_SOURCE}",
+    "reversed": f"; convert it with dcm2niix, and {AS_SOURCE}",
     "segmentation": "; name it in the column `labels`, and the image in `source`",
     "dose": "; name the image in `source`",
     "non-linear": "; export it with a linear scale",
@@ -302,7 +301,8 @@ def common(slices: Iterable[Slice], keyword: str) -> float | None:
 def obstacles(candidate: Candidate, allow: Collection[str]) -> list[Obstacle]:
     """Return why a candidate may not be read; nothing if it may."""
     kinds = [kind for kind in candidate.series.kinds if kind not in allow]
-    found = [Obstacle(kind, REASONS[kind] + WAYS_OUT.get(kind, "")) for kind in kinds]
+    details = {"mosaic": f" ({candidate.series.untold})"} if candidate.series.untold else {}
+    found = [Obstacle(kind, REASONS[kind] + details.get(kind, "") + WAYS_OUT.get(kind, "")) for kind in kinds]
     if not candidate.is_placed:
         without = [one for one in candidate.slices if not (one.position_mm and one.cosines and one.spacing_mm)]
         found.append(

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
-from cohortmorph.clinic import facets
+from cohortmorph.clinic import facets, mosaic
 from cohortmorph.clinic.facets import Value, items, number, vector
 from cohortmorph.run.files import StrPath
 
@@ -62,6 +62,7 @@ TAGS: list[Any] = [
     *("BitsStored", "PixelRepresentation", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"),
     *("TemporalPositionIdentifier", "AcquisitionNumber", "GantryDetectorTilt", "ModalityLUTSequence"),
     *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", *ACQUISITION, *facets.TAGS),
+    *mosaic.TAGS,
 ]
 
 
@@ -82,12 +83,17 @@ class Series:
     sequence : str
     kinds : tuple of str
         Why it may not be what was meant: ``derived``, ``localizer``, ``secondary-capture``, ``burned-in``, ``colour``,
-        ``phase`` (or the imaginary part), and what can never be read: ``mosaic``, ``non-linear`` (a table instead of
+        ``phase`` (or the imaginary part), and what can never be read: ``mosaic`` (a picture of
+        several slices whose places are untold), ``non-linear`` (a table instead of
         slope and intercept), ``segmentation``, ``dose``, ``reversed`` (rows upside down).
     rows, columns, bits_stored : int
     signed : bool
     thickness_mm, tilt_degrees : float or None
         As the header says.
+    tiles : int
+        How many slices stand in one picture, each of these rows and columns; 0 if every picture is a slice.
+    untold : str
+        What a ``mosaic`` lacks to be read, in words.
     """
 
     uid: str
@@ -105,6 +111,8 @@ class Series:
     signed: bool
     thickness_mm: float | None
     tilt_degrees: float | None
+    tiles: int = 0
+    untold: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +123,7 @@ class Slice:
     ----------
     path : str
     frame : int or None
-        Its number, from 0, in a multi-frame file.
+        Its number, from 0, in a multi-frame file or among the tiles of a picture.
     series : Series
     instance : int or None
         InstanceNumber; in a multi-frame file the frame's number from 1.
@@ -178,7 +186,7 @@ def slices_of(header: pydicom.Dataset, path: StrPath, known: dict[Any, Any] | No
     if "PerFrameFunctionalGroupsSequence" not in header:
         frames = int(header.get("NumberOfFrames") or 1)
         if frames == 1:
-            return [_classic_slice(str(path), header, series, known)]
+            return _tiled(_classic_slice(str(path), header, series, known), header, known)
         # Frames without a place in the world, such as those of an ultrasound.
         empty = Slice(
             path=str(path),
@@ -203,13 +211,17 @@ def _once(known: dict[Any, Any], one: Any) -> Any:
     return known.setdefault(one, one)
 
 
+def _codes(image_type: Any) -> list[str]:
+    return [str(code).upper() for code in items(image_type)]
+
+
 def _kinds(image_type: Any, part: Value) -> set[str]:
     """Return what an ImageType, and the part of the complex signal, say against reading an image as what it is."""
-    types = [str(code).upper() for code in items(image_type)]
+    types = _codes(image_type)
     kinds = {
         "derived": types[:1] == ["DERIVED"] or facets.map_of(image_type) is not None,
         "localizer": bool({"LOCALIZER", "SCOUT"} & set(types)),
-        "mosaic": bool({"MOSAIC", "VFRAME"} & set(types)),
+        "mosaic": bool({mosaic.SIEMENS, mosaic.UNITED_IMAGING} & set(types)),
         "phase": part in ("phase", "imaginary"),
     }
     return {kind for kind, is_so in kinds.items() if is_so}
@@ -268,6 +280,23 @@ def _acquired(keyword: str, value: Any) -> float | None:
     """Return an acquisition number; NaN for a scale that is stated but is no number, which must not pass as none."""
     found = number(value)
     return np.nan if found is None and value and keyword in SCALE else found
+
+
+def _tiled(picture: Slice, header: pydicom.Dataset, known: dict[Any, Any]) -> list[Slice]:
+    """Return the slices of a picture that may hold several."""
+    series = picture.series
+    if "mosaic" not in series.kinds:
+        return [picture]
+    try:
+        tiles = mosaic.tiles_of(header, _codes(header.get("ImageType")))
+    except mosaic.Untold as reason:
+        return [replace(picture, series=_once(known, replace(series, untold=str(reason))))]
+    count, kinds = len(tiles.positions_mm), tuple(kind for kind in series.kinds if kind != "mosaic")
+    series = _once(known, replace(series, kinds=kinds, rows=tiles.rows, columns=tiles.columns, tiles=count))
+    return [
+        replace(picture, frame=n, series=series, position_mm=position_mm)
+        for n, position_mm in enumerate(tiles.positions_mm)
+    ]
 
 
 def _frame(
