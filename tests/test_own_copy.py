@@ -56,9 +56,9 @@ IN_TURN = {
 }
 # How far anything may move, and all of it on average, in mm.
 LIMITS_MM = (0.1, 0.1)
-# What moves farther, as was seen, and why. Free control points follow the noise of drawn samples (full files: .2 mm at
-# most); with mutual information, intensities gather in the middles of the histogram's bins, which is no noise, and grows
-# no less with iterations; ANTs' own affine begins on four voxels a side, and SyN does not mend that at the border.
+# What moves farther, as was seen, and why. Free control points follow the noise of drawn samples (whole files: .2 mm
+# at most); with mutual information they do so with any number of iterations: its maximum over free deformations is not
+# where nothing moves. ANTs' own affine begins on four voxels a side, and SyN does not mend that at the border.
 LOOSE_MM = {
     "elastix bspline-1r": (1.0, 0.1),
     "elastix bspline-3r": (1.0, 0.1),

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from cohortmorph import UserError
 from cohortmorph.registration.process import Cost
@@ -70,14 +71,20 @@ class Problem:
             )
 
     def _check_mask(self, mask: sitk.Image) -> None:
-        """Refuse a mask of too few voxels, or of a place where the moving image is not."""
-        indices = np.argwhere(to_array(mask) != 0)
+        """Refuse a mask of too few voxels, of a single slice, or of a place where the moving image is not."""
+        inside = to_array(mask) != 0
+        indices = np.argwhere(inside)
         if not len(indices):
             raise UserError("the fixed image's mask is empty: give a mask with voxels, or none.")
         if len(indices) < LEAST_MASK_VOXELS:
             raise UserError(
-                f"the fixed image's mask has {len(indices)} voxels; at least {LEAST_MASK_VOXELS} are needed to register "
-                "by. Give a wider mask, or none."
+                f"the fixed image's mask has {len(indices)} voxels; at least {LEAST_MASK_VOXELS} are needed to "
+                "register by. Give a wider mask, or none."
+            )
+        if not ndimage.minimum_filter(inside, size=2, mode="constant", cval=False).any():
+            raise UserError(
+                "the fixed image's mask is nowhere two voxels thick along every axis: beside a single slice is nothing "
+                "to tell how far the moving image is off. Give a thicker mask, or none."
             )
         if self.initial is None:
             return
@@ -86,8 +93,8 @@ class Problem:
         covered = Grid.of(self.moving).contains(moved).mean()
         if covered < LEAST_OVERLAP:
             raise UserError(
-                f"at the start only {covered:.0%} of the fixed image's mask lies inside the moving image: there is next "
-                "to nothing to register by. Give a mask of what both images show, or none; look at the affine alignment."
+                f"at the start only {covered:.0%} of the fixed image's mask lies inside the moving image. Give a mask "
+                "of what both images show, or none. Look at the affine alignment that the method starts from."
             )
 
     def overlap(self, fixed_to_moving: sitk.Transform) -> float:
