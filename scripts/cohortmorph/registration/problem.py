@@ -10,7 +10,6 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from cohortmorph import UserError
 from cohortmorph.registration.process import Cost
@@ -81,7 +80,9 @@ class Problem:
                 f"the fixed image's mask has {len(indices)} voxels; at least {LEAST_MASK_VOXELS} are needed to "
                 "register by. Give a wider mask, or none."
             )
-        if not ndimage.minimum_filter(inside, size=2, mode="constant", cval=False).any():
+        thick = inside[1:] & inside[:-1]
+        thick = thick[:, 1:] & thick[:, :-1]
+        if not (thick[..., 1:] & thick[..., :-1]).any():
             raise UserError(
                 "the fixed image's mask is nowhere two voxels thick along every axis: beside a single slice is nothing "
                 "to tell how far the moving image is off. Give a thicker mask, or none."
