@@ -1,6 +1,6 @@
 """Every classical tool's self-test: an image registered to its own copy stays where it is, on awkward grids too.
 
-With the parameter files that are shipped; of elastix and ANTs fewer iterations of them, which change nothing for a tool
+With the parameter files that are shipped; of those that take long fewer iterations of them, which change nothing for a tool
 that is right: the start is the answer.
 """
 
@@ -60,8 +60,8 @@ LIMITS_MM = (0.1, 0.1)
 # at most); with mutual information they do so with any number of iterations: its maximum over free deformations is not
 # where nothing moves. ANTs' own affine begins on four voxels a side, and SyN does not mend that at the border.
 LOOSE_MM = {
-    "elastix bspline-1r": (1.0, 0.1),
-    "elastix bspline-3r": (1.0, 0.1),
+    "elastix bspline-1r": (1.0, 0.2),
+    "elastix bspline-3r": (1.0, 0.2),
     "elastix bspline-1r-mutual-information": (2.0, 0.4),
     "elastix bspline-3r-mutual-information": (2.0, 0.4),
     "ants affine-syn": (4.0, 0.2),
@@ -86,6 +86,8 @@ def shortened(tool, text):
         return re.sub(r"(MaximumNumberOfIterations) \d+", rf"\1 {ITERATIONS}", text)
     if tool == "ants":
         return re.sub(r"\[[\dx]+,1e-6,10\]", lambda found: re.sub(r"\d+(?=x|,1e)", "12", found[0]), text)
+    if tool == "instance":
+        return re.sub(r"iterations: \d+", "iterations: 5", text)
     return text
 
 
