@@ -1,6 +1,6 @@
 """Every classical tool's self-test: an image registered to its own copy stays where it is, on awkward grids too.
 
-With the parameter files that are shipped; of those that take long fewer iterations of them, which change nothing for a tool
+With the parameter files that are shipped; of those that take long fewer iterations, which change nothing for a tool
 that is right: the start is the answer.
 """
 
