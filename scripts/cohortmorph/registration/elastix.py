@@ -5,7 +5,7 @@ seconds that itk takes to load are paid once, by the parent.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,8 +13,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from cohortmorph import UserError
+from cohortmorph.registration.elastix_mask import Settings, settings_for
 from cohortmorph.registration.problem import Problem, Registered, Run
 from cohortmorph.registration.process import in_child, scratch, words_of
+from cohortmorph.run import logs
 from cohortmorph.run.files import StrPath
 from cohortmorph.spatial.geometry import matrix_and_offset
 
@@ -26,26 +28,46 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     """Run elastix with parameter files, one after the other; see :class:`cohortmorph.registration.problem.Tool`.
 
     Without a start, it centres the images by itself as its parameter file says. Seed and threads both change the last
-    digits of the result. Samples are taken in the mask. The cost is that of the registration alone.
+    digits of the result. Samples are taken in the mask; what that needs beside the parameter files stands in the
+    provenance. The cost is that of the registration alone.
     """
     _load_itk()
+    files_said = [_read(path) for path in parameters]
+    for_mask = [settings_for(problem.mask, said) if problem.mask is not None else {} for said in files_said]
+    for path, settings in zip(parameters, for_mask, strict=True):
+        if settings:
+            logs.log.info("elastix is told for the mask's sake, beside %s: %s", path, settings)
     log = Path(run.log_folder) / "elastix.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     with scratch() as folder:
         files = [Path(folder) / f"{number}.h5" for number in range(len(parameters))]
-        done, cost, code = in_child(_run, problem, parameters, run, log, files)
+        done, cost, code = in_child(_run, problem, parameters, for_mask, run, log, files)
         if not done:
+            of_mask = "" if problem.mask is None else ", and whether the mask lies where both images are"
             said = words_of(log, ("ERROR", "Error", "Description", "too many", "Too many"))
             raise UserError(
                 f"elastix gave up with {', '.join(map(str, parameters))} (exit code {code}). It said: {said}. Look "
-                "whether the two images overlap (the affine and harmonized pictures), and whether the parameter file "
-                "fits images of this size."
+                "whether the two images overlap (the affine and harmonized pictures), whether the parameter file fits "
+                f"images of this size{of_mask}."
             )
         # A point meets the start first, then one transform a parameter file; CompositeTransform applies its last first.
         start = [] if problem.initial is None else [problem.initial]
         met = [*start, *(sitk.ReadTransform(str(file)) for file in files)]
     transform = met[0] if len(met) == 1 else sitk.CompositeTransform(met[::-1])
-    return Registered(transform, cost, {"version": f"itk-elastix {version('itk-elastix')}"})
+    told = {"set_for_mask": for_mask} if any(for_mask) else {}
+    return Registered(transform, cost, {"version": f"itk-elastix {version('itk-elastix')}"} | told)
+
+
+def _read(path: StrPath) -> Settings:
+    """Return what a parameter file says."""
+    _, ParameterObject, *_ = _load_itk()
+    parameters = ParameterObject.New()
+    try:
+        parameters.AddParameterFile(str(path))
+    except RuntimeError as error:
+        said = " ".join(str(error).rpartition("ERROR: ")[2].split())
+        raise UserError(f"{path}: elastix cannot read this parameter file. It said: {said}") from None
+    return dict(parameters.GetParameterMap(0))
 
 
 def _load_itk():
@@ -73,12 +95,22 @@ def _load_itk():
     )
 
 
-def _run(problem: Problem, parameter_files: Sequence[StrPath], run: Run, log: Path, results: list[Path]) -> bool:
+def _run(
+    problem: Problem,
+    parameter_files: Sequence[StrPath],
+    for_mask: Sequence[Mapping[str, str]],
+    run: Run,
+    log: Path,
+    results: list[Path],
+) -> bool:
     itk, ParameterObject, ElastixRegistrationMethod, TransformFileWriter, HDF5TransformIO = _load_itk()
     itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(run.threads)
     parameters = ParameterObject.New()
     for file in parameter_files:
         parameters.AddParameterFile(str(file))
+    for number, settings in enumerate(for_mask):
+        for name, value in settings.items():
+            parameters.SetParameter(number, name, value)
     parameters.SetParameter("RandomSeed", str(run.seed))
     parameters.SetParameter("WriteResultImage", "false")
     parameters.SetParameter("HowToCombineTransforms", "Compose")

@@ -49,7 +49,8 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     this order. No random numbers are drawn. The cost is that of the programs and of reading and writing their files.
     """
     (path,) = parameters
-    rows = [off_the_table(row, problem.fixed.GetSpacing()[0]) for row in read_parameters(path)]
+    rows = read_parameters(path)
+    rows = [off_the_table(row, problem.fixed.GetSpacing()[0], problem.moving.GetSpacing()[0]) for row in rows]
     if not niftyreg_program():
         raise UserError(f"{HOW_TO_GET['niftyreg']}.")
     log = Path(run.log_folder) / "niftyreg.log"
@@ -78,7 +79,7 @@ def read_parameters(path: StrPath) -> list[list[str]]:
     return rows
 
 
-def off_the_table(row: list[str], spacing_mm: float) -> list[str]:
+def off_the_table(row: list[str], fixed_spacing_mm: float, moving_spacing_mm: float) -> list[str]:
     """Return the words of a program's row so that no control points of `reg_f3d` lie exactly 5 voxels apart along x.
 
     At that distance `reg_f3d` takes the splines' coefficients from a table for 5 voxels along every axis, and asks
@@ -91,24 +92,32 @@ def off_the_table(row: list[str], spacing_mm: float) -> list[str]:
     ----------
     row : list of str
         The program and its options.
-    spacing_mm : float
-        Of the fixed image along its first axis.
+    fixed_spacing_mm, moving_spacing_mm : float
+        Of both images along their first axes: with ``-vel`` there is a grid for the way back as well.
     """
     program, *words = row
     if program != "reg_f3d":
         return row
     values = dict(itertools.pairwise(words))  # the value of an option is the word that follows
-    asked = float(values.get("-sx", -TABLE_VOXELS))  # above 0: mm, below: voxels, as without -sx
-    voxels = asked / spacing_mm if asked > 0 else -asked
+    asked = float(values.get("-sx", -TABLE_VOXELS))  # above 0: mm, below: voxels of the fixed image, as without -sx
     levels = int(float(values.get("-ln", LEVELS)))
-    # Which axes a level halves depends on their sizes: any of these distances may come up.
-    if not any(np.isclose(voxels * 2**level, TABLE_VOXELS, rtol=WIDER / 2) for level in range(levels)):
+    performed = min(levels, int(float(values.get("-lp", levels))))
+    # A level halves the grid, and the images along those axes only that are long enough: any of these may come up.
+    factors = 2.0 ** np.arange(performed - levels, max(performed, 1))
+    wider = asked
+    while True:
+        apart_mm = wider if wider > 0 else -wider * fixed_spacing_mm
+        voxels = np.outer(factors, apart_mm / np.array([fixed_spacing_mm, moving_spacing_mm]))
+        if not np.isclose(voxels, TABLE_VOXELS, rtol=WIDER / 2).any():
+            break
+        wider *= 1 + WIDER
+    if wider == asked:
         return row
-    wider = ["-sx", f"{asked * (1 + WIDER):.6g}"]
+    said = ["-sx", f"{wider:.7g}"]
     if "-sx" not in words:
-        return [*row, *wider]
+        return [*row, *said]
     place = len(words) - 1 - words[::-1].index("-sx")
-    return [program, *words[:place], *wider, *words[place + 2 :]]
+    return [program, *words[:place], *said, *words[place + 2 :]]
 
 
 def _check_options(path: StrPath, rows: list[list[str]]) -> None:

@@ -14,10 +14,13 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.registration.process import Cost
 from cohortmorph.run.files import StrPath
-from cohortmorph.spatial.geometry import Grid
+from cohortmorph.spatial.geometry import Grid, to_array
 
 LEAST_OVERLAP = 0.1
 LEAST_VOXELS = 8  # along each axis
+# Of a mask: an affine transform alone has twelve numbers to be found.
+LEAST_MASK_VOXELS = 100
+SOME_POINTS = 4096  # of a mask, are looked at
 
 
 @dataclass(frozen=True)
@@ -58,13 +61,41 @@ class Problem:
             difference = Grid.of(self.fixed).difference_from(Grid.of(self.mask))
             if difference:
                 raise UserError(f"the fixed image's mask is not on the image's grid: {difference}.")
-            if not sitk.GetArrayViewFromImage(self.mask).any():
-                raise UserError("the fixed image's mask is empty: give a mask with voxels, or none.")
+            self._check_mask(self.mask)
         overlap = 1.0 if self.initial is None else self.overlap(self.initial)
         if overlap < LEAST_OVERLAP:
             raise UserError(
                 f"at the start only {overlap:.0%} of the fixed image lies inside the moving image. Look at both "
                 "images: do they show the same region? Look at the affine alignment that the method starts from."
+            )
+
+    def _check_mask(self, mask: sitk.Image) -> None:
+        """Refuse a mask of too few voxels, of a single slice, or of a place where the moving image is not."""
+        inside = to_array(mask) != 0
+        indices = np.argwhere(inside)
+        if not len(indices):
+            raise UserError("the fixed image's mask is empty: give a mask with voxels, or none.")
+        if len(indices) < LEAST_MASK_VOXELS:
+            raise UserError(
+                f"the fixed image's mask has {len(indices)} voxels; at least {LEAST_MASK_VOXELS} are needed to "
+                "register by. Give a wider mask, or none."
+            )
+        thick = inside[1:] & inside[:-1]
+        thick = thick[:, 1:] & thick[:, :-1]
+        if not (thick[..., 1:] & thick[..., :-1]).any():
+            raise UserError(
+                "the fixed image's mask is nowhere two voxels thick along every axis: beside a single slice is nothing "
+                "to tell how far the moving image is off. Give a thicker mask, or none."
+            )
+        if self.initial is None:
+            return
+        some = Grid.of(mask).to_world(indices[:: max(1, len(indices) // SOME_POINTS)])
+        moved = np.array([self.initial.TransformPoint(tuple(point)) for point in some])
+        covered = Grid.of(self.moving).contains(moved).mean()
+        if covered < LEAST_OVERLAP:
+            raise UserError(
+                f"at the start only {covered:.0%} of the fixed image's mask lies inside the moving image. Give a mask "
+                "of what both images show, or none. Look at the affine alignment that the method starts from."
             )
 
     def overlap(self, fixed_to_moving: sitk.Transform) -> float:
