@@ -19,7 +19,7 @@ FIRST, SECOND = ("P1", "A", "source"), ("P2", "B", "source")
 def what_is_shared(first, second, column="source"):
     """Return in words what is found between two subjects' files."""
     one, other = (*FIRST[:2], column), (*SECOND[:2], column)
-    found = copies.find({one: str(first), other: str(second)})
+    found = copies.shared({one: copies.marks(str(first)), other: copies.marks(str(second))})
     assert set(found) <= {other}
     if not found:
         return None
@@ -63,11 +63,9 @@ def test_points_and_structures_are_compared_by_their_content(tmp_path):
         assert what_is_shared(one, other, "landmarks") is None
 
 
-def test_masks_fiducials_and_a_subject_s_own_images_may_be_equal(tmp_path):
-    one, other = written(tmp_path / "a.nii"), written(tmp_path / "b.nii")
-    for column in ("mask", "fiducials"):
-        assert what_is_shared(one, other, column) is None
-    assert copies.find({FIRST: str(one), ("P1", "B", "source"): str(other)}) == {}
+def test_a_subject_s_own_images_may_be_equal(tmp_path):
+    marks = copies.marks(str(written(tmp_path / "a.nii")))
+    assert marks and copies.shared({FIRST: marks, ("P1", "B", "source"): marks}) == {}
 
 
 @pytest.fixture
@@ -111,10 +109,11 @@ def test_other_series_are_no_copies(folder):
 
 
 def test_what_cannot_be_read_stops_nothing(tmp_path, folder):
+    copy = renamed(folder)
     (folder / "IM_notes.txt").write_text("no slice")
     (folder / "IM_empty").write_bytes(b"")
     (tmp_path / "cut.nii.gz").write_bytes(written(tmp_path / "whole.nii.gz").read_bytes()[:200])
     (tmp_path / "empty").mkdir()
-    paths = [folder, tmp_path / "cut.nii.gz", tmp_path / "empty", tmp_path / "nothing.csv", renamed(folder)]
-    found = copies.find({(f"P{n}", "A", "source"): str(path) for n, path in enumerate(paths)}, workers=2)
+    paths = [folder, tmp_path / "cut.nii.gz", tmp_path / "empty", tmp_path / "nothing.csv", copy]
+    found = copies.shared({(f"P{n}", "A", "source"): copies.marks(str(path)) for n, path in enumerate(paths)})
     assert list(found) == [("P4", "A", "source")]

@@ -49,18 +49,24 @@ class MadeUp:
         return self.folder / name
 
     def add(self, subject, image, grid=GRID):
-        base = f"{subject}_{image}"
+        base, patient = f"{subject}_{image}", "ABCDEFGH".index(subject) * 2
         if image == "fixed":
             source = f"{base}.nii.gz"
-            write_image(to_image(values_of(grid), grid), self.path(source))
+            write_image(to_image(values_of(grid, patient), grid), self.path(source))
         else:
             source = base
             write_scan(
-                values_of(grid, 1), grid, PROTOCOLS["T1"], self.path(base), [subject, "T1"], np.random.default_rng(0)
+                values_of(grid, patient + 1),
+                grid,
+                PROTOCOLS["T1"],
+                self.path(base),
+                [subject, "T1"],
+                np.random.default_rng(0),
             )
-        write_image(to_image((values_of(grid) > 600).astype(np.uint8) * 3, grid), self.path(f"{base}_labels.nii.gz"))
+        labelled = (values_of(grid, patient) > 600).astype(np.uint8) * 3
+        write_image(to_image(labelled, grid), self.path(f"{base}_labels.nii.gz"))
         write_image(to_image((values_of(grid) > 300).astype(np.uint8), grid), self.path(f"{base}_mask.nii.gz"))
-        points = grid.to_world([[3, 4, 5], [6, 5, 4.5]])
+        points = grid.to_world([[3, 4, 5], [6, 5, 4 + patient / 100]])
         lines = ["landmark,x_lps_mm,y_lps_mm,z_lps_mm"]
         lines += [f"p{n},{x:g},{y:g},{z:g}" for n, (x, y, z) in enumerate(points)]
         self.path(f"{base}.csv").write_text("\n".join(lines) + "\n")
@@ -112,6 +118,20 @@ def test_a_good_cohort_passes_side_by_side_as_well(cohort, caplog):
     assert "16 images were looked at; no problem was found" in caplog.text
     assert cohort.written.read_text().startswith("the counts\n") and "problem was found" in cohort.written.read_text()
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
+
+
+def test_copies_under_another_subject_are_told(cohort):
+    """By their content; masks may be shared, and a subject's own images may be equal."""
+    for kind in ("labels.nii.gz", "mask.nii.gz"):
+        cohort.path(f"B_fixed_{kind}").write_bytes(cohort.path(f"A_fixed_{kind}").read_bytes())
+    cohort.path("C_fixed.csv").write_bytes(cohort.path("A_fixed.csv").read_bytes())
+    for slice in cohort.path("D_moving").iterdir():
+        slice.unlink()
+    for slice in cohort.path("A_moving").iterdir():
+        (cohort.path("D_moving") / slice.name).write_bytes(slice.read_bytes())
+    told = cohort.problems()
+    assert set(told) == {("B", "fixed", "labels"), ("C", "fixed", "landmarks"), ("D", "moving", "source")}
+    assert all("in common with subject A, image" in text for text in told.values())
 
 
 @pytest.mark.parametrize("threads", [1, 2])

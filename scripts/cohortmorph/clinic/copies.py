@@ -9,9 +9,7 @@ import hashlib
 import os
 import zlib
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +22,6 @@ from cohortmorph.clinic.folder import read_file
 from cohortmorph.clinic.pixels import read_values
 from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.cohort.on_disk import is_of_the_system
-from cohortmorph.cohort.same_file import OF_ONE_SUBJECT
 from cohortmorph.spatial import volume_file
 
 Place = tuple[str, str, str]  # subject, image, column
@@ -35,30 +32,19 @@ PIXELS, VOXELS, BYTES = "equal pixels of a slice", "equal voxels", "equal conten
 IMAGES = (".nii", ".nii.gz", ".mha", ".mhd", ".nrrd", ".nhdr")
 
 
-def find(paths: Mapping[Place, str], workers: int = 1) -> dict[Place, str]:
+def shared(marks_of: Mapping[Place, Iterable[Mark]]) -> dict[Place, str]:
     """Say of each file and folder what it shares with one of another subject.
 
     Parameters
     ----------
-    paths : mapping of (subject, image, column) to path
+    marks_of : mapping of (subject, image, column) to what :func:`marks` returned of it
         In the order of the cohort table; without what the workflow makes itself.
-    workers : int
-        Processes that read.
 
     Returns
     -------
     dict of (subject, image, column) to str
         The sentence has no path in it.
     """
-    wanted = {place: path for place, path in paths.items() if path and place[2] in OF_ONE_SUBJECT}
-    if workers == 1:
-        return shared({place: marks(path) for place, path in wanted.items()})
-    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        return shared(dict(zip(wanted, pool.map(marks, wanted.values(), chunksize=8), strict=True)))
-
-
-def shared(marks_of: Mapping[Place, Iterable[Mark]]) -> dict[Place, str]:
-    """Say the same of what :func:`marks` returned, for each place."""
     first: dict[tuple[str, Mark], Place] = {}
     found: dict[Place, str] = {}
     for place, own in marks_of.items():

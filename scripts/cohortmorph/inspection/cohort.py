@@ -32,8 +32,8 @@ def given_in(table: str, data_folder: str) -> dict[str, Given]:
     for (subject, image), row in sources.rows_of(table).items():
         files = {column: sources.expanded(row.get(column) or "", data_folder) for column in COLUMNS}
         given = Given(
-            image_id(subject, image),
-            f"subject {subject}, image {image}",
+            subject,
+            image,
             {column: path for column, path in files.items() if path},
             row.get("series") or "",
             row.get("geometry") or "",
@@ -109,7 +109,7 @@ def relations(
     for pair in known:
         problems += together.unmatched_points(*pair, seen)
         warnings += together.unshared_labels(*pair, seen)
-    # Here belongs what all images are to each other, such as equal content under two splits.
+    problems += together.copied(images, seen)
     return problems, warnings
 
 

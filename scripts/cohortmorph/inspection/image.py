@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cohortmorph import UserError
+from cohortmorph.clinic import copies
 from cohortmorph.clinic.image_file import is_folder, read_file, refuse_empty
 from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.clinic.reader import read_geometry
 from cohortmorph.clinic.structures import read_labels
 from cohortmorph.cohort.layout import MADE_HERE
+from cohortmorph.cohort.pairs import image_id
+from cohortmorph.cohort.same_file import OF_ONE_SUBJECT
 from cohortmorph.cohort.sources import is_segmentation
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import labels, landmarks
@@ -38,19 +41,28 @@ class Given:
 
     Attributes
     ----------
-    id, name : str
-        Its id, and how messages call it.
+    subject, image : str
     files : dict of column to path
         ``source``, ``labels``, ``landmarks``, ``mask``, ``fiducials``, as far as there are any.
     series, geometry : str
         Cells of the table.
     """
 
-    id: str
-    name: str
+    subject: str
+    image: str
     files: Mapping[str, str]
     series: str = ""
     geometry: str = ""
+
+    @property
+    def id(self) -> str:
+        """Its id in the workflow."""
+        return image_id(self.subject, self.image)
+
+    @property
+    def name(self) -> str:
+        """How messages call it."""
+        return f"subject {self.subject}, image {self.image}"
 
     @property
     def is_here(self) -> bool:
@@ -70,12 +82,15 @@ class Seen:
         Of its label map, without 0.
     points : set of str
         Columns whose points can be read.
+    marks : dict of column to list of Mark
+        What only a copy has as well, of each file that belongs to one subject.
     problems, warnings : list of Found
     """
 
     grid: Grid | None = None
     labels: frozenset[int] = frozenset()
     points: set[str] = field(default_factory=set)
+    marks: dict[str, list[copies.Mark]] = field(default_factory=dict)
     problems: list[Found] = field(default_factory=list)
     warnings: list[Found] = field(default_factory=list)
 
@@ -133,6 +148,8 @@ def look(given: Given, dicom: Mapping[str, Any], structures: Mapping[str, int]) 
         # Without the image's grid, a label map or mask is looked at by itself; structures cannot be.
         if path and not (seen.grid is None and column == "labels" and is_segmentation(path)):
             _open(given, column, opened, seen)
+    own = {column: path for column, path in given.files.items() if not path.startswith(MADE_HERE)}
+    seen.marks = {column: copies.marks(path) for column, path in own.items() if column in OF_ONE_SUBJECT}
     return seen
 
 

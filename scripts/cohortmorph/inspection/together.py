@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from cohortmorph import UserError
+from cohortmorph.clinic import copies
+from cohortmorph.cohort.pairs import image_id
 from cohortmorph.inspection.image import Found, Given, Seen, in_the_list, warnings_heard
 from cohortmorph.registration import demons, niftyreg
 from cohortmorph.registration.options import read_options
@@ -42,6 +44,17 @@ def too_small(given: Given, seen: Mapping[str, Seen]) -> Iterator[Found]:
             "and every method of `baselines`, all of which would fail for its pairs (docs/methods.md, smallest images)."
         )
         yield Found(given.id, "source", text)
+
+
+def copied(images: Mapping[str, Given], seen: Mapping[str, Seen]) -> Iterator[Found]:
+    """Yield that a file or folder is a copy of one that another subject has."""
+    of = {
+        (given.subject, given.image, column): marks
+        for given in images.values()
+        for column, marks in seen[given.id].marks.items()
+    }
+    for (subject, image, column), text in copies.shared(of).items():
+        yield Found(image_id(subject, image), column, text)
 
 
 def wrong_parameters(tools: Sequence[Mapping[str, Any]]) -> Iterator[str]:
