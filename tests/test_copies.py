@@ -111,10 +111,11 @@ def test_other_series_are_no_copies(folder):
 
 
 def test_what_cannot_be_read_stops_nothing(tmp_path, folder):
+    copy = renamed(folder)
     (folder / "IM_notes.txt").write_text("no slice")
     (folder / "IM_empty").write_bytes(b"")
     (tmp_path / "cut.nii.gz").write_bytes(written(tmp_path / "whole.nii.gz").read_bytes()[:200])
     (tmp_path / "empty").mkdir()
-    paths = [folder, tmp_path / "cut.nii.gz", tmp_path / "empty", tmp_path / "nothing.csv", renamed(folder)]
+    paths = [folder, tmp_path / "cut.nii.gz", tmp_path / "empty", tmp_path / "nothing.csv", copy]
     found = copies.find({(f"P{n}", "A", "source"): str(path) for n, path in enumerate(paths)}, workers=2)
     assert list(found) == [("P4", "A", "source")]
