@@ -211,10 +211,8 @@ def _unlike_others(pair: Measured, method: str) -> Iterator[Flag]:
     spread = MAD_TO_SD * float(np.median(np.abs(others - median)))
     share_percent = pair.settings["similarity_of_others_percent_min"]
     deviations = pair.settings["similarity_of_others_deviations_max"]
-    value, limit = (
-        pair.get(method, "ncc_local_covered"),
-        min(median * share_percent / 100, median - deviations * spread),
-    )
+    value = pair.get(method, "ncc_local_covered")
+    limit = min(median * share_percent / 100, median - deviations * spread)
     if value < limit:
         yield Flag(
             "unlike_others",
