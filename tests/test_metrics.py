@@ -207,6 +207,7 @@ def test_local_ncc_is_the_mean_over_the_windows_of_the_mask():
     assert found[:11] == pytest.approx(cut[:11], rel=1e-9) and not found[19:].any()
     by_name = values(metrics.similarity(fixed, moved, mask))
     assert by_name["ncc_local", "image"] == pytest.approx(found[:, 2:18].mean(), rel=1e-9)
+    assert by_name["ncc_local_covered", "image"] == pytest.approx(cut[:11, 2:18].mean(), rel=1e-9)
     alike = values(metrics.similarity(fixed, 5 - 2 * fixed))["ncc_local", "image"]
     assert alike == pytest.approx(1)
 
@@ -268,6 +269,7 @@ def test_what_is_moved_out_of_view_makes_no_image_look_better(contrast):
 def test_nothing_covered_is_the_worst_value_and_nothing_to_compare_is_nan():
     fixed = np.random.default_rng(4).random((10, 10, 10))
     by_name = values(metrics.similarity(fixed, fixed * np.nan))
+    assert np.isnan(by_name.pop(("ncc_local_covered", "image")))
     assert by_name == {
         ("ncc_squared", "image"): 0, ("ncc_signed", "image"): 0, ("ncc_local", "image"): 0, ("nmi", "image"): 1,
     }  # fmt: skip

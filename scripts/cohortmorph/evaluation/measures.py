@@ -147,6 +147,8 @@ MEASURES = {
         Measure("hd95", "mean", "HD95", "mm", "less", 2, "labels", ranked=True, shown=_shown("log")),
         Measure("surface_distance_mean", "mean", "mean surface distance", "mm", "less", 2, "labels"),
         Measure("ncc_local", "image", "local squared NCC", "1", "more", 3, shown=_shown("page")),
+        # Of one pair against others, for quality control: a method that covers less may have more of it.
+        Measure("ncc_local_covered", "image", "local squared NCC of what is covered", "1", None, 3),
         Measure("ncc_squared", "image", "squared NCC", "1", "more", 3, select="ncc", shown=_EVERYWHERE),
         # Beside the NCC, which two modalities need not raise where they meet.
         Measure("nmi", "image", "NMI", "1", "more", 3, select="nmi", shown=_shown("page", "viewer")),

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 from numpy.typing import ArrayLike
+from scipy.ndimage import minimum_filter
 from scipy.stats import entropy
 
 from cohortmorph.evaluation.measures import Row, row
@@ -258,7 +259,8 @@ def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = N
     Returns
     -------
     list of Row
-        ``ncc_squared, ncc_signed, ncc_local, nmi``; without any voxel to compare NaN.
+        ``ncc_squared, ncc_signed, ncc_local, nmi``; without any voxel to compare NaN. ``ncc_local_covered``, for
+        comparing pairs and not methods, over the windows that are covered as a whole; without any NaN.
     """
     wanted = np.ones(fixed.shape, dtype=bool) if mask is None else mask
     covered = wanted & np.isfinite(moved)
@@ -266,11 +268,13 @@ def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = N
     mean = np.mean(moved, where=covered, dtype=float) if covered.any() else 0
     # Squaring the signed one saves a second pass over the voxels; it is the definition of the squared one.
     signed = ncc_signed(fixed, np.where(covered, moved, mean), wanted)
-    local = local_ncc_squared(fixed, moved, LOCAL_WINDOW)[wanted]
+    local = local_ncc_squared(fixed, moved, LOCAL_WINDOW)
+    whole = minimum_filter(np.isfinite(moved), LOCAL_WINDOW, mode="constant", cval=True) & wanted
     return [
         row("ncc_squared", "image", signed**2),
         row("ncc_signed", "image", signed),
-        row("ncc_local", "image", float(local.mean()) if local.size else np.nan),
+        row("ncc_local", "image", float(local[wanted].mean()) if wanted.any() else np.nan),
+        row("ncc_local_covered", "image", float(local[whole].mean()) if whole.any() else np.nan),
         row("nmi", "image", normalized_mutual_information(fixed[wanted], moved[wanted])),
     ]
 

@@ -52,7 +52,8 @@ class Measured:
     values : dict of (method, metric, structure) to float
         Of the methods that are compared; of a network only the selected one.
     similarity_of_others : dict of method to array
-        The local NCC of the same method on the other pairs of images with the same names, see :func:`_of_covered`.
+        The local NCC of what the same method covers on the other pairs of images with the same names: pairs differ in
+        how much their images share, which is no doubt of its own.
     settings : dict
         The configuration's ``quality``.
     """
@@ -204,22 +205,21 @@ def _similarity_worse(pair: Measured, method: str) -> Iterator[Flag]:
 def _unlike_others(pair: Measured, method: str) -> Iterator[Flag]:
     """The images look less alike than this method makes those of other pairs of the same kind, beyond their spread."""
     others = pair.similarity_of_others.get(method, np.empty(0))
-    overlap_percent = pair.get(method, "overlap")
-    if len(others) < FEWEST_OTHERS or not overlap_percent > 0:  # of little overlap another flag tells
+    if len(others) < FEWEST_OTHERS:
         return
     median = float(np.median(others))
     spread = MAD_TO_SD * float(np.median(np.abs(others - median)))
     share_percent = pair.settings["similarity_of_others_percent_min"]
     deviations = pair.settings["similarity_of_others_deviations_max"]
-    value = _of_covered(pair.get(method, "ncc_local"), overlap_percent)
+    value = pair.get(method, "ncc_local_covered")
     limit = min(median * share_percent / 100, median - deviations * spread)
     if value < limit:
         yield Flag(
             "unlike_others",
             value,
             limit,
-            f"The local squared NCC of what is covered is {value:.3f}; the median of the "
-            f"{len(others)} other pairs of these images is {median:.3f}, and {limit:.3f} is expected at least.",
+            f"The local squared NCC of what is covered is {value:.3f}; the median of the {len(others)} other pairs of "
+            f"these images is {median:.3f}, and {limit:.3f} is expected at least.",
         )
 
 
@@ -291,18 +291,9 @@ CHECKS: dict[Callable[[Measured, str], Iterator[Flag]], Sequence[str]] = {
 }
 
 
-def _of_covered(similarity: Any, overlap_percent: Any) -> Any:
-    """Return a local NCC as what is covered has it: how much two images share differs from pair to pair."""
-    return similarity * 100 / overlap_percent
-
-
 def _similarity_of_others(rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """Return ``{pair: {method: local NCC}}`` of the method on the other pairs of images with the same names."""
-    covered = rows[(rows.metric == "overlap") & (rows.value > 0)].set_index(["pair", "method"]).value
-    values = rows[(rows.metric == "ncc_local") & np.isfinite(rows.value)].join(
-        covered.rename("overlap"), on=["pair", "method"], how="inner"
-    )
-    values = values.assign(value=_of_covered(values.value, values.overlap))
+    values = rows[(rows.metric == "ncc_local_covered") & np.isfinite(rows.value)]
     others: dict[str, dict[str, np.ndarray]] = {}
     for _, group in values.groupby([values.pair.map(kind_of), "method"], sort=False):
         for row in group.itertuples():

@@ -67,6 +67,8 @@ def local_ncc_squared(a: np.ndarray, b: np.ndarray, window: int) -> np.ndarray:
         raise ValueError(f"window is {window}: an odd number of pixels, at least 1, has a middle")
     a, b = _same_shape(a, b)
     known = np.isfinite(b)
+    if not known.any():
+        return np.zeros(a.shape)
     # Standardizing first makes the result independent of scale and offset, and FLAT_WINDOW a fraction.
     a = _standardized(a.reshape(1, -1)).reshape(a.shape) * np.sqrt(a.size)
     b_standardized = np.zeros(b.shape)
