@@ -332,7 +332,7 @@ NO_VALUES = geometry.to_image(np.full((16, 16, 16), np.nan, np.float32), Grid.of
 BAD = {
     "fixed constant": (CONSTANT, noise(), None, "fixed image: the intensities run from 1 to 1"),
     "moving constant": (noise(), CONSTANT, None, "moving image: the intensities run from 1 to 1"),
-    "NaN": (noise(), NO_VALUES, None, "moving image: the intensities run from 0 to 0"),
+    "NaN": (noise(), NO_VALUES, None, "moving image: no voxel has a finite value"),
     "tiny": (noise((4, 4, 4)), noise(), None, "the fixed image has 4 × 4 × 4 voxels; at least 8"),
     "2-D": (noise(), noise((16, 16, 1)), None, "the moving image has 16 × 16 × 1 voxels; at least 8"),
     "mask elsewhere": (
@@ -343,7 +343,7 @@ BAD = {
     ),
     "mask empty": (noise(), noise(), noise() < 0, "mask is empty"),
     "no overlap": (noise(), noise(origin_mm=(500.0, 0.0, 0.0)), None, "only 0% of the fixed image lies inside"),
-    "missing file": (noise(), None, None, "not readable as an image"),
+    "missing file": (noise(), None, None, "not readable as a file"),
 }
 
 
