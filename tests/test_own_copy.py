@@ -46,6 +46,7 @@ SETTINGS = {
     f"{tool} {path.stem}": (tool, path.read_text())
     for tool in ("niftyreg", "elastix", "ants", "demons", "instance")
     for path in sorted(CONFIG.glob(f"{tool}/*.*"))
+    if path.stem != "small-volumes"  # as ncc.yaml, at 1 mm: half a minute a grid
 }
 SETTINGS["niftyreg without -sx"] = ("niftyreg", "reg_f3d -ln 3")
 # Tools whose faults are not those of settings, and that take long: each grid with one of their files.
@@ -65,6 +66,9 @@ LOOSE_MM = {
     "elastix bspline-1r-mutual-information": (2.0, 0.4),
     "elastix bspline-3r-mutual-information": (2.0, 0.4),
     "ants affine-syn": (4.0, 0.2),
+    # Adam's first steps are as long for the gradient's rounding as for any gradient.
+    "instance ncc": (0.4, 0.1),
+    "instance slices": (0.4, 0.1),
 }
 
 
@@ -134,7 +138,6 @@ def test_fiducials_stay_on_their_own_copy(model):
         ("-sx 12 -ln 3", 2.0, "-sx 12 -ln 3"),
         ("-sx 10 -ln 3", 2.0000001, "-sx 10.01 -ln 3"),
         ("-sx 10 -ln 3", 1.9999999, "-sx 10.01 -ln 3"),  # as a header holds it
-        ("-sx 10 -ln 3", 2.002, "-sx 10.02001 -ln 3"),  # a thousandth wider would be the table's: twice
         ("-sx 20 -ln 3 -lp 2", 2.0, "-sx 20.02 -ln 3 -lp 2"),  # the finest level left out: voxels twice as wide
         ("-sx 10 -ln 3 -lp 1", 4.0, "-sx 10 -ln 3 -lp 1"),
         ("-sx 10 -sx 12 -ln 1", 2.4, "-sx 10 -sx 12.012 -ln 1"),  # the last counts
