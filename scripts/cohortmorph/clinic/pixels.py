@@ -122,7 +122,8 @@ def _decoded(slice_: Slice, name: str) -> tuple[np.ndarray, bool]:
             dataset.file_meta.TransferSyntaxUID = UNSAID[bool(is_implicit), bool(is_little)]
         _refuse_layout(dataset, slice_, name)
         stored = dataset.pixel_array
-        is_alone = slice_.frame is not None and int(dataset.get("NumberOfFrames") or 1) == 1
+        is_enhanced = slice_.frame is not None and not slice_.series.tiles
+        is_alone = is_enhanced and int(dataset.get("NumberOfFrames") or 1) == 1
         return stored[np.newaxis] if is_alone else stored, False
     except UserError:
         raise

@@ -14,6 +14,10 @@ from dataclasses import dataclass
 ID = "[A-Za-z0-9][A-Za-z0-9._-]*"
 PAIR_ID = f"{ID}[-~]{ID}_to_{ID}[-~]{ID}"
 
+# Columns whose files belong to one subject. Not masks and fiducials: images on one grid may share a mask, and patients
+# in one frame its markers.
+OF_ONE_SUBJECT = ("source", "labels", "landmarks")
+
 
 @dataclass(frozen=True)
 class Image:

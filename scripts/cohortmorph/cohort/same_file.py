@@ -11,11 +11,9 @@ from pathlib import Path
 
 from cohortmorph.cohort.layout import MADE_HERE
 from cohortmorph.cohort.on_disk import Identity, OnDisk
-from cohortmorph.cohort.pairs import Image
+from cohortmorph.cohort.pairs import OF_ONE_SUBJECT, Image
 from cohortmorph.cohort.table import CohortTable
 
-# Not masks and fiducials: images on one grid may share a mask, and patients in one frame its markers.
-OF_ONE_SUBJECT = ("source", "labels", "landmarks")
 SAME = "the same (by a link, or spelled in another way) as"
 
 

@@ -17,8 +17,7 @@ from cohortmorph.clinic.privacy import without_identity
 from cohortmorph.clinic.reader import read_geometry
 from cohortmorph.clinic.structures import read_labels
 from cohortmorph.cohort.layout import MADE_HERE
-from cohortmorph.cohort.pairs import image_id
-from cohortmorph.cohort.same_file import OF_ONE_SUBJECT
+from cohortmorph.cohort.pairs import OF_ONE_SUBJECT, image_id
 from cohortmorph.cohort.sources import is_segmentation
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import labels, landmarks
