@@ -154,6 +154,9 @@ def test_one_of_each_mistake_is_told_in_one_list(cohort, threads):
     write_rtstruct(cohort.path("plan.dcm"), {"Liver": [GRID.to_world(corners)]}, frame)
     cohort.rows["G", "moving"]["labels"] = "plan.dcm"
     write_image(to_image(np.zeros(GRID.size, np.uint8), GRID), cohort.path("H_fixed_mask.nii.gz"))
+    small = np.zeros(GRID.size, np.uint8)
+    small[3:6, 3:6, 3:6] = 1
+    write_image(to_image(small, GRID), cohort.path("E_moving_mask.nii.gz"))
     text = cohort.path("H_moving.csv").read_text()
     cohort.path("H_moving.csv").write_text(text.replace("p1,", "q1,"))
     found = cohort.problems(threads=threads)
@@ -171,6 +174,7 @@ EACH = {
     ("F", "moving", "source"): r"the image has 14 × 12 × 5 voxels; at least 8 along each axis",
     ("G", "moving", "labels"): "^none of the structures Brainstem is among the 1 of the file",
     ("H", "fixed", "mask"): "^the mask is empty",
+    ("E", "moving", "mask"): "^the mask has 27 voxels; at least 100",
     ("H", "moving", "landmarks"): r"(?s)^The landmarks of subject H, image fixed and subject H, image moving do not",
 }
 

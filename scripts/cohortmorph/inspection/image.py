@@ -19,6 +19,7 @@ from cohortmorph.clinic.structures import read_labels
 from cohortmorph.cohort.layout import MADE_HERE
 from cohortmorph.cohort.pairs import OF_ONE_SUBJECT, image_id
 from cohortmorph.cohort.sources import is_segmentation
+from cohortmorph.registration.problem import refuse_small_mask
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import labels, landmarks
 from cohortmorph.spatial.geometry import Grid, to_array
@@ -128,8 +129,7 @@ def look(given: Given, dicom: Mapping[str, Any], structures: Mapping[str, int]) 
             log.warning("%s: the label map is empty: every voxel is 0", path)
 
     def mask(path: str) -> None:
-        if not to_array(labels.read(path, seen.grid)).any():
-            raise UserError(f"{path}: the mask is empty: give a mask with voxels, or none.")
+        refuse_small_mask(labels.read(path, seen.grid), "the mask")
 
     def points(column: str) -> Callable[[str], None]:
         def of_column(path: str) -> None:

@@ -70,25 +70,11 @@ class Problem:
             )
 
     def _check_mask(self, mask: sitk.Image) -> None:
-        """Refuse a mask of too few voxels, of a single slice, or of a place where the moving image is not."""
-        inside = to_array(mask) != 0
-        indices = np.argwhere(inside)
-        if not len(indices):
-            raise UserError("the fixed image's mask is empty: give a mask with voxels, or none.")
-        if len(indices) < LEAST_MASK_VOXELS:
-            raise UserError(
-                f"the fixed image's mask has {len(indices)} voxels; at least {LEAST_MASK_VOXELS} are needed to "
-                "register by. Give a wider mask, or none."
-            )
-        thick = inside[1:] & inside[:-1]
-        thick = thick[:, 1:] & thick[:, :-1]
-        if not (thick[..., 1:] & thick[..., :-1]).any():
-            raise UserError(
-                "the fixed image's mask is nowhere two voxels thick along every axis: beside a single slice is nothing "
-                "to tell how far the moving image is off. Give a thicker mask, or none."
-            )
+        """Refuse a mask that is too small, or of a place where the moving image is not."""
+        refuse_small_mask(mask, "the fixed image's mask")
         if self.initial is None:
             return
+        indices = np.argwhere(to_array(mask) != 0)
         some = Grid.of(mask).to_world(indices[:: max(1, len(indices) // SOME_POINTS)])
         moved = np.array([self.initial.TransformPoint(tuple(point)) for point in some])
         covered = Grid.of(self.moving).contains(moved).mean()
@@ -171,6 +157,26 @@ class Tool(Protocol):
         UserError
             If the tool is missing, its parameters are wrong, or it gave up: in its own words, with the file's name.
         """
+
+
+def refuse_small_mask(mask: sitk.Image, name: str) -> None:
+    """Refuse a mask of no or too few voxels, or of a single slice; `name` says whose it is."""
+    inside = to_array(mask) != 0
+    count = np.count_nonzero(inside)
+    if not count:
+        raise UserError(f"{name} is empty: give a mask with voxels, or none.")
+    if count < LEAST_MASK_VOXELS:
+        raise UserError(
+            f"{name} has {count} voxels; at least {LEAST_MASK_VOXELS} are needed to register by. Give a wider mask, "
+            "or none."
+        )
+    thick = inside[1:] & inside[:-1]
+    thick = thick[:, 1:] & thick[:, :-1]
+    if not (thick[..., 1:] & thick[..., :-1]).any():
+        raise UserError(
+            f"{name} is nowhere two voxels thick along every axis: beside a single slice is nothing to tell how far "
+            "the moving image is off. Give a thicker mask, or none."
+        )
 
 
 def _check_image(name: str, image: sitk.Image) -> None:
