@@ -36,7 +36,11 @@ def pattern(points_lps_mm):
 
 @pytest.fixture
 def pair(tmp_path):
-    """Files of a pair whose true transform is known: the affine method has it, the others are the identity."""
+    return make_pair(tmp_path)
+
+
+def make_pair(tmp_path):
+    """Write a pair whose true transform is known: the affine method has it, the others are the identity."""
     inverse = geometry.affine(*geometry.matrix_and_offset(TRUTH.GetInverse()))
     matrix, offset = geometry.matrix_and_offset(inverse)
     fixed, moving = pattern(FIXED.points_mm()), pattern(MOVING.points_mm() @ matrix.T + offset)

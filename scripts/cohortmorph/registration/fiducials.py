@@ -60,7 +60,10 @@ def register(model: str, fixed_fiducials: StrPath, moving_fiducials: StrPath) ->
     try:
         fixed, moving = map(landmarks.points_lps_mm, landmarks.read_pair(fixed_fiducials, moving_fiducials))
     except UserError as error:
-        calls = {str(fixed_fiducials): "the fixed image's fiducials", str(moving_fiducials): "the moving image's"}
+        calls = {
+            str(fixed_fiducials): "the fixed image's fiducials",
+            str(moving_fiducials): "the moving image's fiducials",
+        }
         raise UserError(without_paths(str(error), calls)) from None
     started, cpu_started = time.perf_counter(), time.process_time()
     transform = fit(model, fixed, moving)

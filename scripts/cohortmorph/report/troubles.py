@@ -49,8 +49,8 @@ def _unreadable(evaluation: Evaluation) -> Iterator[str]:
     """Say what was given and cannot be read, and on which pairs nothing is measured by it."""
     for (image, column), rows in evaluation.unreadable.groupby(["image", "column"], sort=False):
         yield (
-            f"{in_words(image)[0].upper()}{in_words(image)[1:]}: its {column} cannot be read, so that nothing is "
-            f"measured by them on {_listed(rows.pair)}, by any method. `snakemake check_cohort` says what is wrong."
+            f"The {column} of {in_words(image)} cannot be read: what needs this file is left out on "
+            f"{_listed(rows.pair)}, for every method alike. `snakemake check_cohort` says what is wrong with it."
         )
 
 
