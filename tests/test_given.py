@@ -201,7 +201,7 @@ def test_regnet_s_table_has_the_other_pairs(arguments):  # noqa: F811
 # ---- from the pairs' tables to the report
 
 
-def evaluated(folder, bad=()):
+def evaluated(folder, bad=(), metric="tre", **files):
     """Measure, collect, compare, flag and select as the rules do; return (Evaluation, page)."""
     make_pair(folder / "one")
     tables, registrations = [], []
@@ -217,7 +217,7 @@ def evaluated(folder, bad=()):
         measure_pair.main(
             pair=pair_of(subject),
             split=split,
-            files=files_of(own),
+            files=files_of(own, **files),
             displacements={method: own / method / "displacement.nii.gz" for method in METHODS},
             reverse_displacements={},
             intensities=INTENSITIES,
@@ -232,16 +232,17 @@ def evaluated(folder, bad=()):
     summary = {"bootstrap_samples": 50, "seed": 1}
     collected = {name: out[name] for name in ("metrics", "summary", "failures")}
     collect_metrics.main(tables, registrations=registrations, **collected, **summary)
-    select_model.main(
-        out["metrics"], "voxelmorph", {"metric": "tre", "folding_percent_max": 1}, folder / "selected.json"
-    )
-    selected = [folder / "selected.json"]
+    selected = []
+    if metric:
+        selected = [folder / "selected.json"]
+        select_model.main(out["metrics"], "voxelmorph", {"metric": metric, "folding_percent_max": 1}, *selected)
     compare_methods.main(out["metrics"], selected, out["comparison"], out["ranking"], **summary)
     flag_pairs.main(out["metrics"], out["failures"], selected, QUALITY, out["flags"])
     evaluation = Evaluation.read(out | {"selected": selected})
     return evaluation, Page(render(evaluation, Pictures(), Provenance.of({"seed": 1}, 1, "abc"))).text
 
 
+ALL_BAD = [(subject, name) for subject in SPLITS for name in ("fixed.tsv", "moving_labels.nii.gz")]
 QUALITY = {
     **{"contrast_min": 0, "overlap_percent_min": 0, "tre_mm_max": 99, "tre_increase_mm_max": 99},
     **{"similarity_loss_percent_max": 100, "similarity_of_others_percent_min": 0, "rotation_degrees_max": 180},
@@ -299,6 +300,15 @@ def test_the_report_says_what_cannot_be_read_and_not_that_there_is_none(damaged)
     assert set(flags.flag) == {"unreadable"} and set(flags.method) == {"initial"}
     assert "a file cannot be read: 3 of 5 pairs (initial)" in page
     assert flags.sentence[0] == "What stands in the column landmarks of subject P1, image T1 cannot be read."
+
+
+def test_a_report_comes_of_a_cohort_of_which_nothing_that_is_given_can_be_read(tmp_path):
+    (tmp_path / "mask.nii.gz").write_bytes(b"")
+    evaluation, page = evaluated(tmp_path, ALL_BAD, metric=None, fixed_mask=tmp_path / "mask.nii.gz")
+    assert {"rotation", "runtime", "unreadable"} <= set(evaluation.metrics.metric)
+    assert not starts(evaluation.metrics, LANDMARKS | OVERLAPS | IN_MASK).any()
+    assert page.count("cannot be read: what needs this file is left out") == 3 * len(SPLITS)
+    assert len(evaluation.flags) == 3 * len(SPLITS)
 
 
 def test_a_report_of_good_files_says_nothing_of_it(whole):

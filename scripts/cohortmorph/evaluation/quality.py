@@ -302,9 +302,9 @@ def _of_covered(similarity: Any, overlap_percent: Any) -> Any:
 
 def _similarity_of_others(rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
     """Return ``{pair: {method: local NCC}}`` of the method on the other pairs of images with the same names."""
-    covered = rows[(rows.metric == "overlap") & (rows.value > 0)].set_index(["pair", "method"]).value
-    values = rows[(rows.metric == "ncc_local") & np.isfinite(rows.value)].join(
-        covered.rename("overlap"), on=["pair", "method"], how="inner"
+    covered = rows[(rows.metric == "overlap") & (rows.value > 0)].rename(columns={"value": "overlap"})
+    values = rows[(rows.metric == "ncc_local") & np.isfinite(rows.value)].merge(
+        covered[["pair", "method", "overlap"]], on=["pair", "method"]
     )
     values = values.assign(value=_of_covered(values.value, values.overlap))
     others: dict[str, dict[str, np.ndarray]] = {}
