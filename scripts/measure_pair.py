@@ -5,7 +5,8 @@ transform (fixed → moving) and a displacement for each method (mm, LPS, on the
 registration.json beside; where the pair is registered the other way round too, those displacements (mm, LPS, on the
 moving image's grid); where the true displacement is known, it (mm, LPS, on the fixed image's grid). Out: a tidy table,
 one value a row: pair, split, method, weight, epoch, metric, structure, value, unit (mm, 1, %, s, MB, count, degrees).
-A method whose registration failed has the rows of the others, without values. docs/metrics.md explains each metric.
+A method whose registration failed has the rows of the others, without values; what needs a file that cannot be read has
+no rows, and the file one of its own (`unreadable`). docs/metrics.md explains each metric.
 """
 
 import pandas as pd

@@ -337,7 +337,7 @@ def test_the_kind_decides_and_fre_is_in_registration_json(pair, tmp_path):
     [
         ({"fixed_fiducials": ""}, "the fixed image has no fiducials"),
         ({"fixed_fiducials": "", "moving_fiducials": []}, "the fixed and the moving image has no fiducials"),
-        ({"fixed_fiducials": "none.tsv"}, "none.tsv"),
+        ({"fixed_fiducials": "none.tsv"}, "the fixed image's fiducials: this landmark file does not exist"),
     ],
 )
 def test_a_pair_without_fiducials_is_recorded_as_a_failure(pair, tmp_path, changes, said, caplog):

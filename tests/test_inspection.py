@@ -14,8 +14,8 @@ from test_segmentation import write_rtstruct
 
 from cohortmorph import UserError
 from cohortmorph.clinic.reader import read_geometry, read_series
+from cohortmorph.cohort.sources import in_the_list
 from cohortmorph.inspection import together
-from cohortmorph.inspection.image import in_the_list
 from cohortmorph.simulated.scanner import PROTOCOLS, write_scan
 from cohortmorph.spatial import labels
 from cohortmorph.spatial.geometry import Grid, to_image, write_image

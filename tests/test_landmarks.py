@@ -115,6 +115,11 @@ def test_what_cannot_be_trusted_is_refused_by_name(tmp_path, name, text, said):
     assert said in str(error.value) and str(path) in str(error.value)
 
 
+def test_brackets_without_end_are_no_markups(tmp_path):
+    with pytest.raises(UserError, match="not a markups file"):
+        landmarks.read(write(tmp_path, "a.mrk.json", "[" * 100_000))
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(UserError, match="does not exist"):
         landmarks.read(tmp_path / "none.tsv")

@@ -2,6 +2,7 @@
 
 import bz2
 import gzip
+import re
 import shutil
 from pathlib import Path
 
@@ -300,6 +301,21 @@ def test_sheared_axes_are_refused(tmp_path):
     for suffix in (".mha", ".nrrd"):
         sitk.WriteImage(image, tmp_path / f"b{suffix}")
         refused(tmp_path / f"b{suffix}", "not at right angles")
+
+
+@pytest.mark.parametrize(
+    ("key", "damaged", "said"),
+    [
+        ("TransformMatrix", "0 0 0 0 1 0 0 0 1", "which are no directions"),
+        ("TransformMatrix", "1e300 0 0 0 1 0 0 0 1", "not at right angles"),
+        ("ElementDataFile", "a\0.raw", "the voxels that its header names is not there"),
+    ],
+)
+def test_a_damaged_header_of_a_metaimage_is_refused_in_words(key, damaged, said, tmp_path):
+    sitk.WriteImage(to_image(VALUES, GRID), tmp_path / "a.mhd")
+    text = re.sub(f"{key} = .*", lambda _: f"{key} = {damaged}", (tmp_path / "a.mhd").read_text())
+    (tmp_path / "a.mhd").write_text(text)
+    refused(tmp_path / "a.mhd", said)
 
 
 def test_a_file_without_a_place_is_refused(tmp_path):

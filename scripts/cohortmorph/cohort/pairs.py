@@ -126,6 +126,30 @@ def name_of(image: str) -> str:
     return _parts(image)[1]
 
 
+def in_words(image: str) -> str:
+    """Return how messages call the image of an id.
+
+    Examples
+    --------
+    >>> in_words("P01-CT")
+    'subject P01, image CT'
+    """
+    return f"subject {subject_of(image)}, image {name_of(image)}"
+
+
+def given_for(pair: str, role: str) -> tuple[str, str]:
+    """Return (image id, column of the cohort table) of what is given for a pair's image in a role.
+
+    Examples
+    --------
+    >>> given_for("P01-T1_to_P01-CT", "fixed_labels")
+    ('P01-CT', 'labels')
+    """
+    side, _, column = role.partition("_")
+    moving, fixed = images_of(pair)
+    return {"fixed": fixed, "moving": moving}[side], column
+
+
 def _parts(image: str) -> tuple[str, str]:
     subject, _, name = image.partition("~" if "~" in image else "-")
     return subject, name

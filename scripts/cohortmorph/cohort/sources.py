@@ -7,6 +7,8 @@ here, and calls the files by subject and image.
 
 import csv
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from cohortmorph import UserError
@@ -48,3 +50,25 @@ def expanded(typed: str, data_folder: str) -> str:
     if not typed or typed.startswith(MADE_HERE):
         return typed
     return str(Path(os.path.expandvars(data_folder)).expanduser() / typed)
+
+
+def without_paths(text: str, calls: Mapping[str, str]) -> str:
+    """Return a message that calls files by what they are: hospitals name folders after patients.
+
+    Parameters
+    ----------
+    text : str
+    calls : dict of path to str
+        What stands in the place of each.
+    """
+    for path, name in calls.items():
+        text = re.sub(rf"(?<![\w/.-]){re.escape(path)}(?![\w/-])", name, text)
+    return text
+
+
+def in_the_list(text: str, calls: Mapping[str, str]) -> str:
+    """Return a reader's message, :func:`without_paths`, as it stands in a list, or a log, that says the place first."""
+    text = without_paths(text, calls)
+    for name in calls.values():
+        text = text.removeprefix(f"{name}: ")
+    return text.replace("\n", "\n  ")

@@ -178,6 +178,8 @@ MEASURES = {
         ),
         Measure("cpu_time", "image", "CPU time", "s", "less", 1, cost=True, reported_as="cpu_seconds"),
         Measure("peak_memory", "image", "peak memory", "MB", "less", 0, cost=True, reported_as="peak_memory_mb"),
+        # What was given and cannot be read, by role (`fixed_labels`): no result, but why there is none.
+        Measure("unreadable", "", "unreadable", "count", None, 0),
         # What is left at the fiducials says nothing about the error elsewhere (Fitzpatrick 2009).
         Measure("fre", "image", "FRE", "mm", None, 2, "fiducials", reported_as="fre_mm"),
     )
@@ -188,6 +190,7 @@ TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME = (
 NMI = MEASURES["nmi"]
 SIMILARITIES = [NCC, NMI]  # what stands for the looks of a result: never for its accuracy, unless nothing else does
 OVERLAP = MEASURES["overlap"]
+UNREADABLE = MEASURES["unreadable"]
 RANKED = [measure for measure in MEASURES.values() if measure.ranked]
 SELECTABLE = {measure.select: measure for measure in MEASURES.values() if measure.select}
 REPORTED = [measure for measure in MEASURES.values() if measure.reported_as]

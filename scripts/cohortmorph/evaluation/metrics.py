@@ -2,7 +2,8 @@
 
 The rows of all methods and pairs stack up to one tidy table, one value a row, see tables.py. A value that should exist
 and does not (no landmark on the grid, nothing covered, a failed registration) is NaN, never left out. Where a metric
-has no meaning for a pair at all, whichever the method (no landmark near after the affine), there is no row.
+has no meaning for a pair at all, whichever the method (no landmark near after the affine), or needs a file that cannot
+be read, there is no row.
 docs/metrics.md has every definition and its source, measures.py the unit and the direction.
 """
 

@@ -11,10 +11,11 @@ import SimpleITK as sitk
 
 from cohortmorph.cohort.layout import MADE_HERE
 from cohortmorph.evaluation import metrics, plausibility, reported, surfaces
+from cohortmorph.evaluation.given import Given, Points
 from cohortmorph.evaluation.measures import DICE, FOLDING, SIMILARITIES, TRE, Measure, Row, row, shown_in
 from cohortmorph.run.files import StrPath, read_json
 from cohortmorph.run.logs import log
-from cohortmorph.spatial import displacement, geometry, intensity, labels, landmarks
+from cohortmorph.spatial import displacement, geometry, intensity, landmarks
 from cohortmorph.spatial.geometry import Grid, to_array
 
 
@@ -65,6 +66,8 @@ class PairFiles:
 class PairEvaluation:
     """A pair that displacements are measured on. Its files are read once, when something first needs them.
 
+    What is given and cannot be read is counted, and what needs it has no rows, whatever the method.
+
     Parameters
     ----------
     pair : str
@@ -85,6 +88,7 @@ class PairEvaluation:
         settings: Mapping[str, float] | None = None,
     ) -> None:
         self.pair, self.files, self.settings = pair, files, settings or {}
+        self.given = Given(pair)
         self.fixed_intensity, self.moving_intensity = intensities
 
     def of_methods(
@@ -102,7 +106,8 @@ class PairEvaluation:
         Returns
         -------
         dict of method to list of Row
-            A method whose registration failed has the rows of the others, without values.
+            A method whose registration failed has the rows of the others, without values. What cannot be read is
+            counted in the rows of each.
         """
         reverse, rows, failed = reverse_displacements or {}, {}, {}
         for method, path in displacements.items():
@@ -120,7 +125,7 @@ class PairEvaluation:
             still = displacement.sample(sitk.Transform(3, sitk.sitkIdentity), self.fixed_grid)
             examples = [self.rows(still, next(iter(reverse.values()), ""))]
         rows |= {method: reported.rows_of_failed(registration, examples) for method, registration in failed.items()}
-        return {method: rows[method] for method in displacements}
+        return {method: rows[method] + self.given.rows for method in displacements}
 
     def rows(self, field: sitk.Image, reverse: StrPath = "") -> list[Row]:
         """Return all that can be measured of one displacement.
@@ -132,35 +137,37 @@ class PairEvaluation:
         reverse : path, optional
             The same method's displacement of the pair with its images exchanged, on the moving image's grid.
         """
-        rows = self._of_landmarks(field) if self.files.has_landmarks else []
-        if self.files.true_displacement:
+        rows = self._of_landmarks(field)
+        if self.files.true_displacement and self.knows_where:
             rows += metrics.field_error(field, self.true_displacement, self.mask)
-        if self.files.has_labels:
+        if self.maps:
             moved_map, spacing_mm = self._moved_map(field), self.fixed_grid.spacing_mm
-            rows += metrics.overlap(self.fixed_map, moved_map, self.structures)
+            rows += metrics.overlap(self.maps[0], moved_map, self.structures)
             tolerance_mm = self.settings["surface_tolerance_mm"]
             compared = surfaces.compare_maps(self.fixed_surfaces, moved_map, spacing_mm, tolerance_mm)
             rows += metrics.surface_agreement(compared)
-        moved = self._moved(field)
-        rows += metrics.similarity(self.fixed_values, moved, self.mask)
-        rows += metrics.coverage(self.fixed_values, self.moving_values, moved, self.mask)
+        if self.knows_where:
+            moved = self._moved(field)
+            rows += metrics.similarity(self.fixed_values, moved, self.mask)
+            rows += metrics.coverage(self.fixed_values, self.moving_values, moved, self.mask)
         rows += metrics.motion(field, self.affine)
         determinant = displacement.jacobian_determinant(field)
-        rows += plausibility.regularity(determinant, self.mask)
-        if self.files.fixed_labels:
+        rows += self._regularity(determinant)
+        if self.fixed_map is not None:
             rows += plausibility.volume_changes(determinant, self.fixed_map)
-        rows += plausibility.folded_volume(displacement.non_diffeomorphic_volume(field), self.mask)
-        return rows + self._consistency(field, reverse) if reverse else rows
+        if self.knows_where:
+            rows += plausibility.folded_volume(displacement.non_diffeomorphic_volume(field), self.mask)
+            rows += self._consistency(field, reverse) if reverse else []
+        return rows
 
-    def row_of(self, measure: Measure, field: sitk.Image) -> Row:
+    def row_of(self, measure: Measure, field: sitk.Image) -> Row | None:
         """Return what :meth:`rows` has of one measure, without the rest: of those to select by, and of folding."""
         families: dict[str, Callable[[sitk.Image], list[Row]]] = {
             TRE.metric: self._of_landmarks,
-            DICE.metric: lambda field: metrics.overlap(self.fixed_map, self._moved_map(field), self.structures),
-            FOLDING.metric: lambda field: plausibility.regularity(displacement.jacobian_determinant(field), self.mask),
+            DICE.metric: self._overlap,
+            FOLDING.metric: lambda field: self._regularity(displacement.jacobian_determinant(field)),
         } | {one.metric: self._similarity for one in SIMILARITIES}
-        (found,) = (one for one in families[measure.metric](field) if one.key == measure.key)
-        return found
+        return next((one for one in families[measure.metric](field) if one.key == measure.key), None)
 
     @cached_property
     def fixed(self) -> sitk.Image:
@@ -196,8 +203,14 @@ class PairEvaluation:
 
     @cached_property
     def mask(self) -> np.ndarray | None:
-        """Where to look, shape of the fixed grid; None: everywhere."""
-        return to_array(labels.read(self.files.fixed_mask, self.fixed_grid)) > 0 if self.files.fixed_mask else None
+        """Where to look, shape of the fixed grid; None: everywhere, if :attr:`knows_where`."""
+        given = self._map("fixed_mask", self.fixed_grid)
+        return None if given is None else to_array(given) > 0
+
+    @property
+    def knows_where(self) -> bool:
+        """Whether it is known where to look: the whole image in place of a mask would give other numbers."""
+        return not self.files.fixed_mask or self.mask is not None
 
     @cached_property
     def affine(self) -> sitk.Transform:
@@ -210,19 +223,29 @@ class PairEvaluation:
         return displacement.read(self.files.true_displacement, self.fixed_grid)
 
     @cached_property
-    def fixed_map(self) -> np.ndarray:
+    def fixed_map(self) -> np.ndarray | None:
         """The fixed image's labels, shape of its grid."""
-        return to_array(labels.read(self.files.fixed_labels, self.fixed_grid))
+        given = self._map("fixed_labels", self.fixed_grid)
+        return None if given is None else to_array(given)
 
     @cached_property
-    def moving_map(self) -> sitk.Image:
-        """The moving image's labels, on its own grid."""
-        return labels.read(self.files.moving_labels, self.moving_grid)
+    def maps(self) -> tuple[np.ndarray, sitk.Image] | None:
+        """The labels of both images, the fixed one's as its grid's values; None unless there are both."""
+        if not self.files.has_labels:
+            return None
+        fixed, moving = self.fixed_map, self._map("moving_labels", self.moving_grid)
+        return None if fixed is None or moving is None else (fixed, moving)
+
+    def _map(self, role: str, grid: Grid) -> sitk.Image | None:
+        """Return the label map or mask that is given in a role."""
+        path = getattr(self.files, role)
+        return self.given.labels(role, path, grid) if path else None
 
     @cached_property
     def structures(self) -> list[int]:
         """The labels that both images have; what only one has is logged."""
-        shared, others = metrics.shared_structures(self.fixed_map, to_array(self.moving_map))
+        assert self.maps
+        shared, others = metrics.shared_structures(self.maps[0], to_array(self.maps[1]))
         if others:
             names = ", ".join(map(str, others))
             log.warning("labels in one of the two images only, which cannot be compared: %s", names)
@@ -233,17 +256,20 @@ class PairEvaluation:
     @cached_property
     def fixed_surfaces(self) -> dict[int, surfaces.Surface | None]:
         """The surfaces of the fixed image's structures."""
-        return surfaces.of_structures(self.fixed_map, self.structures, self.fixed_grid.spacing_mm)
+        assert self.maps
+        return surfaces.of_structures(self.maps[0], self.structures, self.fixed_grid.spacing_mm)
 
     @cached_property
-    def points(self) -> tuple[np.ndarray, np.ndarray]:
-        """The landmarks in the fixed and the moving image, LPS mm, each of shape (n, 3)."""
-        fixed, moving = landmarks.read_pair(self.files.fixed_landmarks, self.files.moving_landmarks)
-        return landmarks.points_lps_mm(fixed), landmarks.points_lps_mm(moving)
+    def points(self) -> Points | None:
+        """The landmarks in the fixed and the moving image, LPS mm, each of shape (n, 3); None unless both have some."""
+        if not self.files.has_landmarks:
+            return None
+        return self.given.landmarks(self.files.fixed_landmarks, self.files.moving_landmarks)
 
     @cached_property
     def near(self) -> np.ndarray:
         """Which landmarks count for TRE′, shape (n,)."""
+        assert self.points
         if not self.files.affine:
             return np.zeros(len(self.points[0]), bool)
         return metrics.near_landmarks(*self.points, self.affine, self.settings["near_landmarks_mm"])
@@ -251,6 +277,7 @@ class PairEvaluation:
     @cached_property
     def rounding_mm(self) -> float:
         """The mean TRE that rounding of the moving landmarks explains at most; 0: nothing says that they were."""
+        assert self.points
         # Those that the workflow planted are exact wherever they lie.
         planted = str(self.files.moving_landmarks).startswith(MADE_HERE)
         return 0.0 if planted else landmarks.tre_of_rounding_mm(self.points[1], self.moving_grid)
@@ -261,14 +288,25 @@ class PairEvaluation:
 
     def _similarity(self, field: sitk.Image) -> list[Row]:
         """Return the rows of how alike the fixed and the moved image look."""
-        return metrics.similarity(self.fixed_values, self._moved(field), self.mask)
+        return metrics.similarity(self.fixed_values, self._moved(field), self.mask) if self.knows_where else []
 
     def _moved_map(self, field: sitk.Image) -> np.ndarray:
         """Return the moved labels."""
-        return to_array(displacement.warp_labels(self.moving_map, field))
+        assert self.maps
+        return to_array(displacement.warp_labels(self.maps[1], field))
+
+    def _overlap(self, field: sitk.Image) -> list[Row]:
+        """Return the rows of how far the labels overlap."""
+        return metrics.overlap(self.maps[0], self._moved_map(field), self.structures) if self.maps else []
+
+    def _regularity(self, determinant: np.ndarray) -> list[Row]:
+        """Return the rows of the Jacobian determinant."""
+        return plausibility.regularity(determinant, self.mask) if self.knows_where else []
 
     def _of_landmarks(self, field: sitk.Image) -> list[Row]:
         """Return the rows of the landmarks."""
+        if not self.points:
+            return []
         errors_mm = metrics.landmark_errors_mm(*self.points, field)
         rows = metrics.target_registration_error(errors_mm, self.near) + metrics.robustness(*self.points, errors_mm)
         return rows + ([row("tre_of_rounding", "total", self.rounding_mm)] if self.rounding_mm else [])

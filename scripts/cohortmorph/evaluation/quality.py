@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph.cohort.methods import STARTS
-from cohortmorph.cohort.pairs import kind_of, subjects_of
+from cohortmorph.cohort.pairs import in_words, kind_of, subjects_of
 from cohortmorph.evaluation.tables import FLAGS_COLUMNS, Evaluation
 
 # The worst first: what makes a result worthless, then what makes it wrong, then what makes it doubtful.
 FLAGS = {
     "failed": "registration failed",
+    "unreadable": "a file cannot be read",
     "empty_image": "empty image",
     "little_overlap": "little overlap",
     "landmarks_far": "landmarks far apart",
@@ -94,13 +95,16 @@ def flags(evaluation: Evaluation, settings: Mapping[str, float]) -> pd.DataFrame
     DataFrame
         With :data:`~cohortmorph.evaluation.tables.FLAGS_COLUMNS`, sorted by the order of :data:`FLAGS`, then by how far
         the limit is passed. ``value`` and ``threshold`` are in the unit that the sentence names; both are NaN where a
-        registration failed.
+        registration failed, or a file cannot be read.
     """
     rows = evaluation.compared(evaluation.metrics)
     methods = evaluation.in_order(rows.method)
     found: list[tuple[Any, ...]] = []
     for row in evaluation.compared(evaluation.failures).itertuples():
         found.append((row.pair, row.method, *Flag("failed", np.nan, np.nan, f"Failed: {row.why.rstrip('.')}.")))
+    for row in evaluation.unreadable.itertuples():  # of no method: it is said once, of the start
+        sentence = f"What stands in the column {row.column} of {in_words(row.image)} cannot be read."
+        found.append((row.pair, STARTS[0], *Flag("unreadable", np.nan, np.nan, sentence)))
     similarities = _similarity_of_others(rows)
     for pair, of_pair in rows.groupby("pair", sort=False):
         keys = zip(of_pair.method, of_pair.metric, of_pair.structure, strict=True)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph import UserError
-from cohortmorph.evaluation.measures import FOLDING, SELECTABLE, Measure
+from cohortmorph.evaluation.measures import FOLDING, SELECTABLE, UNREADABLE, Measure
 from cohortmorph.evaluation.statistics import bootstrap_interval, independent_units
 from cohortmorph.evaluation.tables import cost
 from cohortmorph.run.logs import log
@@ -18,7 +18,8 @@ def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_perce
 
     The candidate with the best mean wins among those whose mean folding is small enough; the larger weight and then the
     smaller epoch break ties. If all fold too much, the one that folds least wins, and the reason says so. A candidate
-    without a value for each validation pair cannot win: its mean would leave out the pairs at which it failed.
+    without a value for each validation pair cannot win: its mean would leave out the pairs at which it failed. What was
+    given for a pair and cannot be read leaves the pair out for all candidates alike, and the reason says so.
 
     Parameters
     ----------
@@ -34,7 +35,7 @@ def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_perce
     -------
     dict
         ``network``, ``weight`` (str), ``epoch``, ``metric``, ``value`` (the mean), ``unit``, ``folding_percent``,
-        ``admissible``, ``validation_pairs``, ``reason`` and ``candidates``.
+        ``admissible``, ``validation_pairs`` (that have a value), ``reason`` and ``candidates``.
 
     Raises
     ------
@@ -43,13 +44,14 @@ def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_perce
     """
     measure = SELECTABLE[metric]
     rows = metrics[(metrics["split"] == "validation") & (metrics["method"] == network)]
-    pairs = rows["pair"].nunique()
-    if not pairs:
+    lost = {one: _lost(rows, one) for one in (measure, FOLDING)}
+    pairs = rows["pair"].nunique() - len(lost[measure])
+    if not len(rows):
         raise UserError(
             f"No result of the network {network} on a validation pair was found, so its weight and epoch cannot be "
             "chosen. Give at least one subject the split `validation` in the cohort table."
         )
-    table = _candidates(rows, network, measure, folding_percent_max)
+    table = _candidates(rows, network, lost, folding_percent_max)
     measured = table[table["measured"]]
     admissible = measured[measured["admissible"]]
     rule = [*(["cost"] if len(admissible) else ["folding_percent", "cost"]), "size", "epoch"]
@@ -64,7 +66,7 @@ def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_perce
         "folding_percent": float(best["folding_percent"]),
         "admissible": bool(best["admissible"]),
         "validation_pairs": pairs,
-        "reason": _reason(table, measure, best, folding_percent_max, pairs),
+        "reason": _reason(table, measure, best, folding_percent_max, pairs) + _left_out(lost),
         "candidates": _entries(table),
     }
 
@@ -84,8 +86,31 @@ def _reason(table: pd.DataFrame, measure: Measure, best: pd.Series, folding_perc
     return reason
 
 
-def _candidates(rows: pd.DataFrame, network: str, measure: Measure, folding_percent_max: float) -> pd.DataFrame:
+def _lost(rows: pd.DataFrame, measure: Measure) -> list[str]:
+    """Return the pairs without a measure for which something was given that cannot be read."""
+    pairs = set(rows["pair"][rows["metric"] == UNREADABLE.metric])
+    return sorted(pairs - set(measure.rows(rows)["pair"]))
+
+
+def _left_out(lost: Mapping[Measure, Sequence[str]]) -> str:
+    """Say which validation pairs took no part in which mean."""
+    parts = [f"the mean {measure.metric} ({', '.join(pairs)})" for measure, pairs in lost.items() if pairs]
+    return f" Left out of {' and of '.join(parts)}, as what that needs cannot be read." if parts else ""
+
+
+def _candidates(
+    rows: pd.DataFrame, network: str, lost: Mapping[Measure, Sequence[str]], folding_percent_max: float
+) -> pd.DataFrame:
     """Return a row for each weight and epoch in a network's rows.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of the validation pairs.
+    network : str
+    lost : dict of Measure to list of str
+        What is selected by, and folding: the pairs that take no part in the mean.
+    folding_percent_max : float
 
     Returns
     -------
@@ -102,15 +127,23 @@ def _candidates(rows: pd.DataFrame, network: str, measure: Measure, folding_perc
         # min_count: NaN, not 0, where a candidate has no value; each has one at most.
         .sum(min_count=1)
         .unstack("pair")
-        for wanted in (measure, FOLDING)
+        .drop(columns=pairs)
+        for wanted, pairs in lost.items()
     )
     table = pd.DataFrame(
         {"value": values.mean(axis=1, skipna=False), "folding_percent": foldings.mean(axis=1, skipna=False)}
     )
     table["admissible"] = table["folding_percent"] <= folding_percent_max
     table["measured"] = table[["value", "folding_percent"]].notna().all(axis=1)
+    measure = next(iter(lost))
+    unread = [one.metric for one, pairs in lost.items() if len(pairs) == rows["pair"].nunique()]
+    if unread:
+        raise UserError(
+            f"The weight and epoch of the network {network} cannot be chosen: what {' and '.join(unread)} needs cannot "
+            "be read for any validation pair. `snakemake check_cohort` says what is wrong."
+        )
     if not table["measured"].any():
-        missing = [pair for pair in values if values[pair].isna().any() or foldings[pair].isna().any()]
+        missing = [pair for pair in rows["pair"].unique() if _lacks(pair, values) or _lacks(pair, foldings)]
         raise UserError(
             f"No weight and epoch of the network {network} has {measure.metric} and folding on every validation pair; "
             f"missing for {', '.join(missing)}. Give these pairs {measure.needs_in_words}, or choose another "
@@ -120,6 +153,11 @@ def _candidates(rows: pd.DataFrame, network: str, measure: Measure, folding_perc
     table = table.reset_index()
     table["size"] = -table["weight"].astype(float)
     return table
+
+
+def _lacks(pair: str, values: pd.DataFrame) -> bool:
+    """Say whether a candidate has no value for a pair that takes part."""
+    return pair in values and bool(values[pair].isna().any())
 
 
 def _entries(candidates: pd.DataFrame) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from scipy.stats import norm, rankdata
 
 from cohortmorph.cohort.pairs import subjects_of
-from cohortmorph.evaluation.measures import better
+from cohortmorph.evaluation.measures import UNREADABLE, better
 from cohortmorph.evaluation.tables import SUMMARY_COLUMNS
 
 KEYS = SUMMARY_COLUMNS[: SUMMARY_COLUMNS.index("n")]  # what a mean is of
@@ -110,6 +110,7 @@ def summarize(metrics: pd.DataFrame, bootstrap_samples: int, seed: int) -> pd.Da
     ValueError
         If a value stands there twice.
     """
+    metrics = metrics[metrics["metric"] != UNREADABLE.metric]  # of files there is no mean
     repeated = metrics[metrics.duplicated(["pair", *KEYS])]
     if len(repeated):
         raise ValueError(f"the metrics hold {len(repeated)} values twice, such as {repeated.iloc[0].to_dict()}")

@@ -13,7 +13,8 @@ from typing import Any
 import pandas as pd
 
 from cohortmorph.cohort.methods import Method, in_order
-from cohortmorph.evaluation.measures import Direction, Row, better
+from cohortmorph.cohort.pairs import given_for
+from cohortmorph.evaluation.measures import UNREADABLE, Direction, Row, better
 from cohortmorph.run.files import StrPath, read_json, read_table
 
 COLUMNS = ["pair", "split", "method", "weight", "epoch", "metric", "structure", "value", "unit"]
@@ -195,6 +196,13 @@ class Evaluation:
     def learned(self) -> set[str]:
         """Names of the methods that are networks: those with a weight λ."""
         return set(self.metrics.method[self.metrics.weight != ""])
+
+    @cached_property
+    def unreadable(self) -> pd.DataFrame:
+        """What was given and cannot be read, a row a pair and file: pair, split, image (id), column of the table."""
+        rows = self.metrics[self.metrics.metric == UNREADABLE.metric].drop_duplicates(["pair", "structure"])
+        places = [given_for(*place) for place in zip(rows.pair, rows.structure, strict=True)]
+        return rows[["pair", "split"]].assign(image=[one for one, _ in places], column=[column for _, column in places])
 
     def in_order(self, names: Iterable[str]) -> list[str]:
         """Return these names of methods, each once, in the configuration's order."""

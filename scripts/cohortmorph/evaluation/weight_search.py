@@ -58,7 +58,8 @@ def measure(
         for weight in tried:
             of_any_weight.hand_over(float(weight), registrar.network)
             field = registrar.register(view)
-            rows = [evaluation.row_of(measure, field) for measure in (SELECTABLE[metric], FOLDING)]
+            found = [evaluation.row_of(measure, field) for measure in (SELECTABLE[metric], FOLDING)]
+            rows = [row for row in found if row is not None] + evaluation.given.rows
             method = Method(conditional["network"], weight, conditional["epoch"])
             tables.append(table_of(rows, one["pair"], "validation", method.id))
         log.info("%s, %s: %d λ from %s to %s", conditional["network"], one["pair"], len(tried), tried[0], tried[-1])

@@ -14,11 +14,12 @@ from matplotlib.figure import Figure
 
 from cohortmorph import UserError
 from cohortmorph.cohort.methods import Method
+from cohortmorph.evaluation.given import Given
 from cohortmorph.evaluation.metrics import landmark_errors_mm, near_landmarks
 from cohortmorph.evaluation.tables import Choices
 from cohortmorph.figures.pair_pictures import methods_to_draw
 from cohortmorph.figures.style import method_colours
-from cohortmorph.spatial import displacement, geometry, landmarks
+from cohortmorph.spatial import displacement, geometry
 
 AXES = ("total", "x", "y", "z")
 ROW = ["measure", "data", "method", "n", *(f"{axis}_{name}_mm" for axis in AXES for name in ("mean", "sd"))]
@@ -61,12 +62,12 @@ def landmark_errors(
     DataFrame
         A row for each method and landmark: ``x``, ``y``, ``z`` (the error, mm, LPS; NaN where the registration
         failed), ``pair``, ``method`` (id), ``near``, ``synthetic``, ``landmark`` (number) and ``start_mm``, the
-        distance after the affine alignment.
+        distance after the affine alignment. Pairs whose landmarks cannot be read are left out.
 
     Raises
     ------
     UserError
-        If a pair has no landmarks.
+        If a pair has no landmarks, or those of no pair can be read.
     """
     if not all(pair["landmarks"] and all(pair["landmarks"]) for pair in pairs):
         raise UserError(
@@ -74,7 +75,10 @@ def landmark_errors(
         )
     tables = []
     for pair in pairs:
-        fixed, moving = (landmarks.points_lps_mm(points) for points in landmarks.read_pair(*pair["landmarks"]))
+        points = Given(pair["pair"]).landmarks(*pair["landmarks"])
+        if points is None:
+            continue
+        fixed, moving = points
         affine = geometry.read_affine(pair["affine"])
         aligned = np.array([affine.TransformPoint(tuple(point)) for point in fixed])
         of_pair = {
@@ -88,6 +92,8 @@ def landmark_errors(
             field = displacement.read_unless_failed(pair["displacements"][method])
             errors_mm = np.full_like(fixed, np.nan) if field is None else landmark_errors_mm(fixed, moving, field)
             tables.append(pd.DataFrame(errors_mm, columns=["x", "y", "z"]).assign(method=method, **of_pair))
+    if not tables:
+        raise UserError("regnet_table: the landmarks of no test pair can be read; `snakemake check_cohort` says why.")
     return pd.concat(tables, ignore_index=True)
 
 

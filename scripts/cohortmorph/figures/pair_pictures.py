@@ -18,6 +18,7 @@ from matplotlib.patches import Rectangle
 
 from cohortmorph import UserError
 from cohortmorph.cohort.methods import STARTS, Method
+from cohortmorph.evaluation.given import Given
 from cohortmorph.evaluation.metrics import landmark_errors_mm
 from cohortmorph.evaluation.tables import Choices, read_choices
 from cohortmorph.figures import charts, pictures, style
@@ -25,7 +26,7 @@ from cohortmorph.figures.pictures import Place, cut, oriented, views, where
 from cohortmorph.figures.tiles import BEYOND_AFFINE, DRAWN, Box, coloured, resized, slices_of
 from cohortmorph.run.files import StrPath, publishing
 from cohortmorph.run.logs import log
-from cohortmorph.spatial import displacement, intensity, landmarks
+from cohortmorph.spatial import displacement, intensity
 from cohortmorph.spatial.geometry import PLANES, Grid, matrix_and_offset, read_affine, read_image, to_array, to_image
 
 WIDTH_PIXELS, HEIGHT_PIXELS, GAP_PIXELS = 960, 380, 6
@@ -343,10 +344,7 @@ def read_pair(
     images = prepared_alike(
         {method: read_image(moved[method.id]) for method in drawn}, moving_intensity, f"{pair}, moved"
     )
-    points = None
-    if given.get("fixed_landmarks") and given.get("moving_landmarks"):
-        tables = landmarks.read_pair(given["fixed_landmarks"], given["moving_landmarks"])
-        points = landmarks.points_lps_mm(tables[0]), landmarks.points_lps_mm(tables[1])
+    files = [given.get(f"{role}_landmarks") or "" for role in ("fixed", "moving")]
     return RegisteredPair(
         fixed=fixed,
         moving=intensity.prepare_or_blank(read_image(given["moving"]), moving_intensity, f"{pair}, moving"),
@@ -355,5 +353,5 @@ def read_pair(
             method: Result(images[method], displacement.read_unless_failed(displacements[method.id], Grid.of(fixed)))
             for method in drawn
         },
-        landmarks=points,
+        landmarks=Given(pair).landmarks(*files) if all(files) else None,
     )

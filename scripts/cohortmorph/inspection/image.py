@@ -1,7 +1,6 @@
 """One image of the cohort table, and all that is given for it, opened by the readers of the jobs."""
 
 import logging
-import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +17,7 @@ from cohortmorph.clinic.reader import read_geometry
 from cohortmorph.clinic.structures import read_labels
 from cohortmorph.cohort.layout import MADE_HERE
 from cohortmorph.cohort.pairs import OF_ONE_SUBJECT, image_id
-from cohortmorph.cohort.sources import is_segmentation
+from cohortmorph.cohort.sources import in_the_list, is_segmentation
 from cohortmorph.registration.problem import refuse_small_mask
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import labels, landmarks
@@ -166,24 +165,6 @@ def _open(given: Given, column: str, opened: Callable[[str], None], seen: Seen) 
             text = f"a fault of the workflow, not of your data: {in_the_list(str(error), calls)}"
             seen.problems.append(Found(given.id, column, text))
     seen.warnings += [Found(given.id, column, in_the_list(text, calls)) for text in heard]
-
-
-def in_the_list(text: str, calls: Mapping[str, str]) -> str:
-    """Return a reader's message as it stands in a list that says the place first.
-
-    Paths are called by what they are: hospitals name folders after patients.
-
-    Parameters
-    ----------
-    text : str
-    calls : dict of path to str
-        How the list calls a file.
-    """
-    for path, name in calls.items():
-        text = re.sub(rf"(?<![\w/.-]){re.escape(path)}(?![\w/-])", name, text)
-    for name in calls.values():
-        text = text.removeprefix(f"{name}: ")
-    return text.replace("\n", "\n  ")
 
 
 @contextmanager

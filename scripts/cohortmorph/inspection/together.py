@@ -7,7 +7,8 @@ from typing import Any
 from cohortmorph import UserError
 from cohortmorph.clinic import copies
 from cohortmorph.cohort.pairs import image_id
-from cohortmorph.inspection.image import Found, Given, Seen, in_the_list, warnings_heard
+from cohortmorph.cohort.sources import in_the_list
+from cohortmorph.inspection.image import Found, Given, Seen, warnings_heard
 from cohortmorph.registration import demons, niftyreg
 from cohortmorph.registration.options import read_options
 from cohortmorph.registration.problem import LEAST_VOXELS

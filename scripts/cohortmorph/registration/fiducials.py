@@ -18,6 +18,7 @@ import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
+from cohortmorph.cohort.sources import without_paths
 from cohortmorph.registration.problem import Registered
 from cohortmorph.registration.process import Cost
 from cohortmorph.run.files import StrPath
@@ -56,7 +57,14 @@ def register(model: str, fixed_fiducials: StrPath, moving_fiducials: StrPath) ->
             f"the {' and the '.join(lacking)} image has no fiducials. Name a file with them in the column `fiducials` "
             "of the cohort table, or take this method out of the configuration."
         )
-    fixed, moving = map(landmarks.points_lps_mm, landmarks.read_pair(fixed_fiducials, moving_fiducials))
+    try:
+        fixed, moving = map(landmarks.points_lps_mm, landmarks.read_pair(fixed_fiducials, moving_fiducials))
+    except UserError as error:
+        calls = {
+            str(fixed_fiducials): "the fixed image's fiducials",
+            str(moving_fiducials): "the moving image's fiducials",
+        }
+        raise UserError(without_paths(str(error), calls)) from None
     started, cpu_started = time.perf_counter(), time.process_time()
     transform = fit(model, fixed, moving)
     cost = Cost(time.perf_counter() - started, time.process_time() - cpu_started)

@@ -8,6 +8,8 @@ from typing import Any
 
 import SimpleITK as sitk
 
+from cohortmorph import UserError
+from cohortmorph.cohort.sources import without_paths
 from cohortmorph.registration import harmonized
 from cohortmorph.registration.problem import Problem, Registered, Run, Tool
 from cohortmorph.registration.record import record
@@ -79,8 +81,15 @@ class PairFiles:
         """
         fixed = intensity.prepare(geometry.read_image(self.fixed), self.fixed_intensity, name="fixed image")
         moving = intensity.prepare(geometry.read_image(self.moving), self.moving_intensity, name="moving image")
-        mask = labels.read(self.fixed_mask, self.grid) != 0 if self.fixed_mask else None
-        return Problem(fixed, moving, mask)
+        return Problem(fixed, moving, self._mask)
+
+    @property
+    def _mask(self) -> sitk.Image | None:
+        """The fixed image's mask, whose file messages do not name."""
+        try:
+            return labels.read(self.fixed_mask, self.grid) != 0 if self.fixed_mask else None
+        except UserError as error:
+            raise UserError(without_paths(str(error), {str(self.fixed_mask): "the fixed image's mask"})) from None
 
     def start(self, name: str) -> sitk.Transform:
         """Return the transform fixed → moving to start from.

@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Iterator
 import numpy as np
 import pandas as pd
 
+from cohortmorph.cohort.pairs import in_words
 from cohortmorph.evaluation.measures import DICE, FOLDING, TRE
 from cohortmorph.evaluation.statistics import failures_as_worst
 from cohortmorph.evaluation.tables import Evaluation
@@ -23,7 +24,8 @@ def what_went_wrong(evaluation: Evaluation, skipped: Collection[str] = ()) -> li
     test = evaluation.compared(evaluation.metrics[evaluation.metrics.split == "test"])
     return [
         *_left_out(skipped),
-        *_unmeasured(test),
+        *_unreadable(evaluation),
+        *_unmeasured(test, evaluation),
         *_registrations_failed(evaluation),
         *_values_missing(test, evaluation),
         *_landmarks_outside(test),
@@ -43,11 +45,20 @@ def _left_out(skipped: Collection[str]) -> list[str]:
     ]
 
 
-def _unmeasured(test: pd.DataFrame) -> Iterator[str]:
+def _unreadable(evaluation: Evaluation) -> Iterator[str]:
+    """Say what was given and cannot be read, and on which pairs nothing is measured by it."""
+    for (image, column), rows in evaluation.unreadable.groupby(["image", "column"], sort=False):
+        yield (
+            f"The {column} of {in_words(image)} cannot be read: what needs this file is left out on "
+            f"{_listed(rows.pair)}, for every method alike. `snakemake check_cohort` says what is wrong with it."
+        )
+
+
+def _unmeasured(test: pd.DataFrame, evaluation: Evaluation) -> Iterator[str]:
     """Say for which pairs there are no landmarks or labels."""
-    pairs = set(test.pair)
+    pairs, unreadable = set(test.pair), evaluation.unreadable
     for measure in (TRE, DICE):
-        without = pairs - set(measure.rows(test).pair)
+        without = pairs - set(measure.rows(test).pair) - set(unreadable.pair[unreadable.column == measure.needs])
         if without and without == pairs:
             yield f"No {measure.name}: no test pair has {measure.needs} on both images."
         elif without:

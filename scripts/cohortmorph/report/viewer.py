@@ -14,11 +14,12 @@ import pandas as pd
 
 from cohortmorph import UserError
 from cohortmorph.cohort.methods import Method
+from cohortmorph.evaluation.given import Given
 from cohortmorph.evaluation.measures import shown_in
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.run.files import StrPath, publishing_folder, write_json
 from cohortmorph.run.logs import log
-from cohortmorph.spatial import intensity, landmarks
+from cohortmorph.spatial import intensity
 from cohortmorph.spatial.geometry import read_image, to_array
 
 PAGE = Path(__file__).parent / "viewer_page"
@@ -81,7 +82,7 @@ def described_pair(
         "pair": pair["pair"],
         "split": pair["split"],
         **images,
-        "landmarks": matched_landmarks(*pair["landmarks"]) if pair["landmarks"] else None,
+        "landmarks": matched_landmarks(pair["pair"], *pair["landmarks"]) if pair["landmarks"] else None,
         "methods": described_methods(pair["pair"], pair["moved"], evaluation, folder),
     }
 
@@ -107,16 +108,15 @@ def window(path: StrPath, settings: Mapping[str, Any]) -> list[float] | None:
         return None
 
 
-def matched_landmarks(fixed_path: StrPath, moving_path: StrPath) -> dict[str, list[list[float]]]:
+def matched_landmarks(pair: str, fixed: StrPath, moving: StrPath) -> dict[str, list[list[float]]] | None:
     """Return the landmarks of a pair as lists: ``fixed_lps_mm`` and ``moving_lps_mm``, shape (n, 3), row by row.
+
+    None if they cannot be read.
 
     Their names stay where they are, as they are whatever somebody in a clinic typed.
     """
-    fixed, moving = landmarks.read_pair(fixed_path, moving_path)
-    return {
-        "fixed_lps_mm": landmarks.points_lps_mm(fixed).tolist(),
-        "moving_lps_mm": landmarks.points_lps_mm(moving).tolist(),
-    }
+    points = Given(pair).landmarks(fixed, moving)
+    return points and {"fixed_lps_mm": points[0].tolist(), "moving_lps_mm": points[1].tolist()}
 
 
 def described_methods(

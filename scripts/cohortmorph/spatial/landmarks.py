@@ -227,7 +227,7 @@ def _read_markups(path):
         points = [[dict(point) for point in markup.get("controlPoints") or []] for markup in lists]
     except UnicodeDecodeError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{path}: not a markups file of 3D Slicer (.mrk.json).") from None
     if types != {"Fiducial"}:
         raise UserError(

@@ -182,7 +182,7 @@ def _read(folder: Path, files: Sequence[str], name: str) -> list[memoryview]:
     for file in files:
         try:
             parts.append(memoryview((folder / file).read_bytes()))
-        except OSError:
+        except (OSError, ValueError):  # a name may have any bytes
             raise UserError(
                 f"{name}: the file with the voxels that its header names is not there or not readable. Put both "
                 "into one folder, under the names that they were saved with."

@@ -246,7 +246,10 @@ def _three(said: sitk.ImageFileReader, name: str) -> tuple[Any, ...]:
         raise UserError(f"{name}: voxels of {spacing_mm} mm at {origin_mm} mm; expected sizes above 0. Correct it.")
     affine = np.eye(4)
     affine[:3, :3] = matrix[:3, :3] * spacing_mm
-    apart_mm = corners_apart_mm(size, affine, at_right_angles(affine))
+    try:
+        apart_mm = corners_apart_mm(size, affine, at_right_angles(affine))
+    except np.linalg.LinAlgError:
+        raise UserError(f"{name}: found axes {matrix[:3, :3].tolist()}, which are no directions. Correct it.") from None
     if not apart_mm <= nifti.TOLERANCE * min(spacing_mm):
         raise UserError(nifti.sheared(name, apart_mm, "the axes"))
     return size, spacing_mm, origin_mm, tuple(matrix[:3, :3].ravel().tolist())
