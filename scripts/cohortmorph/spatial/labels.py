@@ -24,7 +24,7 @@ def read(path: StrPath, grid: Grid | None = None) -> sitk.Image:
 
     Returns
     -------
-    SimpleITK image of int32, on `grid`
+    SimpleITK image of int32, on `grid` within a header's rounding
 
     Raises
     ------
@@ -53,17 +53,17 @@ def read(path: StrPath, grid: Grid | None = None) -> sitk.Image:
     found, labels = Grid.of(image), whole.astype(np.int32)
     if grid is None:
         return to_image(labels, found)
-    difference = found.difference_from(grid)
-    if difference:
-        order = _reordering(found, grid)
-        if order is None:
-            difference = grid.difference_from(found)
-            raise UserError(
-                f"{path}: the labels do not lie on their image's grid: {difference}. Resample them onto the image."
-            )
-        axes, reversed_ = order
-        labels = np.flip(np.transpose(labels, axes), [axis for axis in range(3) if reversed_[axis]])
-    return to_image(labels, grid)
+    if not found.difference_from(grid):
+        # To the digits of its own header: where samples are drawn in a mask, the last one makes another registration.
+        return to_image(labels, found)
+    order = _reordering(found, grid)
+    if order is None:
+        difference = grid.difference_from(found)
+        raise UserError(
+            f"{path}: the labels do not lie on their image's grid: {difference}. Resample them onto the image."
+        )
+    axes, reversed_ = order
+    return to_image(np.flip(np.transpose(labels, axes), [axis for axis in range(3) if reversed_[axis]]), grid)
 
 
 def _no_labels(path: StrPath, wrong: np.ndarray, scale: float) -> str:
