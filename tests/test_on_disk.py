@@ -112,10 +112,12 @@ def test_a_link_that_leads_elsewhere_shows(tmp_path, study, what):
     shutil.copytree(study, tmp_path / "other")
     link, inside = tmp_path / "link", "" if what == "folder" else "IM1"
     link.symlink_to(study / inside)
-    first, spelled = look(str(link)), look(str(tmp_path / "other/.." / "study" / inside))
-    assert first == spelled
+    first, target = look(str(link)), look(str(tmp_path / "other/.." / "study" / inside))
+    assert (first.identity, first.real_path) == (target.identity, target.real_path)
     link.unlink()
     link.symlink_to(tmp_path / "other" / inside)
+    if what == "file":
+        write(tmp_path / "other" / inside, b"another", 900)
     assert look(str(link)).fingerprint != first.fingerprint
 
 
@@ -230,6 +232,17 @@ def test_files_that_exchange_their_roles_are_a_change(tmp_path):
     one, other = (str(tmp_path / name) for name in "ab")
     found = [OnDisk().fingerprint([("fixed", a), ("moving", b)]) for a, b in ((one, other), (other, one), (one, one))]
     assert len(set(found)) == 3
+
+
+def test_small_files_of_a_project_that_was_moved_are_the_same(tmp_path):
+    """Parameter files above all: every registration rests on one. Another suffix is read in another way."""
+    write(tmp_path / "here/points.csv", b"x", 900)
+    before = look(str(tmp_path / "here/points.csv")).fingerprint
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    (tmp_path / "there/points.csv").touch()
+    assert look(str(tmp_path / "there/points.csv")).fingerprint == before
+    (tmp_path / "there/points.csv").rename(tmp_path / "there/points.tsv")
+    assert look(str(tmp_path / "there/points.tsv")).fingerprint != before
 
 
 def test_a_fingerprint_says_nothing_of_the_path(tmp_path):

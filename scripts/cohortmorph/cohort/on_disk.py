@@ -87,18 +87,19 @@ def is_of_the_system(name: str) -> bool:
 
 def look(path: str) -> Found:
     """Look at a file or folder, see :class:`Found`."""
-    real_path = os.path.realpath(path)
+    # By its name (its suffix says how it is read), not its path: a project that was moved has the same parameter files.
+    name, real_path = Path(path).name, os.path.realpath(path)
     try:
         top = Path(real_path).stat()
     except OSError:
-        return Found(_hash([real_path, "missing"]), None, real_path, False, frozenset())
+        return Found(_hash([name, "missing"]), None, real_path, False, frozenset())
     parts: set[Identity] = set()
     is_folder = stat.S_ISDIR(top.st_mode)
     if is_folder:
         states = sorted(_states(real_path, "", parts))
     else:
         states = [_content_or_state(real_path, top), *(_state_of(path, parts) for path in _beside(real_path))]
-    fingerprint = _hash([real_path, *states])
+    fingerprint = _hash([name, *states])
     return Found(fingerprint, (top.st_dev, top.st_ino), real_path, is_folder, frozenset(parts))
 
 
