@@ -14,13 +14,13 @@ from cohortmorph import UserError
 from cohortmorph.cohort import sources
 from cohortmorph.cohort.pairs import image_id
 from cohortmorph.inspection import together
-from cohortmorph.inspection.image import COLUMNS, Found, Given, Seen, look
+from cohortmorph.inspection.image import COLUMNS, Entry, Found, Seen, look
 from cohortmorph.run.logs import log
 
 LINES = 10  # of progress in a log that is no terminal
 
 
-def given_in(table: str, data_folder: str) -> dict[str, Given]:
+def given_in(table: str, data_folder: str) -> dict[str, Entry]:
     """Return the images of the (checked) cohort table, by id; those that the workflow has still to make are left out.
 
     Parameters
@@ -31,7 +31,7 @@ def given_in(table: str, data_folder: str) -> dict[str, Given]:
     found = {}
     for (subject, image), row in sources.rows_of(table).items():
         files = {column: sources.expanded(row.get(column) or "", data_folder) for column in COLUMNS}
-        given = Given(
+        given = Entry(
             subject,
             image,
             {column: path for column, path in files.items() if path},
@@ -44,13 +44,13 @@ def given_in(table: str, data_folder: str) -> dict[str, Given]:
 
 
 def look_at_all(
-    images: Mapping[str, Given], dicom: Mapping[str, Any], structures: Mapping[str, int], workers: int, shows_bar: bool
+    images: Mapping[str, Entry], dicom: Mapping[str, Any], structures: Mapping[str, int], workers: int, shows_bar: bool
 ) -> dict[str, Seen]:
     """Open everything that is given for images, several images at once.
 
     Parameters
     ----------
-    images : dict of id to Given
+    images : dict of id to Entry
     dicom, structures : dict
         See :func:`cohortmorph.inspection.image.look`.
     workers : int
@@ -68,8 +68,8 @@ def look_at_all(
 
 
 def _side_by_side(
-    function: Callable[[Given], Seen], items: Sequence[Given], workers: int
-) -> Iterator[tuple[Given, Seen]]:
+    function: Callable[[Entry], Seen], items: Sequence[Entry], workers: int
+) -> Iterator[tuple[Entry, Seen]]:
     """Yield (item, result) as they are done."""
     if min(workers, len(items)) < 2:
         yield from ((item, function(item)) for item in items)
@@ -92,13 +92,13 @@ def _one_thread() -> None:
 
 
 def relations(
-    images: Mapping[str, Given], seen: Mapping[str, Seen], pairs: Iterable[Sequence[str]]
+    images: Mapping[str, Entry], seen: Mapping[str, Seen], pairs: Iterable[Sequence[str]]
 ) -> tuple[list[Found], list[Found]]:
     """Return (problems, warnings) of images that do not fit each other or the methods.
 
     Parameters
     ----------
-    images, seen : dict of id to Given and to Seen
+    images, seen : dict of id to Entry and to Seen
     pairs : iterable of (fixed id, moving id)
     """
     problems: list[Found] = []

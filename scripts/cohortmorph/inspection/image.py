@@ -35,7 +35,7 @@ class Found(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Given:
+class Entry:
     """An image of the cohort table.
 
     Attributes
@@ -94,12 +94,12 @@ class Seen:
     warnings: list[Found] = field(default_factory=list)
 
 
-def look(given: Given, dicom: Mapping[str, Any], structures: Mapping[str, int]) -> Seen:
+def look(given: Entry, dicom: Mapping[str, Any], structures: Mapping[str, int]) -> Seen:
     """Open an image's source and all that is given for it.
 
     Parameters
     ----------
-    given : Given
+    given : Entry
     dicom : dict
         ``allow``, ``tilt`` and ``uneven`` of :func:`cohortmorph.clinic.reader.read_series`.
     structures : dict of str to int
@@ -151,7 +151,7 @@ def look(given: Given, dicom: Mapping[str, Any], structures: Mapping[str, int]) 
     return seen
 
 
-def _open(given: Given, column: str, opened: Callable[[str], None], seen: Seen) -> None:
+def _open(given: Entry, column: str, opened: Callable[[str], None], seen: Seen) -> None:
     """Open a file, and note what its reader says."""
     path = given.files[column]
     calls = {path: given.name} if column != "source" else {given.name: given.name}  # of which no reader says the path

@@ -8,14 +8,14 @@ from cohortmorph import UserError
 from cohortmorph.clinic import copies
 from cohortmorph.cohort.pairs import image_id
 from cohortmorph.cohort.sources import in_the_list
-from cohortmorph.inspection.image import Found, Given, Seen, warnings_heard
+from cohortmorph.inspection.image import Entry, Found, Seen, warnings_heard
 from cohortmorph.registration import demons, niftyreg
 from cohortmorph.registration.options import read_options
 from cohortmorph.registration.problem import LEAST_VOXELS
 from cohortmorph.spatial import landmarks
 
 
-def unmatched_points(fixed: Given, moving: Given, seen: Mapping[str, Seen]) -> Iterator[Found]:
+def unmatched_points(fixed: Entry, moving: Entry, seen: Mapping[str, Seen]) -> Iterator[Found]:
     """Yield why the landmarks, or fiducials, of a pair's images are not the same points."""
     for column in ("landmarks", "fiducials"):
         if all(column in seen[one.id].points for one in (fixed, moving)):
@@ -27,7 +27,7 @@ def unmatched_points(fixed: Given, moving: Given, seen: Mapping[str, Seen]) -> I
                 yield Found(moving.id, column, in_the_list(str(error), calls))
 
 
-def unshared_labels(fixed: Given, moving: Given, seen: Mapping[str, Seen]) -> Iterator[Found]:
+def unshared_labels(fixed: Entry, moving: Entry, seen: Mapping[str, Seen]) -> Iterator[Found]:
     """Yield, as a warning, that the label maps of a pair have no label in common: there is no overlap to measure."""
     have, others = seen[fixed.id].labels, seen[moving.id].labels
     if have and others and not have & others:
@@ -35,7 +35,7 @@ def unshared_labels(fixed: Given, moving: Given, seen: Mapping[str, Seen]) -> It
         yield Found(moving.id, "labels", text)
 
 
-def too_small(given: Given, seen: Mapping[str, Seen]) -> Iterator[Found]:
+def too_small(given: Entry, seen: Mapping[str, Seen]) -> Iterator[Found]:
     """Yield that an image has fewer voxels than the classical methods, the affine alignment among them, take."""
     grid = seen[given.id].grid
     if grid is not None and min(grid.size) < LEAST_VOXELS:
@@ -47,7 +47,7 @@ def too_small(given: Given, seen: Mapping[str, Seen]) -> Iterator[Found]:
         yield Found(given.id, "source", text)
 
 
-def copied(images: Mapping[str, Given], seen: Mapping[str, Seen]) -> Iterator[Found]:
+def copied(images: Mapping[str, Entry], seen: Mapping[str, Seen]) -> Iterator[Found]:
     """Yield that a file or folder is a copy of one that another subject has."""
     of = {
         (given.subject, given.image, column): marks
