@@ -11,6 +11,7 @@ import os
 import sys
 
 from cohortmorph import UserError
+from cohortmorph.cohort import sources
 from cohortmorph.inspection import cohort, together
 from cohortmorph.run import files, logs
 
@@ -43,7 +44,9 @@ def main(
     warnings = [found for one in seen.values() for found in one.warnings] + warnings
     said = [*together.wrong_parameters(tools), *cohort.told(problems, table)]
     warned = cohort.told(warnings, table)
-    looked = f"{len(images)} images were looked at"
+    to_make = len(sources.rows_of(table)) - len(images)
+    later = f" ({to_make} more are made by the workflow, and are not there yet)" if to_make else ""
+    looked = f"{len(images)} images were looked at{later}"
     if warned:
         warned = [f"{len(warned)} warning{'s' if len(warned) > 1 else ''}:", *warned]
         logs.log.warning("%s", "\n".join(warned))

@@ -120,6 +120,12 @@ def test_a_good_cohort_passes_side_by_side_as_well(cohort, caplog):
     assert not [record for record in caplog.records if record.levelno > logging.INFO]
 
 
+def test_what_the_workflow_has_still_to_make_is_said(cohort):
+    cohort.rows["A", "moving"] = {"source": "results/phantom/A/T1", "split": "test", "modality": "T1"}
+    cohort.check()
+    assert "15 images were looked at (1 more are made by the workflow" in cohort.written.read_text()
+
+
 def test_copies_under_another_subject_are_told(cohort):
     """By their content; masks may be shared, and a subject's own images may be equal."""
     for kind in ("labels.nii.gz", "mask.nii.gz"):
