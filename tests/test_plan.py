@@ -426,16 +426,24 @@ def test_auto_takes_what_says_most_and_why(cohort, cells, metric, words):
 
 
 def test_auto_looks_at_every_validation_pair_and_at_no_other():
-    cohort = within_subject(SPLIT)
-    for id, pair in list(cohort.pairs.items()):
-        if pair.split != "validation":
-            cohort.pairs[id] = replace(pair, moving=replace(pair.moving, landmarks="", labels=""))
-    assert judged_by("auto", cohort)["metric"] == "tre"
-    one = cohort.pairs["S3-T2_to_S3-CT"]
-    cohort.pairs[one.id] = replace(one, moving=replace(one.moving, landmarks=""))
-    assert judged_by("auto", cohort)["metric"] == "dice"
-    cohort.pairs[one.id] = replace(one, fixed=replace(one.fixed, labels=""), moving=replace(one.moving, landmarks=""))
-    assert judged_by("auto", cohort)["metric"] == "nmi"
+    whole = within_subject(SPLIT)
+
+    def of(wanted, **lost):
+        """Return what is taken where the pairs `wanted` lack something, by image."""
+        pairs = {
+            id: replace(pair, **{image: replace(getattr(pair, image), **cells) for image, cells in lost.items()})
+            if wanted(pair)
+            else pair
+            for id, pair in whole.pairs.items()
+        }
+        return judged_by("auto", Cohort(whole.images, pairs, whole.design))["metric"]
+
+    def one(pair):
+        return pair.id == "S3-T2_to_S3-CT"
+
+    assert of(lambda pair: pair.split != "validation", moving={"landmarks": "", "labels": ""}) == "tre"
+    assert of(one, moving={"landmarks": ""}) == of(one, fixed={"landmarks": ""}) == "dice"
+    assert of(one, moving={"landmarks": ""}, fixed={"labels": ""}) == "nmi"
 
 
 def test_ncc_between_two_modalities_is_taken_and_told():
@@ -451,6 +459,7 @@ def test_the_pairs_of_two_modalities_are_those_that_are_measured():
     cohort = within_subject(("train", "validation", "test"))
     assert Plan(cohort, configuration()).of_two_modalities == pairs
     first = cohort.pairs[pairs[0]]
-    cohort.pairs[pairs[0]] = replace(first, moving=replace(first.moving, modality="CT"))
-    assert Plan(cohort, configuration()).of_two_modalities == pairs[1:]
+    of_one = {first.id: replace(first, moving=replace(first.moving, modality="CT"))}
+    changed = Cohort(cohort.images, cohort.pairs | of_one, cohort.design)
+    assert Plan(changed, configuration()).of_two_modalities == pairs[1:]
     assert not Plan(between_subjects(SPLIT), configuration()).of_two_modalities
