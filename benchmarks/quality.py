@@ -189,7 +189,7 @@ def count(results, folder, settings):
             table, failed = planted[failure, pair]
             cohort = pd.concat([good[good.pair != pair], table])
             for which, rows in (("all", cohort), ("without", cohort[~cohort.metric.str.startswith(points)])):
-                flags = quality.flags(Evaluation(metrics=rows, failures=failed), settings)
+                flags = quality.flags(Evaluation(metrics=rows, failures=failed), settings, set(cohort.pair))
                 flags = flags[flags.pair == pair]
                 found[which].append(len(flags))
                 names |= set(flags.flag)
@@ -200,7 +200,7 @@ def count(results, folder, settings):
     candidates = [one | {"network": choice["network"]} for choice in choices for one in choice["candidates"]]
     for number, candidate in enumerate(candidates):
         selected = {candidate["network"]: candidate}
-        flags = quality.flags(replace(run, selected=selected), settings)
+        flags = quality.flags(replace(run, selected=selected), settings, set(run.metrics.pair))
         raised = set(zip(flags.pair, flags.method, strict=True))
         rows = compared(TRE.rows(run.metrics), selected)
         rows = rows[(rows.method != "initial") & ((number == 0) | (rows.method == candidate["network"]))]

@@ -111,6 +111,7 @@ rule flag_pairs:
         **needs(memory_mb=1000, minutes=10),
     params:
         settings=config["quality"],
+        of_two_modalities=plan.of_two_modalities,
     script:
         "../scripts/flag_pairs.py"
 
@@ -131,7 +132,7 @@ rule select_model:
         **needs(memory_mb=1000, minutes=10),
     params:
         network="{network}",
-        settings=config["evaluation"]["selection"],
+        settings=plan.selection,
     script:
         "../scripts/select_model.py"
 
@@ -157,7 +158,7 @@ rule search_weight:
         pairs=of(learning.pairs_to_judge_by),
         conditional=of(learning.search_settings),
         selection={
-            **config["evaluation"]["selection"],
+            **plan.selection,
             "bootstrap_samples": config["evaluation"]["bootstrap_samples"],
         },
         seed=config["seed"],

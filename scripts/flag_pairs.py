@@ -12,10 +12,13 @@ from cohortmorph.run import logs
 from cohortmorph.run.files import write_table
 
 
-def main(metrics: str, failures: str, selected: list, settings: dict, output: str):
-    """Write the flags to `output`; `settings` are the configuration's ``quality``."""
+def main(metrics: str, failures: str, selected: list, settings: dict, of_two_modalities: list, output: str):
+    """Write the flags to `output`.
+
+    `settings` are the configuration's ``quality``; `of_two_modalities` the ids of the pairs that are judged by NMI.
+    """
     evaluation = Evaluation.read({"metrics": metrics, "failures": failures, "selected": selected})
-    flags, pairs = quality.flags(evaluation, settings), set(evaluation.metrics.pair)
+    flags, pairs = quality.flags(evaluation, settings, of_two_modalities), set(evaluation.metrics.pair)
     write_table(flags, output)
     for sentence in quality.count_in_words(flags, pairs, evaluation):
         logs.log.warning("%s", sentence)

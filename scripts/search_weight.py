@@ -29,7 +29,7 @@ def main(
 ):
     """Write the choice to `outputs` (selected, table, pictures); see :func:`weight_search.measure` for the others.
 
-    `selection` has the metric (tre, dice, ncc or nmi), folding_percent_max and bootstrap_samples.
+    `selection` has metric, folding_percent_max, bootstrap_samples and, where there is something to say, why.
     """
     start_tensorflow(seed, threads, with_gradients=True)
     measured = weight_search.measure(network, conditional, pairs, selection["metric"])

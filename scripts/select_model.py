@@ -11,7 +11,7 @@ from cohortmorph.run.files import write_json
 
 
 def main(metrics: str, network: str, settings: dict, output: str):
-    """Write the network's choice to `output`; `settings`: `metric` (tre, dice, ncc, nmi) and `folding_percent_max`."""
+    """Write the network's choice to `output`; `settings` are those of :func:`select_model`."""
     selected = select_model(read_metrics(metrics), network, **settings)
     logs.log.info("%s: λ = %s, epoch %s. %s", network, selected["weight"], selected["epoch"], selected["reason"])
     write_json(selected, output)

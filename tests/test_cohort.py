@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cohortmorph import UserError
-from cohortmorph.cohort import checks, cohort, configuration
+from cohortmorph.cohort import checks, cohort, configuration, plan
 from cohortmorph.cohort.pairs import Pair
 from cohortmorph.evaluation import statistics
 from cohortmorph.evaluation.measures import SELECTABLE
@@ -347,9 +347,9 @@ CONFIG_MISTAKES = {
         ["networks.voxelmorph.similarity.name: found 'ncc'; allowed: ncc-squared"],
     ),
     "selection": (
-        "metric: tre ",
+        "metric: auto ",
         "metric: tree ",
-        ["evaluation.selection.metric: found 'tree'; allowed: tre, dice, ncc, nmi"],
+        ["evaluation.selection.metric: found 'tree'; allowed: auto, tre, dice, ncc, nmi"],
     ),
     "range": ("step_degrees: 1 ", "step_degrees: 0 ", ["harmonize.step_degrees: found 0; expected more than 0"]),
     "even window": (
@@ -739,7 +739,7 @@ def test_tables_as_spreadsheets_save_them():
 def test_optional_columns_may_be_missing():
     write_table([[*row[:4], row[7]] for row in phantom_rows()])
     edited("moving: [T1, T2]", "moving: [T1]")
-    edited("metric: tre", "metric: ncc")
+    edited("metric: auto", "metric: ncc")
     assert {image.landmarks for image in load_files().images.values()} == {""}
 
 
@@ -867,6 +867,23 @@ def test_networks_need_train_and_validation(splits, words):
 def test_no_pair_at_all():
     write_mr_cohort(["train", "train"])
     assert "these rows and this design make no pair" in the_problem(load, mr_config(networks={}), [])
+
+
+@pytest.mark.parametrize(("metric", "told"), [("ncc", True), ("nmi", False), ("auto", False), ("tre", False)])
+def test_ncc_between_two_modalities_is_warned_of_at_the_start(metric, told, caplog):
+    write_table(phantom_rows())
+    edited("moving: [T1, T2]", "moving: [T1]")
+    edited("metric: auto", f"metric: {metric}")
+    config, files = yaml.safe_load(Path("config/config.yaml").read_text()), ["config/config.yaml"]
+    needs = {name: measure.needs for name, measure in SELECTABLE.items()}
+    plan.load(config, files, needs, is_main_run=True, has_environments=True)
+    said = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text.partition(" NCC ")[0] for text in said] == ["CT and T1: between two modalities"] * told
+    # Its jobs say nothing, nor does a run without networks.
+    caplog.clear()
+    plan.load(config, files, needs, is_main_run=False, has_environments=True)
+    plan.load(config | {"networks": {}}, files, needs, is_main_run=True, has_environments=True)
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(("metric", "column"), [("tre", "landmarks"), ("dice", "labels")])

@@ -132,7 +132,7 @@ def test_a_pair_without_landmarks_labels_or_mask_is_measured_on_what_it_has(pair
     none = {"fixed_labels": "", "moving_labels": "", "fixed_landmarks": "", "moving_landmarks": ""}
     table, _ = measure(pair, **none)
     assert set(table.metric) == {
-        *("ncc_squared", "ncc_signed", "ncc_local", "ncc_local_covered", "nmi"),
+        *("ncc_squared", "ncc_signed", "ncc_local", "ncc_local_covered", "nmi", "nmi_covered"),
         *("jacobian_min", "jacobian_sd_log", "jacobian_sd_log_learn2reg"),
         *("jacobian_mean", "jacobian_p01", "jacobian_p99", "folding", "ndv", "runtime"),
         *("overlap", "contrast", "rotation", "border_displacement"),

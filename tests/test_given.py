@@ -237,7 +237,7 @@ def evaluated(folder, bad=(), metric="tre", **files):
         selected = [folder / "selected.json"]
         select_model.main(out["metrics"], "voxelmorph", {"metric": metric, "folding_percent_max": 1}, *selected)
     compare_methods.main(out["metrics"], selected, out["comparison"], out["ranking"], **summary)
-    flag_pairs.main(out["metrics"], out["failures"], selected, QUALITY, out["flags"])
+    flag_pairs.main(out["metrics"], out["failures"], selected, QUALITY, [], out["flags"])
     evaluation = Evaluation.read(out | {"selected": selected})
     return evaluation, Page(render(evaluation, Pictures(), Provenance.of({"seed": 1}, 1, "abc"))).text
 

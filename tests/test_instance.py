@@ -1,5 +1,7 @@
 """Instance optimization: its splines, its levels, and what it keeps of its start."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -16,6 +18,25 @@ SETTINGS = {
     "weight": 0.01,
     "levels": [{"spacing_mm": 2, "grid_mm": 8, "iterations": 30, "step_mm": 0.3}],
 }
+
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "config/instance").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_each_shipped_file_is_read_has_a_known_similarity_and_says_what_it_is_for(path):
+    from cohortmorph.learning.losses import SIMILARITIES
+
+    settings = instance.read_settings(path)
+    assert settings["similarity"].keys() - {"name"} == set(SIMILARITIES[settings["similarity"]["name"]][1])
+    spacings, steps = ([level[key] for level in settings["levels"]] for key in ("spacing_mm", "step_mm"))
+    assert sorted(spacings, reverse=True) == spacings and sorted(steps, reverse=True) == steps
+    assert f"| `{path.name}` | " in (ROOT / "docs/methods.md").read_text()
+    # NCC, which misleads between CT and MR, says that it is for one modality.
+    if "modalit" in path.read_text().splitlines()[0]:
+        of_two = "two modalities" in path.read_text().splitlines()[0]
+        assert of_two == (settings["similarity"]["name"] in ("mind", "nmi"))
 
 
 def test_splines_add_up_to_one_and_follow_a_line():

@@ -82,4 +82,4 @@ def test_what_the_configuration_can_select_by_is_in_the_registry():
     columns = {"", *(field.name for field in fields(Image))}
     assert {measure.needs for measure in SELECTABLE.values()} <= columns  # of the cohort table
     schema = Path("config/schemas/config.schema.yaml").read_text()
-    assert f"enum: [{', '.join(SELECTABLE)}]" in schema
+    assert f"enum: [auto, {', '.join(SELECTABLE)}]" in schema

@@ -224,6 +224,8 @@ def test_nmi_is_studholmes():
     f, m = fixed[:15][mask[:15]], moved[:15][mask[:15]]
     expected = (entropy(f) + entropy(m)) / entropy(f, m)
     assert values(metrics.similarity(fixed[:15], moved[:15], mask[:15]))["nmi", "image"] == pytest.approx(expected)
+    both = values(metrics.similarity(fixed, moved, mask))
+    assert both["nmi_covered", "image"] == pytest.approx(expected) and both["nmi", "image"] < expected
     # Four intensities, of which the moved image tells two classes: 2 bits, 1 bit, 2 bits together.
     f, m = np.array([0.1, 0.3, 0.6, 1.0]), np.array([0.2, 0.2, 0.9, 0.9])
     assert metrics.normalized_mutual_information(f, m) == pytest.approx(3 / 2)
@@ -269,7 +271,7 @@ def test_what_is_moved_out_of_view_makes_no_image_look_better(contrast):
 def test_nothing_covered_is_the_worst_value_and_nothing_to_compare_is_nan():
     fixed = np.random.default_rng(4).random((10, 10, 10))
     by_name = values(metrics.similarity(fixed, fixed * np.nan))
-    assert np.isnan(by_name.pop(("ncc_local_covered", "image")))
+    assert np.isnan([by_name.pop((f"{name}_covered", "image")) for name in ("ncc_local", "nmi")]).all()
     assert by_name == {
         ("ncc_squared", "image"): 0, ("ncc_signed", "image"): 0, ("ncc_local", "image"): 0, ("nmi", "image"): 1,
     }  # fmt: skip

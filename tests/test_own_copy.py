@@ -71,6 +71,9 @@ LOOSE_MM = {
     # Adam's first steps are as long for the rounding of a gradient as for any (the whole file: .02 mm).
     "instance ncc": (0.4, 0.1),
     "instance slices": (0.4, 0.1),
+    "instance mind": (0.4, 0.1),
+    # As with elastix: a free field sharpens the joint histogram of an image and its copy a little.
+    "instance nmi": (1.5, 0.3),
 }
 
 

@@ -396,3 +396,70 @@ def test_a_job_that_was_told_nothing_says_so(monkeypatch):
     monkeypatch.delenv(skipped.VARIABLE, raising=False)
     with pytest.raises(UserError, match="was not told which methods are skipped"):
         skipped.told()
+
+
+NEEDS = {"tre": "landmarks", "dice": "labels", "ncc": "", "nmi": ""}
+SPLIT = ("train", "validation", "validation", "test")
+
+
+def judged_by(metric, cohort):
+    """Return what λ and epoch are chosen by."""
+    config = configuration()
+    config["evaluation"]["selection"]["metric"] = metric
+    return Plan(cohort, config, needs=NEEDS).selection
+
+
+@pytest.mark.parametrize(
+    ("cohort", "cells", "metric", "words"),
+    [
+        (within_subject, {}, "tre", "every validation pair has landmarks"),
+        (within_subject, {"landmarks": ""}, "dice", "every validation pair has labels"),
+        (within_subject, {"landmarks": "", "labels": ""}, "nmi", "two modalities (CT and T1, CT and T2)"),
+        (both_ways, {"landmarks": "", "labels": ""}, "nmi", "(T1 and T2, T2 and T1)"),
+        (between_subjects, {"landmarks": "", "labels": ""}, "ncc", "of one modality"),
+    ],
+)
+def test_auto_takes_what_says_most_and_why(cohort, cells, metric, words):
+    found = judged_by("auto", cohort(SPLIT, **cells))
+    assert (found["metric"], found["folding_percent_max"]) == (metric, 0.5)
+    assert found["why"].startswith(f"`auto` took {metric}, as ") and words in found["why"]
+
+
+def test_auto_looks_at_every_validation_pair_and_at_no_other():
+    whole = within_subject(SPLIT)
+
+    def of(wanted, **lost):
+        """Return what is taken where the pairs `wanted` lack something, by image."""
+        pairs = {
+            id: replace(pair, **{image: replace(getattr(pair, image), **cells) for image, cells in lost.items()})
+            if wanted(pair)
+            else pair
+            for id, pair in whole.pairs.items()
+        }
+        return judged_by("auto", Cohort(whole.images, pairs, whole.design))["metric"]
+
+    def one(pair):
+        return pair.id == "S3-T2_to_S3-CT"
+
+    assert of(lambda pair: pair.split != "validation", moving={"landmarks": "", "labels": ""}) == "tre"
+    assert of(one, moving={"landmarks": ""}) == of(one, fixed={"landmarks": ""}) == "dice"
+    assert of(one, moving={"landmarks": ""}, fixed={"labels": ""}) == "nmi"
+
+
+def test_ncc_between_two_modalities_is_taken_and_told():
+    found = judged_by("ncc", within_subject(SPLIT))
+    assert found["metric"] == "ncc" and found["why"].startswith("CT and T1, CT and T2: between two modalities NCC may")
+    for metric, cohort in (("ncc", between_subjects), ("nmi", within_subject), ("tre", within_subject)):
+        # As it stands in the configuration: what was chosen before stays up to date.
+        assert judged_by(metric, cohort(SPLIT)) == {"metric": metric, "folding_percent_max": 0.5}
+
+
+def test_the_pairs_of_two_modalities_are_those_that_are_measured():
+    pairs = ["S2-T1_to_S2-CT", "S2-T2_to_S2-CT", "S3-T1_to_S3-CT", "S3-T2_to_S3-CT"]
+    cohort = within_subject(("train", "validation", "test"))
+    assert Plan(cohort, configuration()).of_two_modalities == pairs
+    first = cohort.pairs[pairs[0]]
+    of_one = {first.id: replace(first, moving=replace(first.moving, modality="CT"))}
+    changed = Cohort(cohort.images, cohort.pairs | of_one, cohort.design)
+    assert Plan(changed, configuration()).of_two_modalities == pairs[1:]
+    assert not Plan(between_subjects(SPLIT), configuration()).of_two_modalities

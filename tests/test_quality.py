@@ -31,11 +31,14 @@ GOOD = {
     ("overlap", "image"): 90.0, ("contrast", "fixed"): 0.3, ("contrast", "moving"): 0.3,
     ("contrast", "moved"): 0.3, ("tre_mean", "total"): 2.0,
     ("ncc_local", "image"): 0.3, ("ncc_local_covered", "image"): 0.3, ("rotation", "image"): 5.0,
+    ("nmi", "image"): 1.2, ("nmi_covered", "image"): 1.2,
     ("jacobian_mean", "image"): 1.0,
     ("jacobian_p01", "image"): 0.7, ("jacobian_p99", "image"): 1.5, ("folding", "image"): 0.0, ("ndv", "image"): 0.0,
     ("border_displacement", "image"): 3.0,
 }  # fmt: skip
-INITIAL = GOOD | {("tre_mean", "total"): 30.0, ("ncc_local", "image"): 0.1, ("overlap", "image"): 60.0}
+INITIAL = GOOD | {
+    ("tre_mean", "total"): 30.0, ("ncc_local", "image"): 0.1, ("nmi", "image"): 1.1, ("overlap", "image"): 60.0
+}  # fmt: skip
 METHODS = ["initial", "affine", "bspline-3r"]
 
 
@@ -50,9 +53,9 @@ def measured(changes=None, pair="P1-T1_to_P1-CT"):
     return pd.concat(tables, ignore_index=True)
 
 
-def flagged(table, failures=NO_FAILURES, selected=None, **settings):
+def flagged(table, failures=NO_FAILURES, selected=None, of_two_modalities=(), **settings):
     evaluation = Evaluation(metrics=table, failures=failures, selected=selected or {})
-    return quality.flags(evaluation, SETTINGS | settings)
+    return quality.flags(evaluation, SETTINGS | settings, of_two_modalities)
 
 
 def test_a_good_pair_has_no_flag():
@@ -132,6 +135,41 @@ def test_a_pair_unlike_the_others_is_found_by_share_and_spread_among_pairs_of_it
     assert flagged(other_kind).empty
 
 
+def test_between_two_modalities_nmi_says_what_looks_alike():
+    """NCC may fall there in what got better; the loss is counted from 1, where images tell nothing of each other."""
+    pair = "P1-T1_to_P1-CT"
+    less_correlated = measured({("bspline-3r", "ncc_local", "image"): 0.2})
+    assert set(flagged(less_correlated).flag) == {"similarity_worse"}
+    assert flagged(less_correlated, of_two_modalities=[pair]).empty
+    assert flagged(measured({("bspline-3r", "nmi", "image"): 1.171}), of_two_modalities=[pair]).empty
+    found = flagged(measured({("bspline-3r", "nmi", "image"): 1.169}), of_two_modalities=[pair])
+    (row,) = found.to_dict("records")
+    assert (row["flag"], row["method"]) == ("similarity_worse", "bspline-3r")
+    assert (row["value"], row["threshold"]) == (pytest.approx(0.169), pytest.approx(0.17))
+    assert row["sentence"] == (
+        "The NMI, less the 1 of unrelated images, is 0.169; by affine it was 0.200. A loss of 15 % is allowed."
+    )
+
+
+def test_a_pair_of_two_modalities_is_compared_with_the_others_by_nmi():
+    """By share and spread as with NCC, and never with a pair of the same names that is judged otherwise."""
+    pairs = [f"P{number}-T1_to_P{number}-CT" for number in range(4)]
+    values = {"ncc_local_covered": [0.30, 0.31, 0.29, 0.30], "nmi_covered": [1.20, 1.21, 1.19, 1.15]}
+    tables = []
+    for number, pair in enumerate(pairs):
+        changes = {("affine", name, "image"): of[number] for name, of in values.items()}
+        tables.append(measured(changes, pair))
+    table = pd.concat(tables)
+    assert flagged(table).empty
+    (row,) = flagged(table, of_two_modalities=pairs).to_dict("records")
+    assert (row["flag"], row["pair"], row["method"]) == ("unlike_others", pairs[3], "affine")
+    assert row["sentence"] == (
+        "The NMI, less the 1 of unrelated images, of what is covered is 0.150; the median of the 3 other pairs of "
+        "these images is 0.200, and 0.156 is expected at least."
+    )
+    assert flagged(table, of_two_modalities=pairs[2:]).empty, "one other pair says nothing"
+
+
 def test_failures_come_first_and_each_flag_by_how_far_its_limit_is_passed():
     pairs = [f"P{number}-T1_to_P{number}-CT" for number in range(3)]
     changes = [{("affine", "overlap", "image"): 45.0}, {("affine", "overlap", "image"): 10.0}, {}]
@@ -165,7 +203,7 @@ def test_the_script_writes_the_table_and_counts(tmp_path, caplog):
     write_table(measured({("affine", "rotation", "image"): 90.0}), tmp_path / "metrics.tsv")
     write_table(NO_FAILURES, tmp_path / "failures.tsv")
     with caplog.at_level("INFO", logger="cohortmorph"):
-        flag_pairs.main(tmp_path / "metrics.tsv", tmp_path / "failures.tsv", [], SETTINGS, tmp_path / "flags.tsv")
+        flag_pairs.main(tmp_path / "metrics.tsv", tmp_path / "failures.tsv", [], SETTINGS, [], tmp_path / "flags.tsv")
     table = read_flags(tmp_path / "flags.tsv")
     assert list(table.columns) == FLAGS_COLUMNS and table.sentence[0] == "The image is turned by 90°, more than 45°."
     assert "turned far: 1 of 1 pairs (affine)" in caplog.text and "1 of 1 pairs are flagged" in caplog.text

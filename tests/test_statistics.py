@@ -179,6 +179,13 @@ def test_the_lowest_mean_error_wins():
     assert [(c["weight"], c["epoch"]) for c in selected["candidates"]] == sorted(TRE, key=lambda c: (float(c[0]), c[1]))
 
 
+def test_the_reason_says_why_it_is_this_metric():
+    table = candidates(TRE, NO_FOLDS)
+    plain = choose(table)["reason"]
+    told = selection.select_model(table, "voxelmorph", "tre", 0.5, why="`auto` took tre.")
+    assert told["reason"] == f"{plain} `auto` took tre."
+
+
 def test_folding_beyond_the_limit_excludes():
     # The mean over the pairs counts: 0.8 and 0.0 are 0.4 %.
     assert choice(candidates(TRE, NO_FOLDS | {("1", 50): [0.8, 0.0]})) == ("1", 50)

@@ -21,6 +21,7 @@ from cohortmorph.cohort.design import Design
 from cohortmorph.cohort.methods import STARTS
 from cohortmorph.cohort.pairs import Pair
 from cohortmorph.cohort.problems import KeyPath, Problems
+from cohortmorph.cohort.selection_metric import AUTO, lacking
 from cohortmorph.run import tools
 
 Found = Iterator[tuple[KeyPath, str]]  # (key path below the key that is checked, text)
@@ -271,12 +272,6 @@ def _check_selectable(
     if not problems.sound("evaluation.selection.metric"):
         return
     metric = config["evaluation"]["selection"]["metric"]
-    column = needs[metric]
-    if not column:
-        return
-    lacking = [
-        pair.id for pair in validation_pairs if not getattr(pair.fixed, column) or not getattr(pair.moving, column)
-    ]
-    if lacking:
-        text = f"found {metric!r}, which needs {column} on both images of every validation pair"
-        problems.in_config(("evaluation", "selection", "metric"), f"{text}; without: {listed(lacking, 5)}")
+    if metric != AUTO and (without := lacking(metric, validation_pairs, needs)):
+        text = f"found {metric!r}, which needs {needs[metric]} on both images of every validation pair"
+        problems.in_config(("evaluation", "selection", "metric"), f"{text}; without: {listed(without, 5)}")

@@ -83,6 +83,11 @@ class Pair:
         return pair_id(self.moving.id, self.fixed.id)
 
     @property
+    def of_two_modalities(self) -> bool:
+        """Whether the images look different where they show the same."""
+        return self.fixed.modality != self.moving.modality
+
+    @property
     def within_subject(self) -> bool:
         """Whether both images are of one subject."""
         return self.fixed.subject == self.moving.subject

@@ -20,7 +20,9 @@ from cohortmorph.cohort.layout import MADE_HERE, PHANTOM, PHANTOM_IMAGES, Layout
 from cohortmorph.cohort.methods import STARTS, Method
 from cohortmorph.cohort.network_plan import NetworkPlan
 from cohortmorph.cohort.pairs import Image, Pair, image_id, pair_id
+from cohortmorph.cohort.selection_metric import AUTO, settled
 from cohortmorph.cohort.table import PATH_COLUMNS
+from cohortmorph.run.logs import log
 
 Files = dict[str, Any]  # named inputs of a job: a path, a list of paths, or None
 
@@ -37,12 +39,15 @@ class Plan:
     skipped : sequence of str
         Methods of the configuration that are left out, as their tool is missing where the run was started.
     results : Layout
+    needs : dict of str to str
+        What each metric of `evaluation.selection` needs of a pair, see :func:`load`.
     """
 
     cohort: Cohort
     config: dict[str, Any]
     skipped: Sequence[str] = ()
     results: Layout = field(default_factory=Layout)
+    needs: Mapping[str, str] = field(default_factory=dict)
 
     def description(self, **_: str) -> str:
         """Return what the cohort is, as a plain-text table."""
@@ -101,6 +106,19 @@ class Plan:
     def selected(self) -> list[str]:
         """The files that say which λ and epoch of each network were chosen."""
         return [self.results.selected(name) for name in self.networks]
+
+    @cached_property
+    def selection(self) -> dict[str, Any]:
+        """``evaluation.selection`` with `auto` settled and, if there is something to say of the metric, ``why``."""
+        chosen = self.config["evaluation"]["selection"]
+        validation = [self.cohort.pair(pair) for pair in self.cohort.pairs_in("validation")]
+        metric, why = settled(chosen["metric"], validation, self.needs)
+        return chosen | {"metric": metric} | ({"why": why} if why else {})
+
+    @cached_property
+    def of_two_modalities(self) -> list[str]:
+        """The ids of the evaluated pairs whose images are of two modalities."""
+        return [pair for pair in self.evaluated if self.cohort.pair(pair).of_two_modalities]
 
     def methods_of(self, tool: str) -> list[str]:
         """Return the methods of a tool."""
@@ -408,4 +426,8 @@ def load(
     complete = with_defaults(config)
     if is_main_run:
         skipped.tell(complete["baselines"], tools_are_here)
-    return Plan(cohort, complete, skipped.told())
+    plan = Plan(cohort, complete, skipped.told(), needs=needs)
+    asked_for = complete["evaluation"]["selection"]["metric"] != AUTO
+    if is_main_run and complete["networks"] and asked_for and "why" in plan.selection:
+        log.warning("%s", plan.selection["why"])
+    return plan

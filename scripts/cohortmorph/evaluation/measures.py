@@ -150,8 +150,9 @@ MEASURES = {
         # Of one pair against others, for quality control: a method that covers less may have more of it.
         Measure("ncc_local_covered", "image", "local squared NCC of what is covered", "1", None, 3),
         Measure("ncc_squared", "image", "squared NCC", "1", "more", 3, select="ncc", shown=_EVERYWHERE),
-        # Beside the NCC, which two modalities need not raise where they meet.
+        # The judge between two modalities, whose NCC need not rise where they meet (benchmarks/judges.py).
         Measure("nmi", "image", "NMI", "1", "more", 3, select="nmi", shown=_shown("page", "viewer")),
+        Measure("nmi_covered", "image", "NMI of what is covered", "1", None, 3),
         # Images of opposite contrast agree at -1 as well as others at 1.
         Measure("ncc_signed", "image", "NCC", "1", None, 3),
         # What quality control looks at: neither end is good by itself.

@@ -260,8 +260,9 @@ def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = N
     Returns
     -------
     list of Row
-        ``ncc_squared, ncc_signed, ncc_local, nmi``; without any voxel to compare NaN. ``ncc_local_covered``, for
-        comparing pairs and not methods, over the windows that are covered as a whole; without any NaN.
+        ``ncc_squared, ncc_signed, ncc_local, nmi``; without any voxel to compare NaN. For comparing pairs and not
+        methods ``ncc_local_covered``, over the windows that are covered as a whole, and ``nmi_covered``, over the
+        voxels that are covered; without any NaN.
     """
     wanted = np.ones(fixed.shape, dtype=bool) if mask is None else mask
     covered = wanted & np.isfinite(moved)
@@ -277,6 +278,7 @@ def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = N
         row("ncc_local", "image", float(local[wanted].mean()) if wanted.any() else np.nan),
         row("ncc_local_covered", "image", float(local[whole].mean()) if whole.any() else np.nan),
         row("nmi", "image", normalized_mutual_information(fixed[wanted], moved[wanted])),
+        row("nmi_covered", "image", normalized_mutual_information(fixed[covered], moved[covered])),
     ]
 
 

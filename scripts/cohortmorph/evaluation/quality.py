@@ -35,6 +35,31 @@ FEWEST_OTHERS = 2  # pairs of the same kind without which nothing can be said to
 MAD_TO_SD = 1.4826  # of a normal distribution: median absolute deviation → standard deviation
 
 
+@dataclass(frozen=True)
+class Likeness:
+    """What says how alike the images of a pair look, once they are registered.
+
+    Attributes
+    ----------
+    metric, covered : str
+        In metrics.tsv, over all voxels and over those that the moving image covers.
+    unrelated : float
+        Its value for images that tell nothing of each other: losses are counted from there.
+    name : str
+        Of the value less `unrelated`, in a sentence.
+    """
+
+    metric: str
+    covered: str
+    unrelated: float
+    name: str
+
+
+# Between two modalities NCC may fall where a registration gets better, and rise where it gets worse.
+OF_ONE_MODALITY = Likeness("ncc_local", "ncc_local_covered", 0, "local squared NCC")
+OF_TWO = Likeness("nmi", "nmi_covered", 1, "NMI, less the 1 of unrelated images,")
+
+
 class Flag(NamedTuple):
     """One doubt: which of :data:`FLAGS`, what was found, the limit that it passed, and both in a sentence."""
 
@@ -52,14 +77,17 @@ class Measured:
     ----------
     values : dict of (method, metric, structure) to float
         Of the methods that are compared; of a network only the selected one.
+    likeness : Likeness
+        What says how alike its images look.
     similarity_of_others : dict of method to array
-        The local NCC of what the same method covers on the other pairs of images with the same names: pairs differ in
+        The likeness of what the same method covers on the other pairs of images with the same names: pairs differ in
         how much their images share, which is no doubt of its own.
     settings : dict
         The configuration's ``quality``.
     """
 
     values: Mapping[tuple[str, str, str], float]
+    likeness: Likeness
     similarity_of_others: Mapping[str, np.ndarray]
     settings: Mapping[str, float]
 
@@ -80,7 +108,9 @@ class Measured:
         return stage, found.get(stage, np.nan)
 
 
-def flags(evaluation: Evaluation, settings: Mapping[str, float]) -> pd.DataFrame:
+def flags(
+    evaluation: Evaluation, settings: Mapping[str, float], of_two_modalities: Collection[str] = ()
+) -> pd.DataFrame:
     """Return the flags of all pairs, the worst first.
 
     Parameters
@@ -89,6 +119,8 @@ def flags(evaluation: Evaluation, settings: Mapping[str, float]) -> pd.DataFrame
         Its metrics and failures; of each network only the selected one is looked at.
     settings : dict
         The configuration's ``quality``.
+    of_two_modalities : collection of str
+        The pairs that are judged by NMI; all others by the local NCC.
 
     Returns
     -------
@@ -105,11 +137,12 @@ def flags(evaluation: Evaluation, settings: Mapping[str, float]) -> pd.DataFrame
     for row in evaluation.unreadable.itertuples():  # of no method: it is said once, of the start
         sentence = f"What stands in the column {row.column} of {in_words(row.image)} cannot be read."
         found.append((row.pair, STARTS[0], *Flag("unreadable", np.nan, np.nan, sentence)))
-    similarities = _similarity_of_others(rows)
+    two = set(of_two_modalities)
+    similarities = _similarity_of_others(rows, two)
     for pair, of_pair in rows.groupby("pair", sort=False):
         keys = zip(of_pair.method, of_pair.metric, of_pair.structure, strict=True)
         values = dict(zip(keys, of_pair.value, strict=True))
-        measured = Measured(values, similarities.get(pair, {}), settings)
+        measured = Measured(values, _likeness(pair, two), similarities.get(pair, {}), settings)
         for method in methods:
             for check, passed_over in CHECKS.items():
                 if method not in passed_over:
@@ -194,36 +227,37 @@ def _landmarks_worse(pair: Measured, method: str) -> Iterator[Flag]:
 
 
 def _similarity_worse(pair: Measured, method: str) -> Iterator[Flag]:
-    """The images look less alike than before, in local windows and whatever the sign of the contrast."""
-    stage, before = pair.before(method, "ncc_local", "image", max)
+    """The images look less alike than before, whatever the sign of the contrast."""
+    of = pair.likeness
+    stage, best = pair.before(method, of.metric, "image", max)
     loss_percent = pair.settings["similarity_loss_percent_max"]
-    value, limit = pair.get(method, "ncc_local"), before * (1 - loss_percent / 100)
+    value, before = pair.get(method, of.metric) - of.unrelated, best - of.unrelated
+    limit = before * (1 - loss_percent / 100)
     if value < limit:
         yield Flag(
             "similarity_worse", value, limit,
-            f"The local squared NCC is {value:.3f}; by {stage} it was {before:.3f}. A loss of {loss_percent:g} % is "
-            "allowed.",
+            f"The {of.name} is {value:.3f}; by {stage} it was {before:.3f}. A loss of {loss_percent:g} % is allowed.",
         )  # fmt: skip
 
 
 def _unlike_others(pair: Measured, method: str) -> Iterator[Flag]:
     """The images look less alike than this method makes those of other pairs of the same kind, beyond their spread."""
-    others = pair.similarity_of_others.get(method, np.empty(0))
+    of, others = pair.likeness, pair.similarity_of_others.get(method, np.empty(0)) - pair.likeness.unrelated
     if len(others) < FEWEST_OTHERS:
         return
     median = float(np.median(others))
     spread = MAD_TO_SD * float(np.median(np.abs(others - median)))
     share_percent = pair.settings["similarity_of_others_percent_min"]
     deviations = pair.settings["similarity_of_others_deviations_max"]
-    value = pair.get(method, "ncc_local_covered")
+    value = pair.get(method, of.covered) - of.unrelated
     limit = min(median * share_percent / 100, median - deviations * spread)
     if value < limit:
         yield Flag(
             "unlike_others",
             value,
             limit,
-            f"The local squared NCC of what is covered is {value:.3f}; the median of the {len(others)} other pairs of "
-            f"these images is {median:.3f}, and {limit:.3f} is expected at least.",
+            f"The {of.name} of what is covered is {value:.3f}; the median of the {len(others)} other pairs of these "
+            f"images is {median:.3f}, and {limit:.3f} is expected at least.",
         )
 
 
@@ -295,11 +329,16 @@ CHECKS: dict[Callable[[Measured, str], Iterator[Flag]], Sequence[str]] = {
 }
 
 
-def _similarity_of_others(rows: pd.DataFrame) -> dict[str, dict[str, np.ndarray]]:
-    """Return ``{pair: {method: local NCC}}`` of the method on the other pairs of images with the same names."""
-    values = rows[(rows.metric == "ncc_local_covered") & np.isfinite(rows.value)]
+def _likeness(pair: str, of_two_modalities: Collection[str]) -> Likeness:
+    return OF_TWO if pair in of_two_modalities else OF_ONE_MODALITY
+
+
+def _similarity_of_others(rows: pd.DataFrame, of_two_modalities: Collection[str]) -> dict[str, dict[str, np.ndarray]]:
+    """Return ``{pair: {method: likeness}}`` of the method on the other pairs of images with the same names."""
+    wanted = rows.pair.map({pair: _likeness(pair, of_two_modalities).covered for pair in rows.pair.unique()})
+    values = rows[(rows.metric == wanted) & np.isfinite(rows.value)]
     others: dict[str, dict[str, np.ndarray]] = {}
-    for _, group in values.groupby([values.pair.map(kind_of), "method"], sort=False):
+    for _, group in values.groupby([values.pair.map(kind_of), "metric", "method"], sort=False):
         for row in group.itertuples():
             others.setdefault(row.pair, {})[row.method] = group.value[group.pair != row.pair].to_numpy()
     return others

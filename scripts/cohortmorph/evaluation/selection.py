@@ -13,7 +13,9 @@ from cohortmorph.evaluation.tables import cost
 from cohortmorph.run.logs import log
 
 
-def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_percent_max: float) -> dict[str, Any]:
+def select_model(
+    metrics: pd.DataFrame, network: str, metric: str, folding_percent_max: float, why: str = ""
+) -> dict[str, Any]:
     """Choose a network's weight λ and epoch on the validation pairs; no other row is looked at.
 
     The candidate with the best mean wins among those whose mean folding is small enough; the larger weight and then the
@@ -30,6 +32,8 @@ def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_perce
     metric : {"tre", "dice", "ncc", "nmi"}
         A key of :data:`~cohortmorph.evaluation.measures.SELECTABLE`.
     folding_percent_max : float
+    why : str
+        Why it is chosen by this metric, or what speaks against it: a sentence of the reason.
 
     Returns
     -------
@@ -66,7 +70,7 @@ def select_model(metrics: pd.DataFrame, network: str, metric: str, folding_perce
         "folding_percent": float(best["folding_percent"]),
         "admissible": bool(best["admissible"]),
         "validation_pairs": pairs,
-        "reason": _reason(table, measure, best, folding_percent_max, pairs) + _left_out(lost),
+        "reason": _reason(table, measure, best, folding_percent_max, pairs) + _left_out(lost) + f" {why}".rstrip(),
         "candidates": _entries(table),
     }
 
@@ -182,6 +186,7 @@ def search_weight(
     named: Sequence[str],
     bootstrap_samples: int,
     seed: int,
+    why: str = "",
 ) -> dict[str, Any]:
     """Choose λ among all that a search tried, and say which others the validation pairs do not tell from it.
 
@@ -189,7 +194,7 @@ def search_weight(
     ----------
     metrics : pandas.DataFrame
         Tidy table of one epoch: the validation pairs at each λ.
-    network, metric, folding_percent_max
+    network, metric, folding_percent_max, why
         As for :func:`select_model`, which chooses.
     named : list of str
         The λ of the configuration, all of them among those tried.
@@ -209,7 +214,7 @@ def search_weight(
         metric's unit, below 0 where λ = 1 folds too much), ``interval`` and ``agrees`` (None: cannot be said).
     """
     metrics = metrics[(metrics["split"] == "validation") & (metrics["method"] == network)]
-    found = select_model(metrics, network, metric, folding_percent_max)
+    found = select_model(metrics, network, metric, folding_percent_max, why)
     candidates = pd.DataFrame(found.pop("candidates")).set_index("weight")
     candidates = candidates.loc[sorted(candidates.index, key=float)]
     values = SELECTABLE[metric].rows(metrics).pivot(index="pair", columns="weight", values="value")[candidates.index]
