@@ -137,6 +137,8 @@ def test_large_images_are_averaged_first_along_their_finest_axes(monkeypatch, sp
     coarse_mm = np.multiply(spacing_mm, blocks)
     assert coarse_mm.max() / coarse_mm.min() < 2.3 and max(blocks) > 1
     assert np.prod(np.array(pair.fixed.GetSize()) // blocks) <= 9000
+    first = geometry.to_array(pair.fixed)[tuple(slice(block) for block in blocks)]
+    assert module._averaged(pair.fixed, blocks)[0, 0, 0] == pytest.approx(first.mean(), rel=1e-5)
     assert judge(pair, start=off(1.0), affine=off(6.0)).start_kept
     assert not judge(pair, start=off(6.0), affine=off(1.0)).start_kept
     masked = Problem(pair.fixed, pair.moving, pair.fixed > 0.45)
