@@ -5,11 +5,16 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from cohortmorph.learning import losses
-from cohortmorph.learning.networks import tf
+from cohortmorph.learning.networks import start_tensorflow, tf
 from cohortmorph.spatial import mind
 from cohortmorph.spatial.mind import SelfSimilarity, mind_distance
 
 SHAPE = (14, 12, 16)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def tensorflow():
+    start_tensorflow(seed=1, threads=1)
 
 
 def image(seed):
