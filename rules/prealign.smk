@@ -23,6 +23,7 @@ rule prealign:
         harmonized=of(plan.harmonizing_transforms),
         intensities=of(plan.intensities),
         seed=config["seed"],
+        keep=config["prealign"]["keep"],
     script:
         "../scripts/prealign.py"
 

@@ -1,8 +1,8 @@
 """Compose the affine transform of a pair from those of its two images to a common frame, without a registration.
 
 In: the transforms frame world → fixed world and frame world → moving world, with their JSON files; or nothing, for an
-image and itself. Out: the transform fixed world → moving world (LPS, mm) and a JSON file with the seconds of both, or
-with the cause where one of the two failed.
+image and itself. Out: the transform fixed world → moving world (LPS, mm) and a JSON file with the seconds of both, and
+whether the start was kept in one of them, or with the cause where one of the two failed.
 """
 
 import SimpleITK as sitk
@@ -26,6 +26,8 @@ def main(to_fixed: str, to_moving: str, registrations: list, affine: str, regist
         return
     how = {name: sum(part[name] for part in parts) for name in ("seconds", "cpu_seconds")}
     how["threads"] = max([part["threads"] for part in parts], default=1)
+    if any("start_kept" in part for part in parts):
+        how["start_kept"] = any(part.get("start_kept") for part in parts)
     how["peak_memory_mb"] = max([part["peak_memory_mb"] for part in parts], default=0)
     write_json(how | {"composed_of": len(parts)}, registration)
 

@@ -3,7 +3,8 @@
 In: both images; the transforms of the harmonizing step of their subject, if any (harmonized world → image world); the
 fixed image's mask, if any. Out: an ITK transform, fixed world → moving world (LPS, mm), with the harmonizing transforms
 composed in; a JSON file with seconds, threads and seed. Where the alignment fails the transform is its start, and the
-JSON file holds the cause; that harmonizing had failed stands there as well.
+JSON file holds the cause; that harmonizing had failed stands there as well. So it is, with both values of the judge,
+where the alignment has made the pair worse, unless the configuration says `keep: always`.
 """
 
 from cohortmorph.registration.alignment import align
@@ -14,9 +15,9 @@ from cohortmorph.run.files import write_json
 from cohortmorph.spatial import geometry
 
 
-def main(files: PairFiles, parameters: str, run: Run, affine: str, registration: str):
+def main(files: PairFiles, parameters: str, run: Run, keep: str, affine: str, registration: str):
     """Write the transform to `affine`, and how it was found to `registration`."""
-    transform, how = align(files, parameters, run)
+    transform, how = align(files, parameters, run, keep)
     geometry.write_transform(transform, affine)
     write_json(how, registration)
 
@@ -27,6 +28,7 @@ if __name__ == "__main__":
             PairFiles.of(snakemake),
             parameters=snakemake.input.parameters,
             run=Run.of(snakemake),
+            keep=snakemake.params.keep,
             affine=snakemake.output.affine,
             registration=snakemake.output.registration,
         )

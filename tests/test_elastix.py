@@ -129,7 +129,7 @@ def files_in(folder, **more):
     )
 
 
-def prealign_files(folder, fixed, moving, parameter_file, harmonized=(), mask=None):
+def prealign_files(folder, fixed, moving, parameter_file, harmonized=(), mask=None, keep="better"):
     """Write the images and run the script; return the transform it wrote."""
     geometry.write_image(fixed, folder / "fixed.nii.gz")
     geometry.write_image(moving, folder / "moving.nii.gz")
@@ -139,6 +139,7 @@ def prealign_files(folder, fixed, moving, parameter_file, harmonized=(), mask=No
         files_in(folder, fixed_mask=str(folder / "mask.nii.gz") if mask is not None else "", harmonized=harmonized),
         parameters=parameter_file,
         run=Run(seed=3, threads=1, log_folder=str(folder / "log")),
+        keep=keep,
         affine=str(folder / "affine.tfm"),
         registration=str(folder / "affine.json"),
     )
@@ -176,6 +177,51 @@ def test_prealign_starts_from_the_harmonizing_transforms_and_composes_them_in(tm
     assert error_mm(start, truth).mean() > 2 * VOXEL_MM
     assert error_mm(found, truth).max() < 0.25 * VOXEL_MM
     assert "harmonizing_failed" not in read_json(tmp_path / "affine.json")
+
+
+def found_by_elastix(monkeypatch, transform):
+    """Have elastix find a transform."""
+    monkeypatch.setattr(elastix, "register", lambda *arguments: Registered(transform, Cost(1.0, 1.0, 1.0), {}))
+
+
+def flat(transform):
+    """The numbers of a transform."""
+    return np.concatenate([part.ravel() for part in geometry.matrix_and_offset(transform)])
+
+
+@pytest.mark.parametrize("harmonizing", [False, True])
+def test_an_affine_that_makes_a_pair_worse_leaves_it_at_its_start(tmp_path, monkeypatch, harmonizing):
+    """The start is where harmonizing, else the scanners, put the images; metrics of the affine are then those of it."""
+    start = geometry.chain(TRUTH, geometry.affine(np.eye(3), [1.0, 0.0, 0.0])) if harmonizing else TRUTH
+    of_both = [sitk.AffineTransform(3), start]
+    moving = MOVING_IMAGE if harmonizing else image_on(FIXED)
+    start = start if harmonizing else sitk.AffineTransform(3)
+    for name, transform in zip("fm", of_both, strict=True):
+        geometry.write_transform(transform, tmp_path / f"{name}.tfm")
+    write_json({}, tmp_path / "harmonize.json")
+    harmonized = [str(tmp_path / f"{name}.tfm") for name in "fm"] if harmonizing else ()
+    worse = geometry.chain(start, geometry.affine(np.diag([1.05, 1.0, 0.95]), [-5.0, 3.0, 0.0]))
+    found_by_elastix(monkeypatch, worse)
+    kept = prealign_files(tmp_path, FIXED_IMAGE, moving, "a.txt", harmonized)
+    np.testing.assert_array_equal(flat(kept), flat(start))
+    how = read_json(tmp_path / "affine.json")
+    assert how["start_kept"] is True and "failed" not in how and how["seconds"] == 1.0
+    assert 0 <= how["judged"]["start"] < how["judged"]["affine"] < 1 and 0.1 < how["judged"]["compared"] <= 1
+    assert "agree less" in how["judged"]["why"] and how["judged"]["why"].endswith("the start is kept")
+    assert how["overlap"] == Problem(FIXED_IMAGE, moving).overlap(start)
+    always = prealign_files(tmp_path, FIXED_IMAGE, moving, "a.txt", harmonized, keep="always")
+    np.testing.assert_array_equal(flat(always), flat(worse))
+    assert not {"start_kept", "judged"} & set(read_json(tmp_path / "affine.json"))
+
+
+def test_an_affine_that_helps_is_kept_to_the_bit(tmp_path, parameters):
+    always, better = (
+        flat(prealign_files(tmp_path, FIXED_IMAGE, MOVING_IMAGE, parameters(AFFINE), keep=keep))
+        for keep in ("always", "better")
+    )
+    np.testing.assert_array_equal(better, always)
+    how = read_json(tmp_path / "affine.json")
+    assert how["start_kept"] is False and how["judged"]["affine"] < how["judged"]["start"]
 
 
 def test_prealign_after_a_failed_harmonizing_starts_by_itself_and_says_so(tmp_path, parameters):

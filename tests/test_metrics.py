@@ -385,6 +385,9 @@ def test_what_a_method_reports_of_itself():
         *(("runtime", "image", 3.0, "s"), ("cpu_time", "image", 5.5, "s")),
         *(("peak_memory", "image", 700.0, "MB"), ("fre", "image", 0.7, "mm")),
     ]
+    for kept in (True, False):
+        row = reported.rows_of({"seconds": 3, "start_kept": kept, "judged": {"start": 0.1}})[1]
+        assert row == ("start_kept", "image", float(kept), "1")
     (_, _, value, unit) = reported.rows_of({"seconds": 3, "fre_mm": None})[1]
     assert np.isnan(value) and unit == "mm"
     with pytest.raises(KeyError):
@@ -395,6 +398,7 @@ def test_a_failed_method_has_the_rows_of_the_others_without_values():
     others = [
         [Row("dice", "1", 0.5, "1"), Row("runtime", "image", 3.0, "s"), Row("fre", "image", 0.1, "mm")],
         [Row("dice", "1", 0.7, "1"), Row("runtime", "image", 4.0, "s"), Row("cpu_time", "image", 4.0, "s")],
+        [Row("start_kept", "image", 1.0, "1")],
     ]
     found = reported.rows_of_failed({"failed": "no overlap", "seconds": 1.0}, others)
     keys = [("dice", "1", "1"), ("runtime", "image", "s"), ("cpu_time", "image", "s")]

@@ -100,6 +100,17 @@ def test_composing_goes_from_fixed_back_to_the_frame_and_on_to_moving(tmp_path):
     assert read_json(tmp_path / "affine.json") == cost | {"threads": 2, "composed_of": 2}
 
 
+@pytest.mark.parametrize(("kept", "expected"), [((True, False), True), ((False, False), False), ((None, True), True)])
+def test_a_transform_composed_of_a_kept_start_says_so(tmp_path, kept, expected):
+    cost = {"seconds": 1.0, "cpu_seconds": 1.0, "peak_memory_mb": 1.0, "threads": 1}
+    for role, start_kept in zip(("fixed", "moving"), kept, strict=True):
+        geometry.write_transform(TO_FIXED, tmp_path / f"{role}.tfm")
+        write_json(cost | ({} if start_kept is None else {"start_kept": start_kept}), tmp_path / f"{role}.json")
+    files = [str(tmp_path / name) for name in ("fixed.tfm", "moving.tfm", "fixed.json", "moving.json")]
+    compose_affine(*files[:2], files[2:], str(tmp_path / "affine.tfm"), str(tmp_path / "affine.json"))
+    assert read_json(tmp_path / "affine.json")["start_kept"] is expected
+
+
 def test_a_transform_composed_of_a_failed_alignment_has_failed(tmp_path):
     for role, facts in (("fixed", {"failed": "no overlap"}), ("moving", {"seconds": 1.0, "threads": 1})):
         geometry.write_transform(TO_FIXED, tmp_path / f"{role}.tfm")

@@ -465,6 +465,19 @@ def test_what_went_wrong_is_listed():
     assert "bspline-3r folds" not in trouble
 
 
+def test_pairs_that_were_left_at_their_start_are_named():
+    """The affine's figures are then the start's: its reader must know; where it helped nothing is said."""
+    metrics = cohort_metrics()
+    of_affine = metrics[(metrics.method == "affine") & (metrics.metric == "ncc_squared")]
+    pairs = sorted(of_affine.pair)
+    rows = of_affine.assign(metric="start_kept", unit="1", value=of_affine.pair.isin(pairs[:2]).astype(float))
+    (said,) = set(what_went_wrong(pd.concat([metrics, rows]))) - set(what_went_wrong(metrics))
+    assert f"(MIND distance) on {pairs[0]}, {pairs[1]} (2 of {len(pairs)} validation and test pairs)" in said
+    assert said.startswith("affine made the images agree less") and pairs[2] not in said
+    assert said in Page(rendered(pd.concat([metrics, rows]))).text
+    assert what_went_wrong(pd.concat([metrics, rows.assign(value=0.0)])) == what_went_wrong(metrics)
+
+
 def test_nothing_wrong_is_said_too():
     metrics = cohort_metrics()
     metrics.loc[metrics.metric == "folding", "value"] = 0

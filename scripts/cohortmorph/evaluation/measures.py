@@ -183,6 +183,8 @@ MEASURES = {
         Measure("unreadable", "", "unreadable", "count", None, 0),
         # What is left at the fiducials says nothing about the error elsewhere (Fitzpatrick 2009).
         Measure("fre", "image", "FRE", "mm", None, 2, "fiducials", reported_as="fre_mm"),
+        # Of the affine: 1 where it was judged to be worse than its start, which then stands in its place.
+        Measure("start_kept", "image", "start kept", "1", None, 0, reported_as="start_kept"),
     )
 }  # fmt: skip
 TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME = (
@@ -191,6 +193,7 @@ TRE, TRE_NEAR, DICE, NCC, FOLDING, RUNTIME = (
 NMI = MEASURES["nmi"]
 SIMILARITIES = [NCC, NMI]  # what stands for the looks of a result: never for its accuracy, unless nothing else does
 OVERLAP = MEASURES["overlap"]
+START_KEPT = MEASURES["start_kept"]
 UNREADABLE = MEASURES["unreadable"]
 RANKED = [measure for measure in MEASURES.values() if measure.ranked]
 SELECTABLE = {measure.select: measure for measure in MEASURES.values() if measure.select}

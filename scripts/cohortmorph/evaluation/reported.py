@@ -18,7 +18,8 @@ def rows_of(registration: Mapping[str, Any]) -> list[Row]:
     """Return the rows of what a method reports of itself, from the content of its registration.json.
 
     ``runtime`` (s, from ``seconds``) always; where they are given, ``cpu_time`` (s, from ``cpu_seconds``),
-    ``peak_memory`` (MB, from ``peak_memory_mb``) and ``fre`` (mm, from ``fre_mm``). Null becomes NaN.
+    ``peak_memory`` (MB, from ``peak_memory_mb``), ``fre`` (mm, from ``fre_mm``) and ``start_kept`` (1 for true, 0 for
+    false). Null becomes NaN.
     """
     values = {
         measure.metric: registration[measure.reported_as]
@@ -36,11 +37,11 @@ def rows_of_failed(registration: Mapping[str, Any], others: Sequence[Sequence[Ro
     registration : dict
         The content of its registration.json: what only such a method reports counts as well, whatever its value.
     others : list of list of Row
-        The rows of each method that succeeded. What a few methods alone report of themselves (``fre``) is no failure of
-        the others, and is left out.
+        The rows of each method that succeeded. What a few methods alone report of themselves (``fre``, ``start_kept``)
+        is no failure of the others, and is left out.
     """
     own = rows_of({"seconds": None} | dict(registration))
-    foreign = {measure.metric for measure in REPORTED if measure.needs} - {one.metric for one in own}
+    foreign = {measure.metric for measure in REPORTED if not measure.cost} - {one.metric for one in own}
     rows = [one for of_method in others for one in of_method if one.metric not in foreign]
     return [row(metric, structure, np.nan) for metric, structure in dict.fromkeys(one.key for one in [*rows, *own])]
 

@@ -7,6 +7,7 @@ import SimpleITK as sitk
 
 from cohortmorph import UserError
 from cohortmorph.registration import elastix, harmonized
+from cohortmorph.registration.judge import judge
 from cohortmorph.registration.pairwise import PairFiles
 from cohortmorph.registration.problem import LEAST_OVERLAP, Problem, Run
 from cohortmorph.run import logs
@@ -20,16 +21,18 @@ class Aligned(NamedTuple):
     Attributes
     ----------
     transform : SimpleITK affine transform
-        Fixed world → moving world, LPS mm, harmonizing composed in; its start where the alignment failed.
+        Fixed world → moving world, LPS mm, harmonizing composed in; its start where the alignment failed, and where it
+        was judged to be no better.
     how : dict
-        For the JSON file: cost, seed, threads, overlap …, or why it ``failed``; with why harmonizing had.
+        For the JSON file: cost, seed, threads, overlap …, how it was ``judged`` and whether for that the start was
+        kept (``start_kept``), or why it ``failed``; with why harmonizing had.
     """
 
     transform: sitk.Transform
     how: dict[str, Any]
 
 
-def align(files: PairFiles, parameters: StrPath, run: Run) -> Aligned:
+def align(files: PairFiles, parameters: StrPath, run: Run, keep: str = "better") -> Aligned:
     """Align the moving to the fixed image from where harmonizing has put them.
 
     Parameters
@@ -38,6 +41,9 @@ def align(files: PairFiles, parameters: StrPath, run: Run) -> Aligned:
     parameters : path
         elastix parameter file of an affine transform.
     run : Run
+    keep : {"better", "always"}
+        Whether an affine is kept that is worse than its start: the positions after harmonizing, else the scanner's,
+        even where elastix itself began with the images' middles on each other.
     """
     not_harmonized = harmonized.failure(files.harmonized)
     start = files.start("own")
@@ -56,7 +62,14 @@ def align(files: PairFiles, parameters: StrPath, run: Run) -> Aligned:
             found.cost.seconds,
             100 * overlap,
         )
-        how |= found.cost.entries() | found.provenance | {"overlap": overlap}
+        how |= found.cost.entries() | found.provenance
+        if keep == "better":
+            start_kept, judged = judge(problem, start, transform)
+            logs.log.info("%s: %s", files.pair, judged["why"])
+            if start_kept:
+                transform, overlap = start, problem.overlap(start)
+            how |= {"start_kept": start_kept, "judged": judged}
+        how["overlap"] = overlap
     except UserError as error:
         # The other methods start from where harmonizing, or the scanner, has put the images; each says how that went.
         logs.log.error("%s: the affine alignment failed: %s", files.pair, error)

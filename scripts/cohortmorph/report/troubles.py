@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cohortmorph.cohort.pairs import in_words
-from cohortmorph.evaluation.measures import DICE, FOLDING, TRE
+from cohortmorph.evaluation.measures import DICE, FOLDING, START_KEPT, TRE
 from cohortmorph.evaluation.statistics import failures_as_worst
 from cohortmorph.evaluation.tables import Evaluation
 from cohortmorph.report.wording import count
@@ -27,6 +27,7 @@ def what_went_wrong(evaluation: Evaluation, skipped: Collection[str] = ()) -> li
         *_unreadable(evaluation),
         *_unmeasured(test, evaluation),
         *_registrations_failed(evaluation),
+        *_starts_kept(evaluation),
         *_values_missing(test, evaluation),
         *_landmarks_outside(test),
         *_landmarks_rounded(test),
@@ -81,6 +82,18 @@ def _registrations_failed(evaluation: Evaluation) -> Iterator[str]:
         yield (
             f"{count(others, 'more registration')} failed on validation pairs or by networks that were not chosen; "
             "results/evaluation/failures.tsv lists them."
+        )
+
+
+def _starts_kept(evaluation: Evaluation) -> Iterator[str]:
+    """Say where the affine was judged to be worse than its start, so that its figures are those of the start."""
+    rows = START_KEPT.rows(evaluation.metrics)
+    for method, of_method in rows[rows.value == 1].groupby("method", sort=False):
+        pairs = list(of_method.pair)
+        yield (
+            f"{evaluation.label(method)} made the images agree less than its start did (MIND distance) on "
+            f"{_listed(pairs)} ({len(pairs)} of {count(rows.pair.nunique(), 'validation and test pair')}): there the "
+            "start was kept, for it and for all methods that begin from it. affine.json of a pair has both values."
         )
 
 
