@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cohortmorph import UserError
+from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -63,15 +64,7 @@ class SimilarityObjective:
             )
         self.incompressible = [list(label_numbers).index(number) for number in kept]
 
-    def parts(
-        self,
-        field: tf.Tensor,
-        displacement: tf.Tensor,
-        weights: tf.Tensor,
-        fixed: tf.Tensor,
-        moving: tf.Tensor,
-        *labels: tf.Tensor,
-    ) -> Parts:
+    def parts(self, field: tf.Tensor, displacement: tf.Tensor, weights: tf.Tensor, batch: Batch) -> Parts:
         """Return the loss and its parts.
 
         Parameters
@@ -82,17 +75,15 @@ class SimilarityObjective:
             In voxels.
         weights : tensor, shape () or (batch,)
             λ.
-        fixed, moving : tensor, shape (batch, *shape, 1)
-        *labels : tensor, shape (batch, *shape, structures)
-            Of the fixed and of the moving images, or nothing.
+        batch : Batch
         """
-        fixed_labels, moving_labels = labels or (None, None)
+        fixed_labels = batch.fixed_labels
         convention, folding_weight = self.regularization["convention"], self.regularization["folding_weight"]
-        likeness = tf.reduce_mean(self.similarity(fixed, warp(moving, displacement)))
+        likeness = tf.reduce_mean(self.similarity(batch.fixed, warp(batch.moving, displacement)))
         penalty = gradient_penalty(field, convention, self.field_downsampling, self.regularization["name"])
         overlap = folding = volume = tf.constant(0.0)
         if fixed_labels is not None and self.label_weight:
-            overlap = tf.reduce_mean(self.label_loss(fixed_labels, warp(moving_labels, displacement)))
+            overlap = tf.reduce_mean(self.label_loss(fixed_labels, warp(batch.moving_labels, displacement)))
         if folding_weight:
             folding = tf.reduce_mean(folding_penalty(displacement, convention))
         if fixed_labels is not None and self.volume_weight:

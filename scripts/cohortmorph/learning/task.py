@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cohortmorph import UserError
-from cohortmorph.learning import augment, checkpoints, kind, networks, samples, trainer, training
+from cohortmorph.learning import augment, batch, checkpoints, kind, networks, samples, trainer, training
 from cohortmorph.learning.kind import Kind, Samples
 from cohortmorph.learning.kinds import kind_of
-from cohortmorph.learning.samples import Entry
+from cohortmorph.learning.samples import Entry, Image
 from cohortmorph.run import memory
 from cohortmorph.run.files import StrPath, write_json, write_table
 from cohortmorph.spatial import geometry
@@ -23,7 +23,7 @@ log = logging.getLogger("cohortmorph")
 
 # The code that decides a training's result, of whatever kind, with the modules of its kind: a checkpoint of another is
 # not used.
-CODE = (sys.modules[__name__], augment, checkpoints, kind, networks, samples, trainer, training)
+CODE = (sys.modules[__name__], augment, batch, checkpoints, kind, networks, samples, trainer, training)
 
 # A path, or those of a pair (fixed, moving).
 Input = str | Sequence[str]
@@ -144,9 +144,8 @@ class Training:
         UserError
             Nothing is left.
         """
-        learned, left_out = without_empty(self.training_inputs, read(self.training_inputs))
+        learned, left_out = without_empty(self.training_inputs, read(self.training_inputs, self.training_labels))
         validated, unwatched = without_empty(self.validation_inputs, read(self.validation_inputs))
-        labels = [path for n, path in enumerate(self.training_labels) if self.training_inputs[n] not in left_out]
         for entry in left_out + unwatched:
             log.error("left out, as an image has no values (see results/logs/prepare_input): %s", entry)
         if not learned or not validated:
@@ -154,7 +153,7 @@ class Training:
                 "nothing is left to train on, or to watch the training with: every pair of the split failed."
             )
         kind = self.kind
-        drawn, watched = kind.samples(self.settings, kind.multiple(self.settings), learned, validated, read(labels))
+        drawn, watched = kind.samples(self.settings, kind.multiple(self.settings), learned, validated)
         return Material(drawn, watched, left_out + unwatched)
 
     def write_plain_networks(self, conditional: Sequence[StrPath], plain: Sequence[StrPath]) -> None:
@@ -192,17 +191,34 @@ def check_memory(inputs: Sequence[Input], recipe: training.Recipe) -> None:
     )
 
 
-def without_empty(inputs: Sequence[Input], arrays: Sequence[Entry]) -> tuple[list[Entry], list[Input]]:
-    """Return the arrays that show something, and the inputs of those that do not (see prepare_input.py)."""
-    good = [all(np.ptp(array) > 0 for array in (entry if isinstance(entry, tuple) else [entry])) for entry in arrays]
-    kept = [array for array, is_good in zip(arrays, good, strict=True) if is_good]
+def without_empty(inputs: Sequence[Input], entries: Sequence[Entry]) -> tuple[list[Entry], list[Input]]:
+    """Return the entries that show something, and the inputs of those that do not (see prepare_input.py)."""
+    good = [
+        all(np.ptp(image.values) > 0 for image in ([entry] if isinstance(entry, Image) else entry)) for entry in entries
+    ]
+    kept = [entry for entry, is_good in zip(entries, good, strict=True) if is_good]
     return kept, [entry for entry, is_good in zip(inputs, good, strict=True) if not is_good]
 
 
-def read(inputs: Sequence[Input]) -> list[Entry]:
-    """Read paths, or pairs of paths, as arrays."""
+def read(inputs: Sequence[Input], label_maps: Sequence[Input] = (), masks: Sequence[Input] = ()) -> list[Entry]:
+    """Read images, or pairs of images, by their paths; and label maps and masks, if given, in the same form."""
 
-    def values(path: str) -> np.ndarray:
-        return geometry.to_array(geometry.read_image(path))
+    def image(path: str, *others: Any) -> Image:
+        found = geometry.read_image(path)
+        labels, mask = (None if other is None else array(other) for other in others)
+        return Image(geometry.to_array(found), found.GetSpacing(), labels, mask)
 
-    return [values(entry) if isinstance(entry, str) else (values(entry[0]), values(entry[1])) for entry in inputs]
+    entries: list[Entry] = []
+    for one, *others in itertools.zip_longest(inputs, label_maps, masks):
+        if isinstance(one, str):
+            entries.append(image(one, *others))
+        else:
+            of_sides = zip(one, *(other or (None, None) for other in others), strict=True)
+            fixed, moving = (image(*paths) for paths in of_sides)
+            entries.append((fixed, moving))
+    return entries
+
+
+def array(path: str) -> np.ndarray:
+    """Read an image's voxels."""
+    return geometry.to_array(geometry.read_image(path))
