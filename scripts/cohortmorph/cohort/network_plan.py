@@ -169,8 +169,8 @@ class NetworkPlan:
     @property
     def grid_settings(self) -> dict[str, Any]:
         """The grid on which the network works: spacing in mm, dimensions, and what its sides are multiples of."""
-        levels = self.chosen.get("encoder", ())  # each halves the image
-        return {key: self.chosen[key] for key in ("spacing_mm", "dimensions")} | {"multiple": 2 ** len(levels)}
+        halved = len(self.chosen.get("encoder", ())) + (self.chosen["kind"] == "matching")  # which compares first
+        return {key: self.chosen[key] for key in ("spacing_mm", "dimensions")} | {"multiple": 2**halved}
 
     @cached_property
     def grid(self) -> str:
@@ -182,12 +182,19 @@ class NetworkPlan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a training depends on beside λ and the images, and with it what the network answers."""
-        return {key: value for key, value in self.chosen.items() if key not in NOT_LEARNED}
+        """What a training depends on beside λ and the images."""
+        return {key: value for key, value in self.chosen.items() if key not in (*NOT_LEARNED, *APPLIED)}
+
+    @property
+    def settings_applied(self) -> dict[str, Any]:
+        """What the network's answer depends on beside λ, the training images and the pair's."""
+        return self.settings | {key: self.chosen[key] for key in APPLIED if key in self.chosen}
 
 
 # Keys of a network that decide nothing in a training for one λ: which λ there are, how the images come, who computes.
 NOT_LEARNED = ("weights", "conditional", "spacing_mm", "threads", "gpu")
+# Keys that decide how a network is applied once it has learned.
+APPLIED = ("passes",)
 
 
 def _each_once(samples: Iterable[SampleFiles]) -> list[str]:
