@@ -62,7 +62,9 @@ def test_costs_are_those_of_a_loop_over_voxels(shape):
         there = tuple(np.clip(np.add(index, way), 0, np.array(shape) - 1))
         assert costs[index][n] == pytest.approx(np.mean((fixed[0][index] - moving[0][there]) ** 2), abs=1e-6)
     blocks = matching.cost_volume(tf.constant(fixed), tf.constant(moving), average=True).numpy()[0]
-    np.testing.assert_allclose(blocks[(0,) * len(shape)], costs[(slice(2),) * len(shape)].reshape(-1, len(ways)).mean(0), atol=1e-6)
+    np.testing.assert_allclose(
+        blocks[(0,) * len(shape)], costs[(slice(2),) * len(shape)].reshape(-1, len(ways)).mean(0), atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("shape", [(16, 24), (8, 16, 24)])
@@ -114,7 +116,9 @@ def test_contrasts_are_others_in_both_images_of_a_pair_and_the_probe_is_always_t
     for images in (batch.fixed, batch.moving):
         assert images.numpy().min() >= 0
         assert images.numpy().max() <= 1
-    alike = [np.corrcoef(f.ravel(), m.ravel())[0, 1] for f, m in zip(batch.fixed.numpy(), batch.moving.numpy(), strict=True)]
+    alike = [
+        np.corrcoef(f.ravel(), m.ravel())[0, 1] for f, m in zip(batch.fixed.numpy(), batch.moving.numpy(), strict=True)
+    ]
     assert min(alike) < 0 < max(alike)
     assert np.abs(alike).max() < 0.99
     first, second = (pairs.probe(3, 2) for _ in range(2))
@@ -124,7 +128,9 @@ def test_contrasts_are_others_in_both_images_of_a_pair_and_the_probe_is_always_t
 
 
 def test_a_stack_may_end_before_the_other_does():
-    moving = painted.PaintedPairs(samples(), SETTINGS["displacements"]).draw(np.random.default_rng(3), 16).moving.numpy()
+    moving = (
+        painted.PaintedPairs(samples(), SETTINGS["displacements"]).draw(np.random.default_rng(3), 16).moving.numpy()
+    )
     blank = (moving == 0).all(axis=(1, 2, 4))
     assert blank[:, 0].any()
     assert blank[:, -1].any()

@@ -1,4 +1,4 @@
-"""The kind `matching`: a U-Net that reads where the surroundings of a voxel look alike, and learns from known displacements.
+"""The kind `matching`: a U-Net that reads where surroundings look alike, and learns from known displacements.
 
 A plain U-Net of two images has to find out by itself that it should compare them; between contrasts that takes tens of
 thousands of steps. Here the comparison is built in. Each image becomes its self-similarity (MIND-SSC, Heinrich et al.,
@@ -123,7 +123,9 @@ def averaged(values: tf.Tensor) -> tf.Tensor:
     """Return the means of blocks of COARSER voxels along each axis, (batch, *shape, channels)."""
     size = values.shape[1:-1].as_list()
     blocks = [side for n in size for side in (n // COARSER, COARSER)]
-    return tf.reduce_mean(tf.reshape(values, [-1, *blocks, values.shape[-1]]), axis=[2 + 2 * n for n in range(len(size))])
+    return tf.reduce_mean(
+        tf.reshape(values, [-1, *blocks, values.shape[-1]]), axis=[2 + 2 * n for n in range(len(size))]
+    )
 
 
 def size_multiple(settings: Mapping[str, Any]) -> int:

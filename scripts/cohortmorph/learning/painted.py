@@ -132,9 +132,7 @@ def _in_a_random_contrast(images: tf.Tensor, seeds: Seeds) -> tf.Tensor:
     positions = tf.clip_by_value(images, 0.0, 1.0) * (KNOTS - 1)
     values = tf.add_n([painted[knot] * tf.nn.relu(1 - tf.abs(positions - knot)) for knot in range(KNOTS)])
     axes = list(range(1, len(images.shape)))
-    lowest, highest = (
-        extreme(values, axis=axes, keepdims=True) for extreme in (tf.reduce_min, tf.reduce_max)
-    )
+    lowest, highest = (extreme(values, axis=axes, keepdims=True) for extreme in (tf.reduce_min, tf.reduce_max))
     return (values - lowest) / (highest - lowest + 1e-3)
 
 
