@@ -52,8 +52,8 @@ SETTINGS = {
     "learning_rate": 1e-4,
     "learning_rate_schedule": "constant",
     "augment": {"deformation": 0, "intensity": 0},
-    "similarity": {"name": "ncc-voxelmorph", "window": 9},
-    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
+    "similarity": {"name": "ncc-voxelmorph", "window": 9, "mask": "none"},
+    "regularization": {"name": "l2", "convention": "mean", "unit": "voxel", "folding_weight": 0},
     "label_weight": 0,
     "label_loss": "dice",
     "incompressible": {"labels": [], "weight": 0},
@@ -322,7 +322,7 @@ def hippocampi(folder):
 # paper (Balakrishnan et al., IEEE TMI 2019); the others change what they name.
 FAST = {"int_steps": 5, "field_downsampling": 2, "learning_rate": 1e-3}
 SMALL = FAST | {
-    "similarity": {"name": "ncc-squared", "window": 5},
+    "similarity": {"name": "ncc-squared", "window": 5, "mask": "none"},
     "encoder": [16, 32, 32],
     "decoder": [32, 32, 32, 32, 16, 16],
 }

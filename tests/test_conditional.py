@@ -27,7 +27,7 @@ from cohortmorph.learning.voxelmorph import VOXELMORPH
 from cohortmorph.run import files
 
 SHAPES = {"2-D": (16, 12), "3-D": (12, 8, 16)}
-SIMPLE = SETTINGS | {"epochs": 4, "kept_epochs": [2, 4], "similarity": {"name": "mse"}}
+SIMPLE = SETTINGS | {"epochs": 4, "kept_epochs": [2, 4], "similarity": {"name": "mse", "mask": "none"}}
 WEIGHTS = ["0.5", "2"]
 
 

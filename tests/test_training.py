@@ -45,8 +45,8 @@ SETTINGS = {
     "batch_size": 4,
     "learning_rate": 0.003,
     "kept_epochs": [10, 30],
-    "similarity": {"name": "ncc-squared", "window": 9},
-    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
+    "similarity": {"name": "ncc-squared", "window": 9, "mask": "none"},
+    "regularization": {"name": "l2", "convention": "mean", "unit": "voxel", "folding_weight": 0},
     "int_steps": 0,
     "encoder": [8, 8],
     "decoder": [8, 8, 8],
@@ -90,7 +90,7 @@ HISTORY = (
     *("validation_loss", "validation_similarity", "validation_penalty", "validation_folding_penalty", "seconds"),
 )
 
-SIMPLE = SETTINGS | {"epochs": 5, "similarity": {"name": "mse"}}
+SIMPLE = SETTINGS | {"epochs": 5, "similarity": {"name": "mse", "mask": "none"}}
 
 
 def pairs_of(pairs, labels=None):
@@ -199,6 +199,47 @@ def test_flips_mirror_all_arrays_of_a_sample_alike_along_the_axes_of_the_images(
     assert seen == set(every)
 
 
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_masks_and_spacing_are_drawn_with_their_images_and_padding_does_not_count(dimensions):
+    """The mask is where the image is above its middle, of any number but 0."""
+    grids = [((6, 8, 4), (1.0, 2.0, 3.0)), ((8, 5, 4), (0.5, 0.7, 5.0))]
+    entries, rng = [], np.random.default_rng(1)
+    for shape, spacing_mm in grids:
+        values = [1 + rng.random(shape).astype("f4") for _ in range(2)]
+        entries.append(tuple(Image(v, spacing_mm, mask=7.0 * (v > 1.5)) for v in values))
+    samples = Samples(entries, dimensions, 8, flips=True)
+    for batch in (samples.draw(np.random.default_rng(2), 12), *samples.probe(12, 5)):
+        np.testing.assert_array_equal(batch.fixed_mask, batch.fixed > 1.5)
+        np.testing.assert_array_equal(batch.moving_mask, batch.moving > 1.5)
+        assert batch.fixed_mask.dtype == np.float32 and 0.1 < batch.fixed_mask.mean() < 0.5
+        assert (batch.fixed_labels, batch.moving_labels, batch.displacement_mm) == (None, None, None)
+        voxels = np.count_nonzero(batch.fixed, axis=tuple(range(1, dimensions + 2)))
+        expected = [grids[int(n == np.prod(grids[1][0][:dimensions]))][1][:dimensions] for n in voxels]
+        np.testing.assert_array_equal(batch.spacing_mm, np.float32(expected))
+        assert len(np.unique(batch.spacing_mm[:, 0])) == 2
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_of_any_two_images_each_has_its_own_mask(dimensions):
+    images = [Image(values, (1, 2, 3), mask=values % 2) for values in (labelled(n, (8, 8, 8)) // 1 for n in range(3))]
+    batch = Samples(images, dimensions, 8).draw(np.random.default_rng(1), 20)
+    np.testing.assert_array_equal(batch.fixed_mask, batch.fixed % 2)
+    np.testing.assert_array_equal(batch.moving_mask, batch.moving % 2)
+    np.testing.assert_array_equal(batch.spacing_mm, np.tile(np.float32([1, 2, 3][:dimensions]), (20, 1)))
+
+
+def test_masks_of_some_images_only_are_an_error():
+    with pytest.raises(ValueError, match="1 of 2 images lack what the others have"):
+        Samples([(Image(labelled(1), mask=labelled(1)), Image(labelled(2)))], 2, 8)
+
+
+def test_slices_that_are_dropped_take_their_masks_and_spacing_along():
+    fixed, moving = labelled(1), labelled(2)
+    fixed[:, :, 0] = 0
+    samples = Samples([tuple(Image(v, mask=v) for v in (fixed, moving))], 2, 8)
+    assert [len(samples.spacing_mm), len(samples.fixed_mask), len(samples.moving_mask)] == [4] * 3
+
+
 def test_labels_pull_the_field_where_the_images_say_nothing():
     """Flat images and two label maps that lie apart: only the labels can lower the loss, and they do."""
     i, j = np.meshgrid(np.arange(16), np.arange(16), indexing="ij")
@@ -224,6 +265,23 @@ def test_augmented_steps_are_seeded_and_see_other_images():
     assert first_step(1).parts.similarity > 1e-3  # each is varied by itself
     assert first_step(1) == first_step(1)
     assert first_step(1).parts.similarity != first_step(2).parts.similarity
+
+
+def test_augmented_masks_stay_whole_and_follow_their_images():
+    trainer = trainer_of(augment={"deformation": 1, "intensity": 0})
+    image = np.repeat(blobs(1, shape=(16, 16, 1)).transpose(2, 0, 1)[..., None], 4, axis=0)
+    mask = np.zeros_like(image)
+    mask[:, 4:12, 4:12] = 1
+    given = batch_of(mask, mask)._replace(fixed_mask=mask, moving_mask=mask)
+    varied = trainer._varied(given.each(tf.constant), tf.constant([1, 2]))
+    assert varied.fixed_labels is None and varied.displacement_mm is None
+    for bent, counts in ((varied.fixed, varied.fixed_mask), (varied.moving, varied.moving_mask)):
+        np.testing.assert_array_equal(counts, np.array(bent) > 0.999)
+        assert np.abs(counts - mask).max() == 1 and 0.1 < np.mean(counts) < 0.4
+    np.testing.assert_array_equal(varied.spacing_mm, given.spacing_mm)
+    known = given._replace(displacement_mm=np.zeros((4, 16, 16, 2), "f4"))
+    with pytest.raises(ValueError, match="images with a known displacement cannot be bent at random"):
+        trainer.step(known, tf.constant(1.0), tf.constant([1, 2]))
 
 
 def test_the_learning_rate_rises_and_falls_to_a_hundredth():
@@ -515,7 +573,9 @@ def training_arguments(folder, validation_seed=9, weight="0.5", settings=SETTING
             "weight": weight,
             "training_inputs": pairs,
             "training_labels": [],
+            "training_masks": [],
             "validation_inputs": [validation],
+            "validation_masks": [],
             "settings": settings,
             "seed": 7,
             "threads": 1,
@@ -627,6 +687,41 @@ def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
     np.testing.assert_allclose(history["loss"], history["similarity"] + 0.5 * history["penalty"], atol=1e-5)
 
 
+@pytest.mark.parametrize("any_two", [False, True], ids=["pairs", "any two"])
+def test_a_training_in_masks_counts_likeness_there_alone(tmp_path, any_two):
+    """Of the untrained network, which moves nothing: the first epoch's likeness is the images' own in the masks."""
+    small = SIMPLE | {"epochs": 1, "kept_epochs": [1], "similarity": {"name": "mse", "mask": "fixed"}, "batch_size": 18}
+    small["learning_rate"] = 1e-9
+    arguments = training_arguments(tmp_path, settings=small)
+
+    def masked(path):
+        """Write a mask in which the images differ by 0.5, after adding that to the image, and by little else."""
+        found = geometry.read_image(path)
+        values, mask = geometry.to_array(found), np.zeros(found.GetSize(), "f4")
+        mask[10:20, 10:20] = 1
+        values[:] = 0.25 + 0.001 * values
+        values[10:20, 10:20] += 0.5 * (("moving" in path) if not any_two else int(path[-8]) / 2)
+        new = path.replace(".nii.gz", "_mask.nii.gz")
+        for array, file in ((mask, new), (values, path)):
+            geometry.write_image(geometry.to_image(array, Grid.of(found)), file)
+        return new
+
+    inputs = arguments["training"]
+    inputs["validation_masks"] = [tuple(map(masked, pair)) for pair in inputs["validation_inputs"]]
+    if any_two:
+        inputs["training_inputs"] = [moving for _, moving in inputs["training_inputs"]]
+        inputs["training_masks"] = [masked(path) for path in inputs["training_inputs"]]
+    else:
+        inputs["training_masks"] = [tuple(map(masked, pair)) for pair in inputs["training_inputs"]]
+    train_network.main(**arguments)
+    row = pd.read_csv(tmp_path / "history.tsv", sep="\t").iloc[0]
+    if any_two:  # 0.25 or, of the first and the last image, 0.5
+        assert 0.0625 < row["similarity"] < 0.25
+    else:
+        assert row["similarity"] == pytest.approx(0.25, rel=0.01)
+        assert row["validation_similarity"] == pytest.approx(0.25, rel=0.01)
+
+
 def test_another_process_trains_the_same_bits_whatever_it_validates_on(trained, elsewhere):
     (folder, _), (other, process) = trained, elsewhere
     assert process.wait(timeout=300) == 0, (other / "output.txt").read_text()
@@ -684,8 +779,8 @@ def test_a_learning_rate_that_explodes_is_named(tmp_path):
 def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_network(tmp_path, monkeypatch):
     """√0 is a number, its derivative is none: the loss looks well while the parameters are lost."""
 
-    def rootless(settings):
-        return lambda fixed, moved: tf.reduce_mean((fixed - moved) ** 2) + tf.sqrt(0.0 * tf.reduce_sum(moved))
+    def rootless(settings, alone):
+        return lambda fixed, moved, counts: tf.reduce_mean((fixed - moved) ** 2) + tf.sqrt(0.0 * tf.reduce_sum(moved))
 
     monkeypatch.setattr(objective, "similarity", rootless)
     with pytest.raises(UserError, match=r"epoch 1, step 1: loss 0\.\d+ .*size of the gradient nan.*of epoch 0 are in"):

@@ -49,9 +49,9 @@ class Training:
         λ as the user typed it; of several, one conditional network learns all.
     training_inputs : list
         Paths of images of which any two make a pair, or (fixed, moving) paths.
-    training_labels : list
-        Their label maps in the same form, or empty: then labels play no part.
-    validation_inputs : list
+    training_labels, training_masks : list
+        Their label maps and masks in the same form, or empty: then these play no part.
+    validation_inputs, validation_masks : list
         (fixed, moving) paths.
     settings : dict
         The network's section of the configuration with its defaults, its ``kind`` among them.
@@ -62,7 +62,9 @@ class Training:
     weight: str | list[str]
     training_inputs: list[Input]
     training_labels: list[Input]
+    training_masks: list[Input]
     validation_inputs: list[Input]
+    validation_masks: list[Input]
     settings: dict[str, Any]
     seed: int
     threads: int
@@ -84,9 +86,14 @@ class Training:
         return training.Recipe(self.network, self.kind, weights, self.settings, self.seed)
 
     @property
+    def _inputs(self) -> list[list[Input]]:
+        learned = [self.training_inputs, self.training_labels, self.training_masks]
+        return [*learned, self.validation_inputs, self.validation_masks]
+
+    @property
     def fingerprint(self) -> str:
         """Of everything that decides the result: settings, code and the contents of the images; not of the name."""
-        inputs = [self.training_inputs, self.training_labels, self.validation_inputs]
+        inputs = self._inputs
         files = [path for entries in inputs for entry in entries for path in np.atleast_1d(entry)]
         code = [Path(str(module.__file__)) for module in (*CODE, *self.kind.modules)]
         return checkpoints.fingerprint([self.weight, self.settings, self.seed, *inputs], [*code, *files])
@@ -106,7 +113,7 @@ class Training:
         """
         networks.start_tensorflow(self.seed, self.threads, with_gradients=True)
         device, recipe = networks.device(), self.recipe
-        check_memory([*self.training_inputs, *self.training_labels, *self.validation_inputs], recipe)
+        check_memory(list(itertools.chain(*self._inputs)), recipe)
         material = self.material()
         log.info(
             "%s, λ = %s, on %s with %d threads: %d images or pairs to draw from, %d validation samples, images of %s",
@@ -144,8 +151,10 @@ class Training:
         UserError
             Nothing is left.
         """
-        learned, left_out = without_empty(self.training_inputs, read(self.training_inputs, self.training_labels))
-        validated, unwatched = without_empty(self.validation_inputs, read(self.validation_inputs))
+        learned = read(self.training_inputs, self.training_labels, self.training_masks)
+        learned, left_out = without_empty(self.training_inputs, learned)
+        validated = read(self.validation_inputs, masks=self.validation_masks)
+        validated, unwatched = without_empty(self.validation_inputs, validated)
         for entry in left_out + unwatched:
             log.error("left out, as an image has no values (see results/logs/prepare_input): %s", entry)
         if not learned or not validated:

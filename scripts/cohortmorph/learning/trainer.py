@@ -95,6 +95,11 @@ class Trainer:
     @tf.function(jit_compile=True)
     def _varied(self, batch, seed):
         for_fixed, for_moving = tf.unstack(tf.random.split(seed, 2))
+
+        def whole(mask):
+            """Return where what was interpolated counts altogether."""
+            return None if mask is None else tf.cast(mask > 0.999, tf.float32)
+
         if batch.displacement_mm is not None and self.strengths["deformation"]:
             raise ValueError("images with a known displacement cannot be bent at random: it would be another one")
         fixed, (fixed_labels, fixed_mask) = augment(
@@ -108,8 +113,8 @@ class Trainer:
             moving=moving,
             fixed_labels=fixed_labels,
             moving_labels=moving_labels,
-            fixed_mask=fixed_mask,
-            moving_mask=moving_mask,
+            fixed_mask=whole(fixed_mask),
+            moving_mask=whole(moving_mask),
         )
 
     # The parts are compiled twice, not one inside the other: the gradient of a compiled function is 25 times slower.
