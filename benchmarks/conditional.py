@@ -25,12 +25,13 @@ import yaml
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))
 
+from cohortmorph.learning.batch import Batch  # noqa: E402
 from cohortmorph.learning.networks import start_tensorflow, tf  # noqa: E402
 from cohortmorph.learning.objective import Parts  # noqa: E402
 from cohortmorph.learning.samples import Samples, largest_shape  # noqa: E402
+from cohortmorph.learning.task import read  # noqa: E402
 from cohortmorph.learning.trainer import Trainer  # noqa: E402
 from cohortmorph.learning.voxelmorph import VOXELMORPH  # noqa: E402
-from cohortmorph.spatial import geometry  # noqa: E402
 
 WEIGHTS = (1.0, 2.0, 3.0, 4.0)
 CASES = [((128, 128), 16), ((48, 64, 48), 1), ((48, 64, 48), 2)]
@@ -47,18 +48,21 @@ def cost(settings, rounds):
         settings = settings | {"dimensions": len(shape), "field_downsampling": downsampling}
         trainers = [trainer_of(shape, settings, weights) for weights in ([1.0], WEIGHTS)]
         rng = np.random.default_rng(1)
-        images = [tf.constant(rng.random((batch, *shape, 1), dtype=np.float32)) for _ in range(2)]
+        images = Batch(
+            *(tf.constant(rng.random((batch, *shape, 1), dtype=np.float32)) for _ in range(2)),
+            spacing_mm=np.ones((batch, len(shape)), np.float32),
+        )
         drawn = [
             trainer.network.draw_weights(rng, weights, batch)
             for trainer, weights in zip(trainers, ([1.0], WEIGHTS), strict=True)
         ]
         for trainer, weights in zip(trainers, drawn, strict=True):
-            trainer.step(*images, weights=weights)  # compiles
+            trainer.step(images, weights)  # compiles
         seconds = np.zeros((rounds, 2))
         for number in range(rounds):
             for which in (0, 1) if number % 2 else (1, 0):
                 started = time.process_time()
-                trainers[which].step(*images, weights=drawn[which])
+                trainers[which].step(images, drawn[which])
                 seconds[number, which] = time.process_time() - started
         counts = [sum(int(np.prod(each.shape)) for each in trainer.network.parameters) for trainer in trainers]
         one, other = 1000 * np.median(seconds, axis=0)
@@ -74,11 +78,11 @@ def accuracy(settings, results, dimensions, steps, trained=64, watched=16):
     """Print similarity and penalty on validation samples at each λ, of the conditional network and of one for each."""
     settings = settings | {"dimensions": dimensions}
     paths = sorted(Path(results).glob("pairs/*/network_input_*.nii.gz"))[: trained + watched]
-    images = [geometry.to_array(geometry.read_image(path)) for path in paths]
+    images = read(list(map(str, paths)))
     pairs = list(zip(images[trained:], [*images[trained + 1 :], images[trained]], strict=True))
     multiple, shape = 2 ** len(settings["encoder"]), largest_shape(images)
-    drawn = Samples(dimensions, multiple, images=images[:trained], at_least=shape, flips=settings["flips"])
-    probe = Samples(dimensions, multiple, pairs=pairs, at_least=shape).probe(160, settings["batch_size"])
+    drawn = Samples(images[:trained], dimensions, multiple, shape, flips=settings["flips"])
+    probe = Samples(pairs, dimensions, multiple, shape).probe(160, settings["batch_size"])
     print(f"{len(paths)} images, {drawn.shape}, {steps} steps of {settings['batch_size']}", flush=True)
     for weights in (WEIGHTS, [1.0], [4.0], [2.0], [3.0]):
         tf.keras.utils.set_random_seed(1)
@@ -86,15 +90,12 @@ def accuracy(settings, results, dimensions, steps, trained=64, watched=16):
         started = time.process_time()
         for epoch in range(1, steps + 1):
             rng = np.random.default_rng([1, epoch])
-            batch = list(map(tf.constant, drawn.draw(rng, settings["batch_size"])))
-            trainer.step(*batch, weights=trainer.network.draw_weights(rng, weights, settings["batch_size"]))
+            batch = drawn.draw(rng, settings["batch_size"])
+            trainer.step(batch, trainer.network.draw_weights(rng, weights, settings["batch_size"]))
         seconds = time.process_time() - started
         for at in weights:
-            parts = [
-                trainer.evaluate(*map(tf.constant, batch), weights=trainer.network.weights_of(at, len(batch[0])))
-                for batch in probe
-            ]
-            found = Parts(*np.average(parts, axis=0, weights=[len(fixed) for fixed, _ in probe]))
+            parts = [trainer.evaluate(batch, trainer.network.weights_of(at, batch.number)) for batch in probe]
+            found = Parts(*np.average(parts, axis=0, weights=[batch.number for batch in probe]))
             print(
                 f"{'one network' if len(weights) > 1 else 'its own'}, λ = {at:g}: squared NCC {-found.similarity:.4f}, "
                 f"penalty {found.penalty:.4g}, loss {found.loss:.4f}; training {seconds:.0f} s",

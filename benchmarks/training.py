@@ -32,9 +32,10 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 from cohortmorph.evaluation.metrics import dice
+from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.losses import ncc_voxelmorph
 from cohortmorph.learning.networks import tf, warp
-from cohortmorph.learning.samples import Samples, pad
+from cohortmorph.learning.samples import Image, Samples, pad
 from cohortmorph.learning.trainer import Trainer
 from cohortmorph.learning.unet import UNet, size_multiple, vxm
 from cohortmorph.learning.voxelmorph import VOXELMORPH
@@ -51,8 +52,8 @@ SETTINGS = {
     "learning_rate": 1e-4,
     "learning_rate_schedule": "constant",
     "augment": {"deformation": 0, "intensity": 0},
-    "similarity": {"name": "ncc-voxelmorph", "window": 9},
-    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
+    "similarity": {"name": "ncc-voxelmorph", "window": 9, "mask": "none"},
+    "regularization": {"name": "l2", "convention": "mean", "unit": "voxel", "folding_weight": 0},
     "label_weight": 0,
     "label_loss": "dice",
     "incompressible": {"labels": [], "weight": 0},
@@ -150,7 +151,8 @@ def ours(shape, batch, network):
     """Return the same for our step, data drawn as in training."""
     moving, fixed = images(shape, batch)
     trainer = trainer_of(shape, network)
-    return timed(lambda: trainer.step(tf.constant(fixed), tf.constant(moving), weights=tf.constant(1.0)))
+    drawn = Batch(fixed, moving, np.ones((batch, len(shape)), np.float32))
+    return timed(lambda: trainer.step(drawn, tf.constant(1.0)))
 
 
 def floor(shape, batch, network):
@@ -320,7 +322,7 @@ def hippocampi(folder):
 # paper (Balakrishnan et al., IEEE TMI 2019); the others change what they name.
 FAST = {"int_steps": 5, "field_downsampling": 2, "learning_rate": 1e-3}
 SMALL = FAST | {
-    "similarity": {"name": "ncc-squared", "window": 5},
+    "similarity": {"name": "ncc-squared", "window": 5, "mask": "none"},
     "encoder": [16, 32, 32],
     "decoder": [32, 32, 32, 32, 16, 16],
 }
@@ -337,7 +339,7 @@ RECIPES = {
 
 
 def stock_training(shape, settings):
-    """Return a step (fixed, moving) in voxelmorph's own way, and a function (fixed, moving) → displacement."""
+    """Return a step (batch) in voxelmorph's own way, and a function (fixed, moving) → displacement."""
     dense = vxm.networks.VxmDense(shape)
     rate = settings.get("learning_rate", 1e-4)
     losses = [vxm.losses.NCC(win=9).loss, vxm.losses.Grad("l2", loss_mult=2).loss]
@@ -346,7 +348,7 @@ def stock_training(shape, settings):
     displacement = tf.function(tf.keras.Model(dense.inputs, dense.references.pos_flow))
     return (
         # What `model.fit` does at each step, without its iterator.
-        lambda fixed, moving: dense.train_on_batch([moving, fixed], [fixed, zeros]),
+        lambda batch: dense.train_on_batch([batch.moving, batch.fixed], [batch.fixed, zeros]),
         lambda fixed, moving: displacement([moving, fixed]),
     )
 
@@ -356,7 +358,7 @@ def our_training(shape, settings):
     trainer = trainer_of(shape, settings)
     compiled = tf.function(trainer.network.displacement, jit_compile=True)
     return (
-        lambda *batch: trainer.step(*map(tf.constant, batch), weights=tf.constant(1.0)),
+        lambda batch: trainer.step(batch, tf.constant(1.0)),
         lambda fixed, moving: compiled(trainer.network.model([moving, fixed])),
     ), trainer
 
@@ -365,12 +367,9 @@ def time_to_dice(folder, recipe, cpu_minutes, threads, check_seconds=15):
     """Train a recipe, and print the mean Dice of the validation pairs against the seconds it has taken."""
     learned, watched, pairs = hippocampi(folder)
     settings = dict(RECIPES[recipe])
-    drawn = Samples(
-        3,
-        size_multiple((SETTINGS | settings)["encoder"]),
-        images=[image for image, _ in learned.values()],
-        labels=[labels for _, labels in learned.values()] if settings.get("label_weight") else None,
-    )
+    with_labels = settings.get("label_weight")
+    entries = [Image(image, labels=labels if with_labels else None) for image, labels in learned.values()]
+    drawn = Samples(entries, 3, size_multiple((SETTINGS | settings)["encoder"]))
     trainer = None
     if recipe.startswith("stock"):
         step, displacement = stock_training(drawn.shape, settings)
@@ -392,14 +391,14 @@ def time_to_dice(folder, recipe, cpu_minutes, threads, check_seconds=15):
 
     batch_size, rng = settings.get("batch_size", 1), np.random.default_rng(1)
     print(f"{recipe}: {len(drawn)} images, {len(pairs)} validation pairs, Dice before {mean_dice():.4f}", flush=True)
-    step(*drawn.draw(rng, batch_size))  # compiles
+    step(drawn.draw(rng, batch_size))  # compiles
     seconds = cpu_seconds = last = steps = 0
     while cpu_seconds < 60 * cpu_minutes:
         before = time.perf_counter(), time.process_time()
         if settings.get("cosine"):
             done = cpu_seconds / (60 * cpu_minutes)
             trainer.optimizer.learning_rate.assign(settings["learning_rate"] * (1 + np.cos(np.pi * done)) / 2)
-        step(*drawn.draw(rng, batch_size))
+        step(drawn.draw(rng, batch_size))
         steps += 1
         seconds += time.perf_counter() - before[0]
         cpu_seconds += time.process_time() - before[1]

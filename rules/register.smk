@@ -43,7 +43,7 @@ for name, network in plan.networks.items():
         resources:
             **needs(memory_mb=4000, minutes=60),
         params:
-            settings=network.settings,
+            settings=network.settings_applied,
             seed=config["seed"],
         script:
             "../scripts/register_network.py"

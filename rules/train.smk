@@ -43,6 +43,27 @@ rule prepare_labels:
         "../scripts/prepare_labels.py"
 
 
+rule prepare_mask:
+    """Put where an image counts on the same grid, for a training whose likeness is masked: its mask, or all of it."""
+    input:
+        files(learning.to_prepare_mask),
+    output:
+        results.network_mask("{pair}", "{grid}"),
+    log:
+        results.log("prepare_mask/{pair}_{grid}"),
+    benchmark:
+        results.benchmark("prepare_mask/{pair}_{grid}")
+    conda:
+        "../envs/imaging.yaml"
+    resources:
+        **needs(memory_mb=2000, minutes=10),
+    params:
+        users_files(learning.to_prepare_mask),
+        view=of(learning.grid_settings),
+    script:
+        "../scripts/prepare_mask.py"
+
+
 for name, network in plan.networks.items():
 
     rule:

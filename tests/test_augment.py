@@ -28,7 +28,7 @@ def seed(number):
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_nothing_changes_at_strength_0(dimensions):
     image = images(dimensions)
-    same, labels = augment(image, image, seed(1), deformation=0, intensity=0)
+    same, (labels,) = augment(image, [image], seed(1), deformation=0, intensity=0)
     np.testing.assert_array_equal(same, image)
     np.testing.assert_array_equal(labels, image)
 
@@ -36,10 +36,10 @@ def test_nothing_changes_at_strength_0(dimensions):
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_labels_are_bent_with_their_image_and_not_changed_in_value(dimensions):
     image = images(dimensions)
-    bent, labels = augment(image, image, seed(1), deformation=1, intensity=0)
+    bent, (labels,) = augment(image, [image], seed(1), deformation=1, intensity=0)
     np.testing.assert_allclose(bent, labels, atol=1e-6)
     assert np.abs(bent - image).max() > 0.05
-    brighter, labels = augment(image, image, seed(1), deformation=0, intensity=1)
+    brighter, (labels,) = augment(image, [image], seed(1), deformation=0, intensity=1)
     np.testing.assert_array_equal(labels, image)
     assert np.abs(brighter - image).max() > 0.05
 
@@ -47,9 +47,9 @@ def test_labels_are_bent_with_their_image_and_not_changed_in_value(dimensions):
 @pytest.mark.parametrize("strengths", [{"deformation": 1, "intensity": 0}, {"deformation": 0, "intensity": 1}])
 def test_the_seed_decides_and_no_sample_is_like_another(strengths):
     image = images(3)
-    first, _ = augment(image, None, seed(1), **strengths)
-    again, _ = augment(image, None, seed(1), **strengths)
-    other, _ = augment(image, None, seed(2), **strengths)
+    first, _ = augment(image, [], seed(1), **strengths)
+    again, _ = augment(image, [], seed(1), **strengths)
+    other, _ = augment(image, [], seed(2), **strengths)
     np.testing.assert_array_equal(first, again)
     assert np.abs(first - other).max() > 0.01
     assert np.abs(first[0] - first[1]).max() > 0.01
@@ -59,7 +59,7 @@ def test_the_displacement_is_as_large_as_the_strength_says():
     """On ramps the values say where they come from, in the middle by shift and bending alone."""
     ramp = tf.broadcast_to(tf.range(57, dtype=tf.float32)[None, :, None, None], (300, 57, 9, 1))
     spread = {
-        strength: np.std(augment(ramp, None, seed(3), deformation=strength, intensity=0)[0][:, 28, 4, 0])
+        strength: np.std(augment(ramp, [], seed(3), deformation=strength, intensity=0)[0][:, 28, 4, 0])
         for strength in (0.5, 1)
     }
     # The middle lies on a control point along i (every 7 voxels) and along j (every 4).

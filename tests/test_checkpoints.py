@@ -33,8 +33,8 @@ SETTINGS = {
     "batch_size": 2,
     "learning_rate": 0.001,
     "kept_epochs": [2, EPOCHS],
-    "similarity": {"name": "ncc-squared", "window": 5},
-    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
+    "similarity": {"name": "ncc-squared", "window": 5, "mask": "none"},
+    "regularization": {"name": "l2", "convention": "mean", "unit": "voxel", "folding_weight": 0},
     "label_weight": 0,
     "label_loss": "dice",
     "incompressible": {"labels": [], "weight": 0},
@@ -57,8 +57,8 @@ checkpoints.Checkpoint = Eager
 images = [("fixed.nii.gz", "moving.nii.gz")]
 train_network.main(
     training=dict(
-        network="mine", weight=weight, training_inputs=images, training_labels=[], validation_inputs=images,
-        settings=settings, seed=1, threads=1,
+        network="mine", weight=weight, training_inputs=images, training_labels=[], training_masks=[],
+        validation_inputs=images, validation_masks=[], settings=settings, seed=1, threads=1,
     ),
     history=folder + "/history.tsv", report=folder + "/training.json",
     networks=[folder + f"/epoch-{{epoch}}.npz" for epoch in settings["kept_epochs"]],

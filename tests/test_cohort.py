@@ -545,6 +545,35 @@ def test_incompressible_structures_need_labels_of_the_fixed_images_only():
     assert "P01-CT" in message and "T1" not in message
 
 
+def test_masks_to_learn_in_are_needed_on_one_side_that_counts():
+    def masked(*images):
+        """Give these images of P01 a mask, which is not looked into here."""
+        rows = [line.split("\t") for line in Path("config/cohort.tsv").read_text().splitlines()]
+        column = rows[[row[0] for row in rows].index("subject")].index("mask")
+        for row in rows:
+            if row[0] == "P01":
+                row[column] = "mask.nii.gz" if row[1] in images else ""
+        Path("config/cohort.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
+
+    Path("mask.nii.gz").touch()
+    edited("      name: ncc-squared  ", "      mask: fixed\n      name: ncc-squared  ")
+    masked("T1")
+    said = "networks.voxelmorph.similarity.mask: found fixed, but no fixed image of a train pair has a mask: give masks"
+    assert said in the_problem(load_files)
+    masked("CT")
+    load_files()
+    edited("mask: fixed", "mask: moving")
+    assert "found moving, but no moving image of a train pair has a mask" in the_problem(load_files)
+    edited("mask: moving", "mask: intersection")
+    load_files()
+    masked()
+    assert "found intersection, but no fixed or moving image of a train pair has a mask" in the_problem(load_files)
+    edited("mask: intersection", "mask: none")
+    load_files()
+    edited("mask: none", "mask: both")
+    assert "similarity.mask: found 'both'" in the_problem(load_files)
+
+
 def test_settings_of_one_similarity_are_refused_beside_another():
     edited("name: ncc-squared  ", "name: nmi  ")
     assert load_files()  # the window stays, and means nothing

@@ -89,8 +89,8 @@ class Aim:
         if self.aim < 0:
             raise UserError(f"aim: found {self.aim}; expected 0 or more.")
 
-    def parts(self, field, displacement, weights, fixed, moving):
-        brightness = 0.01 * tf.reduce_mean(moving)  # what is drawn makes a difference
+    def parts(self, field, displacement, weights, batch):
+        brightness = 0.01 * tf.reduce_mean(batch.moving)  # what is drawn makes a difference
         distance = tf.reduce_mean((displacement - self.aim - brightness) ** 2)
         size = tf.reduce_mean(field**2)
         return distance + weights * size, distance, size
@@ -299,14 +299,14 @@ def test_a_registrar_of_its_own_is_used(kind):
 def test_samples_of_its_own_are_drawn_from(kind, tmp_path, monkeypatch):
     asked = []
 
-    def samples(settings, multiple, training, validation, labels):
-        asked.append((settings["kind"], multiple, len(training), len(validation), len(labels)))
-        return kind.samples(settings, 10, training, validation, labels)
+    def samples(settings, multiple, training, validation):
+        asked.append((settings["kind"], multiple, len(training), len(validation)))
+        return kind.samples(settings, 10, training, validation)
 
     own = dataclasses.replace(kind, samples=samples)
     monkeypatch.setattr(task, "kind_of", {"shift": own}.__getitem__)
     train_network.main(**arguments_of(tmp_path / "training"))
-    assert asked == [("shift", 1, 3, 1, 0)]
+    assert asked == [("shift", 1, 3, 1)]
     assert files.read_json(tmp_path / "training/training.json")["shape"] == [40, 40]
 
 

@@ -238,7 +238,7 @@ def test_nmi_of_black_and_white_is_what_one_computes_by_hand():
 
 
 def looped_context(image, radius, dilation):
-    """MIND-SSC of one sample (*shape,), float64, voxel by voxel: shape (*shape, channels)."""
+    """MIND-SSC of one sample (*shape,), float64, voxel by voxel: shape (*shape, channels); what is NaN is left out."""
     image, size = image.astype(np.float64), image.shape
     offsets = [sign * dilation * unit for unit in np.eye(image.ndim, dtype=int) for sign in (-1, 1)]
     pairs = [(a, b) for a, b in itertools.combinations(offsets, 2) if (a + b).any()]
@@ -251,10 +251,11 @@ def looped_context(image, radius, dilation):
         reach = [range(max(0, n - radius), min(m, n + radius + 1)) for n, m in zip(voxel, size, strict=True)]
         patch = [np.array(near) for near in itertools.product(*reach)]
         for channel, (a, b) in enumerate(pairs):
-            distances[(*voxel, channel)] = np.mean([(at(near + a) - at(near + b)) ** 2 for near in patch])
-    variance = distances.mean(axis=-1, keepdims=True)
-    variance = np.maximum(variance, 1e-3 * variance.mean()) + losses.FLAT_PATCH
-    return np.exp(-(distances - distances.min(axis=-1, keepdims=True)) / variance)
+            distances[(*voxel, channel)] = np.nanmean([(at(near + a) - at(near + b)) ** 2 for near in patch])
+    variance = np.nanmean(distances, axis=-1, keepdims=True)
+    least = 1e-3 * np.nanmean(variance[np.isfinite(image)])
+    variance = np.maximum(variance, least) + losses.FLAT_PATCH
+    return np.exp(-(distances - np.nanmin(distances, axis=-1, keepdims=True)) / variance)
 
 
 @pytest.mark.parametrize(("size", "channels"), [((7, 6), 4), ((5, 4, 4), 12)], ids=["2-D", "3-D"])
@@ -267,6 +268,20 @@ def test_mind_compares_the_patches_around_each_voxel(size, channels, radius, dil
     np.testing.assert_allclose(ours[0], contexts[0], atol=1e-4)
     expected = np.mean((contexts[0] - contexts[1]) ** 2)
     np.testing.assert_allclose(losses.mind(fixed, moved, radius, dilation), [expected], rtol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:(Mean of empty|All-NaN)")
+@pytest.mark.parametrize("size", [(7, 6), (5, 4, 4)], ids=["2-D", "3-D"])
+@pytest.mark.parametrize(("radius", "dilation"), [(1, 2), (2, 1)])
+def test_mind_alone_compares_patches_of_what_counts(size, radius, dilation):
+    fixed, moved = textured((1, *size, 1), 1), textured((1, *size, 1), 2)
+    counts = (textured((1, *size, 1), 3) > 0.3).astype(np.float32)
+    known = [np.where(counts, image, np.nan)[0, ..., 0] for image in (fixed, moved)]
+    contexts = [looped_context(image, radius, dilation) for image in known]
+    expected = np.nanmean((contexts[0] - contexts[1])[np.isfinite(known[0])] ** 2)
+    loss = losses.similarity({"name": "mind", "radius": radius, "dilation": dilation}, alone=True)
+    np.testing.assert_allclose(loss(fixed, moved, counts), [expected], rtol=1e-3)
+    assert abs(loss(fixed, moved).numpy()[0] - expected) > 0.01 * expected
 
 
 @pytest.mark.parametrize("name", ["nmi", "mind"])
@@ -565,6 +580,28 @@ def test_a_label_loss_falls_as_the_structures_come_closer_for_each_sample(name):
         values = losses.LABEL_LOSSES[name](np.repeat(fixed, 4, axis=0), variable)
     assert (np.diff(values) > 0).all()
     assert np.isfinite(tape.gradient(values, variable)).all()
+
+
+def test_windows_alone_hold_what_counts_and_nothing_else(shape):
+    fixed = textured(shape, 1)
+    moved = 0.6 * fixed + 0.4 * textured(shape, 2)
+    counts = (textured(shape, 3) > 0.3).astype(np.float32)
+    expected = []
+    for f, m, where in zip(fixed[..., 0], moved[..., 0], counts[..., 0] == 1, strict=True):
+        parts = [part for voxel, part in zip(np.ndindex(*f.shape), windows(f.shape, 5), strict=True) if where[voxel]]
+        expected.append(-np.mean([global_ncc(f[part][where[part]], m[part][where[part]]) for part in parts]))
+    loss = losses.similarity({"name": "ncc-squared", "window": 5}, alone=True)
+    np.testing.assert_allclose(loss(fixed, moved, counts), expected, atol=1e-4)
+    with_others = losses.similarity({"name": "ncc-squared", "window": 5})(fixed, moved, counts)
+    assert np.abs(with_others - expected).max() > 1e-3
+
+
+@pytest.mark.parametrize("name", losses.SIMILARITIES)
+def test_where_all_counts_alone_changes_nothing(name, shape):
+    fixed, moved = textured(shape, 1), textured(shape, 2)
+    alone, plain = (losses.similarity({"name": name, "window": 5}, alone=alone) for alone in (True, False))
+    np.testing.assert_allclose(alone(fixed, moved, np.ones_like(fixed)), plain(fixed, moved), rtol=1e-4)
+    np.testing.assert_array_equal(alone(fixed, moved), plain(fixed, moved))
 
 
 @pytest.mark.parametrize("name", losses.SIMILARITIES)

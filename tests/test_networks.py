@@ -15,6 +15,7 @@ from cohortmorph.learning.networks import (
     tf,
     upsample,
     warp,
+    whole_cells,
 )
 from cohortmorph.learning.unet import UNet, size_multiple, vxm
 
@@ -285,3 +286,21 @@ def test_the_file_holds_plain_arrays_and_pickles_are_refused(tmp_path):
     np.savez(tmp_path / "pickled.npz", pickled)
     with pytest.raises(UserError, match="other than plain arrays"):
         load_parameters(network, tmp_path / "pickled.npz")
+
+
+@pytest.mark.parametrize("amount", [0.0, 1.0, 2.5])
+def test_whole_cells_lie_where_nothing_else_is_interpolated_or_differentiated(shape, amount):
+    """What is not in the mask may be no number: neither the warped image nor its derivative sees it."""
+    rng = np.random.default_rng(2)
+    mask = (rng.random((2, *shape, 1)) > 0.1).astype("f4")
+    image = np.where(mask, rng.random(mask.shape), np.nan).astype("f4")
+    displacement = tf.Variable(amount * rng.normal(size=(2, *shape, len(shape))).astype("f4"))
+    with tf.GradientTape() as tape:
+        moved = warp(tf.constant(image), displacement)
+    whole = whole_cells(tf.constant(mask), displacement).numpy()[..., 0] == 1
+    known = np.isfinite(moved)[..., 0] & np.isfinite(tape.gradient(moved, displacement)).all(axis=-1)
+    positions = displacement.numpy() + np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), axis=-1)
+    inside = ((positions >= 0) & (positions <= np.array(shape) - 1)).all(axis=-1)
+    np.testing.assert_array_equal(whole, known & inside)
+    assert 0.1 < whole.mean() < 0.9
+    assert not whole_cells(tf.zeros_like(mask), displacement).numpy().any()

@@ -122,6 +122,7 @@ def files_of(plan):
         yield f"affine {pair}", plan.to_compose(pair) if composed else plan.to_align(pair)
         if plan.networks:
             yield f"prepare {pair}", learning.to_prepare(pair)
+            yield f"prepare mask {pair}", learning.to_prepare_mask(pair)
     for pair in plan.evaluated:
         yield f"start {pair}", plan.to_start(pair)
         for tool in {chosen["tool"] for chosen in plan.baselines.values()} - {"points"}:
@@ -165,7 +166,7 @@ COHORTS = st.builds(
     st.booleans(),
 )
 CONFIGURATIONS = st.builds(
-    lambda baselines, weights, epochs, harmonize, fusion, conditional, label_weight: configuration(
+    lambda baselines, weights, epochs, harmonize, fusion, conditional, label_weight, mask: configuration(
         {name: BASELINES[name] for name in baselines},
         sorted(weights),
         sorted(epochs),
@@ -173,6 +174,7 @@ CONFIGURATIONS = st.builds(
         fusion,
         conditional=conditional and len(weights) > 1,
         label_weight=label_weight,
+        similarity={"mask": mask},
     ),
     st.lists(st.sampled_from([name for name in BASELINES if name != "refined"]), unique=True),
     st.sets(st.sampled_from(WEIGHTS)),
@@ -181,6 +183,7 @@ CONFIGURATIONS = st.builds(
     st.sampled_from(["selected", "affine", None]),
     st.booleans(),
     st.sampled_from([0, 2]),
+    st.sampled_from(["none", "union"]),
 )
 MANY = settings(max_examples=60, deadline=None)
 
@@ -220,7 +223,7 @@ def test_no_file_of_a_judged_subject_is_learned_from(cohort, config):
     judged = {one.subject for one in cohort.images.values() if one.split != "train"}
     test = {one.subject for one in cohort.images.values() if one.split == "test"}
     for name, network in plan.networks.items():
-        learned_from = [*network.training_inputs, *network.training_labels]
+        learned_from = [*network.training_inputs, *network.training_labels, *network.training_masks]
         for path in {path for sample in learned_from for path in ([sample] if isinstance(sample, str) else sample)}:
             subjects = set(re.findall(r"S\d+", path))
             assert subjects and not subjects & judged, path
@@ -320,6 +323,24 @@ def test_incompressible_structures_are_the_fixed_image_s(plan):
     alignment = "results/pairs/S1-CT_to_S1-CT/network_labels_2d-own-16.nii.gz"
     assert labels == [(alignment, alignment)] * 2
     assert plan.networks["voxelmorph"].training_labels == []
+
+
+def test_masks_are_learned_in_where_likeness_is_masked_and_nowhere_else(plan):
+    """Each where its image is, those of the watched pairs as well; an image without a mask counts as a whole."""
+    network = plan.networks["voxelmorph"]
+    assert network.training_masks == network.validation_masks == []
+    masked = Plan(plan.cohort, configuration(similarity={"mask": "fixed"})).networks["voxelmorph"]
+    for masks, inputs in (
+        (masked.training_masks, masked.training_inputs),
+        (masked.validation_masks, masked.validation_inputs),
+    ):
+        assert masks == [tuple(path.replace("network_input", "network_mask") for path in pair) for pair in inputs]
+        assert {path for pair in masks for path in pair} < set(masked.training_files)
+    assert masked.training["training_masks"] and masked.training["validation_masks"]
+    assert masked.training_inputs == network.training_inputs
+    assert LearningPlan(plan).to_prepare_mask("S1-T1_to_S1-CT")["mask"] is None
+    given = LearningPlan(Plan(within_subject(["train"], mask="/data/mask.nii.gz"), plan.config))
+    assert given.to_prepare_mask("S1-T1_to_S1-CT")["mask"] == "/data/mask.nii.gz"
 
 
 def test_networks_on_one_grid_share_what_they_see(plan):

@@ -8,6 +8,7 @@ import SimpleITK as sitk
 from compose_affine import main as compose_affine
 from prepare_input import main as prepare_input
 from prepare_labels import main as prepare_labels
+from prepare_mask import main as prepare_mask
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
@@ -305,6 +306,36 @@ def test_labels_are_seen_through_the_same_affine_on_the_same_grid_unmixed(frame,
     inside = (numbers > 0) & (np.abs(values) > 3)  # 3: the ramp over a voxel's diagonal
     assert inside.mean() > 0.3
     np.testing.assert_array_equal(numbers[inside], np.where(values[inside] > 0, 3, 7))
+
+
+def test_a_mask_is_seen_where_its_image_is_and_an_image_without_one_counts_as_far_as_it_reaches(frame, tmp_path):
+    """The image is 1 where its mask is: the network's view of both agrees, but for the mask's own border."""
+    small = Grid((20, 22, 24), (3.0, 3.0, 3.0), (-40.0, -35.0, -30.0))
+    at = small.points_mm() @ np.array([0.3, -0.2, 0.5])
+    inside = (at > 0).astype(np.float32)
+    geometry.write_image(geometry.to_image(100 * inside, small), tmp_path / "image.nii.gz")
+    geometry.write_image(geometry.to_image((5 * inside).astype(np.uint8), small), tmp_path / "mask.nii.gz")
+    write_noise(tmp_path / "frame.nii.gz", frame)
+    geometry.write_transform(TO_MOVING, tmp_path / "affine.tfm")
+    image, mask, reference, affine, seen, *masks = [
+        str(tmp_path / name)
+        for name in ("image.nii.gz", "mask.nii.gz", "frame.nii.gz", "affine.tfm", "a.nii.gz", "b.nii.gz", "c.nii.gz")
+    ]
+    prepare_input(image, reference, affine, aligned(tmp_path), {"window": [0, 100]}, view(), seen)
+    prepare_mask(mask, image, reference, affine, view(), masks[0])
+    prepare_mask("", image, reference, affine, view(), masks[1])
+    assert geometry.read_grid(masks[0]).difference_from(geometry.read_grid(seen)) is None
+    values, counts, reached = (geometry.to_array(geometry.read_image(path)) for path in (seen, *masks))
+    assert set(np.unique(counts)) == set(np.unique(reached)) == {0, 1}
+    in_moving = geometry.read_grid(seen).points_mm().reshape(-1, 3)
+    in_moving = np.array([TO_MOVING.TransformPoint(point) for point in in_moving])
+    index = small.to_indices(in_moving).reshape(*reached.shape, 3)
+    beyond = np.maximum(np.abs(index - (np.array(small.size) - 1) / 2) - (np.array(small.size) - 1) / 2, 0).max(axis=-1)
+    assert (reached[beyond > 0.51] == 0).all() and (reached[beyond == 0] == 1).all()
+    assert 0.05 < reached.mean() < 0.95
+    clear = (beyond == 0) & ((values < 1e-3) | (values > 0.999))
+    np.testing.assert_array_equal(counts[clear], np.round(values[clear]))
+    assert 0.2 < counts[clear].mean() < 0.8
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])

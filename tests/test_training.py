@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from cohortmorph import UserError
 from cohortmorph.learning import losses, objective, task, training
+from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.networks import (
     checksum,
     load_parameters,
@@ -27,7 +28,7 @@ from cohortmorph.learning.networks import (
 )
 from cohortmorph.learning.objective import Parts
 from cohortmorph.learning.registrar import registrar_of
-from cohortmorph.learning.samples import Samples, crop, pad
+from cohortmorph.learning.samples import Image, Samples, crop, pad
 from cohortmorph.learning.trainer import Step, Trainer, learning_rate
 from cohortmorph.learning.training import Recipe
 from cohortmorph.learning.unet import UNet
@@ -44,8 +45,8 @@ SETTINGS = {
     "batch_size": 4,
     "learning_rate": 0.003,
     "kept_epochs": [10, 30],
-    "similarity": {"name": "ncc-squared", "window": 9},
-    "regularization": {"name": "l2", "convention": "mean", "folding_weight": 0},
+    "similarity": {"name": "ncc-squared", "window": 9, "mask": "none"},
+    "regularization": {"name": "l2", "convention": "mean", "unit": "voxel", "folding_weight": 0},
     "int_steps": 0,
     "encoder": [8, 8],
     "decoder": [8, 8, 8],
@@ -89,12 +90,18 @@ HISTORY = (
     *("validation_loss", "validation_similarity", "validation_penalty", "validation_folding_penalty", "seconds"),
 )
 
-SIMPLE = SETTINGS | {"epochs": 5, "similarity": {"name": "mse"}}
+SIMPLE = SETTINGS | {"epochs": 5, "similarity": {"name": "mse", "mask": "none"}}
+
+
+def pairs_of(pairs, labels=None):
+    """Entries of Samples: pairs of arrays as images, with pairs of label maps."""
+    maps = labels or [(None, None)] * len(pairs)
+    return [tuple(Image(v, labels=m) for v, m in zip(*each, strict=True)) for each in zip(pairs, maps, strict=True)]
 
 
 def small_samples():
     images = [blobs(seed, shape=(16, 16, 4)) for seed in (1, 2, 3, 4)]
-    return Samples(2, 4, pairs=[(images[0], images[1]), (images[2], images[3])])
+    return Samples(pairs_of([(images[0], images[1]), (images[2], images[3])]), 2, 4)
 
 
 def trainer_of(shape=(16, 16), label_numbers=(), **changes):
@@ -106,8 +113,14 @@ def recipe_of(settings, weight=1.0, seed=1, kind=VOXELMORPH):
     return Recipe("mine", kind, [weight], settings, seed)
 
 
+def batch_of(fixed, moving, fixed_labels=None, moving_labels=None):
+    """A batch of voxels of 1 mm."""
+    spacing_mm = np.ones((len(fixed), len(fixed.shape) - 2), np.float32)
+    return Batch(fixed, moving, spacing_mm, fixed_labels, moving_labels)
+
+
 def step_of(trainer, *arrays, weight=1.0, **options):
-    return trainer.step(*map(tf.constant, arrays), weights=tf.constant(weight), **options)
+    return trainer.step(batch_of(*arrays), tf.constant(weight), **options)
 
 
 # ---- samples
@@ -129,7 +142,7 @@ def test_cropping_undoes_padding(data):
 
 
 def test_sides_are_padded_evenly_to_the_multiple():
-    samples = Samples(3, 16, pairs=[(np.ones((20, 16, 10)), np.ones((20, 16, 10)))])
+    samples = Samples(pairs_of([(np.ones((20, 16, 10)), np.ones((20, 16, 10)))]), 3, 16)
     assert samples.shape == (32, 16, 16)
     assert samples.fixed.shape == (1, 32, 16, 16) and samples.fixed.dtype == np.float32
     np.testing.assert_array_equal(crop(samples.fixed[0], (20, 16, 10)), 1)
@@ -137,7 +150,7 @@ def test_sides_are_padded_evenly_to_the_multiple():
 
 
 def test_in_two_dimensions_the_slices_are_samples_and_their_number_stays():
-    samples = Samples(2, 16, pairs=[(labelled(1, (20, 30, 5)), labelled(2, (20, 30, 5)))])
+    samples = Samples(pairs_of([(labelled(1, (20, 30, 5)), labelled(2, (20, 30, 5)))]), 2, 16)
     assert samples.shape == (32, 32) and len(samples) == 5
     np.testing.assert_array_equal(samples.fixed[:, 16, 16], 100 + np.arange(5))
     np.testing.assert_array_equal(samples.moving[:, 16, 16], 200 + np.arange(5))
@@ -145,24 +158,24 @@ def test_in_two_dimensions_the_slices_are_samples_and_their_number_stays():
 
 def test_pairs_of_different_size_are_padded_to_the_largest():
     pairs = [(labelled(n, shape), labelled(n + 1, shape)) for n, shape in ((1, (8, 8, 5)), (3, (14, 6, 3)))]
-    samples = Samples(2, 4, pairs=pairs)
+    samples = Samples(pairs_of(pairs), 2, 4)
     assert samples.shape == (16, 8) and len(samples) == 5 + 3
     assert sorted(samples.fixed.max(axis=(1, 2))) == [n + 0.25 for n in (100, 101, 102, 103, 104, 300, 301, 302)]
 
 
 def test_a_size_asked_for_is_reached():
-    samples = Samples(2, 4, pairs=[(labelled(1), labelled(2))], at_least=(13, 4, 2))
+    samples = Samples(pairs_of([(labelled(1), labelled(2))]), 2, 4, at_least=(13, 4, 2))
     assert samples.shape == (16, 8) and len(samples) == 5
 
 
 def test_a_drawn_pair_belongs_together():
     pairs = [(labelled(10 + n), labelled(20 + n)) for n in range(3)]
-    samples = Samples(2, 8, pairs=pairs)
-    fixed, moving = samples.draw(np.random.default_rng(1), 12)
+    samples = Samples(pairs_of(pairs), 2, 8)
+    fixed, moving, *_ = samples.draw(np.random.default_rng(1), 12)
     assert fixed.shape == moving.shape == (12, 8, 8, 1)
     np.testing.assert_array_equal(moving - fixed, 1000)
     assert len(np.unique(fixed[:, 4, 4])) == 12  # none twice, as long as there are enough
-    assert len(samples.draw(np.random.default_rng(1), 40)[0]) == 40
+    assert samples.draw(np.random.default_rng(1), 40).number == 40
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
@@ -170,12 +183,12 @@ def test_flips_mirror_all_arrays_of_a_sample_alike_along_the_axes_of_the_images(
     def ramp(image):
         return 100.0 * image + np.arange(8 * 8 * 8).reshape(8, 8, 8)
 
-    arguments = {"pairs": [(ramp(1), ramp(2))], "labels": [(ramp(0) % 7, ramp(0) % 7)]}
-    samples = Samples(dimensions, 8, **arguments, flips=True)
-    plain = Samples(dimensions, 8, **arguments)
+    entries = pairs_of([(ramp(1), ramp(2))], [(ramp(0) % 7, ramp(0) % 7)])
+    samples = Samples(entries, dimensions, 8, flips=True)
+    plain = Samples(entries, dimensions, 8)
     seen = set()
     for seed in range(60):
-        fixed, moving, fixed_labels, moving_labels = samples.draw(np.random.default_rng(seed), 1)
+        fixed, moving, _, fixed_labels, moving_labels, *_ = samples.draw(np.random.default_rng(seed), 1)
         expected = plain.draw(np.random.default_rng(seed), 1)[0][0, ..., 0]
         np.testing.assert_array_equal(moving - fixed, np.full_like(fixed, 100))
         np.testing.assert_array_equal(fixed_labels, moving_labels)
@@ -184,6 +197,47 @@ def test_flips_mirror_all_arrays_of_a_sample_alike_along_the_axes_of_the_images(
         every = [axes for n in range(dimensions + 1) for axes in itertools.combinations(range(dimensions), n)]
         seen.add(next(axes for axes in every if np.array_equal(np.flip(expected, axes), fixed[0, ..., 0])))
     assert seen == set(every)
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_masks_and_spacing_are_drawn_with_their_images_and_padding_does_not_count(dimensions):
+    """The mask is where the image is above its middle, of any number but 0."""
+    grids = [((6, 8, 4), (1.0, 2.0, 3.0)), ((8, 5, 4), (0.5, 0.7, 5.0))]
+    entries, rng = [], np.random.default_rng(1)
+    for shape, spacing_mm in grids:
+        values = [1 + rng.random(shape).astype("f4") for _ in range(2)]
+        entries.append(tuple(Image(v, spacing_mm, mask=7.0 * (v > 1.5)) for v in values))
+    samples = Samples(entries, dimensions, 8, flips=True)
+    for batch in (samples.draw(np.random.default_rng(2), 12), *samples.probe(12, 5)):
+        np.testing.assert_array_equal(batch.fixed_mask, batch.fixed > 1.5)
+        np.testing.assert_array_equal(batch.moving_mask, batch.moving > 1.5)
+        assert batch.fixed_mask.dtype == np.float32 and 0.1 < batch.fixed_mask.mean() < 0.5
+        assert (batch.fixed_labels, batch.moving_labels, batch.displacement_mm) == (None, None, None)
+        voxels = np.count_nonzero(batch.fixed, axis=tuple(range(1, dimensions + 2)))
+        expected = [grids[int(n == np.prod(grids[1][0][:dimensions]))][1][:dimensions] for n in voxels]
+        np.testing.assert_array_equal(batch.spacing_mm, np.float32(expected))
+        assert len(np.unique(batch.spacing_mm[:, 0])) == 2
+
+
+@pytest.mark.parametrize("dimensions", [2, 3])
+def test_of_any_two_images_each_has_its_own_mask(dimensions):
+    images = [Image(values, (1, 2, 3), mask=values % 2) for values in (labelled(n, (8, 8, 8)) // 1 for n in range(3))]
+    batch = Samples(images, dimensions, 8).draw(np.random.default_rng(1), 20)
+    np.testing.assert_array_equal(batch.fixed_mask, batch.fixed % 2)
+    np.testing.assert_array_equal(batch.moving_mask, batch.moving % 2)
+    np.testing.assert_array_equal(batch.spacing_mm, np.tile(np.float32([1, 2, 3][:dimensions]), (20, 1)))
+
+
+def test_masks_of_some_images_only_are_an_error():
+    with pytest.raises(ValueError, match="1 of 2 images lack what the others have"):
+        Samples([(Image(labelled(1), mask=labelled(1)), Image(labelled(2)))], 2, 8)
+
+
+def test_slices_that_are_dropped_take_their_masks_and_spacing_along():
+    fixed, moving = labelled(1), labelled(2)
+    fixed[:, :, 0] = 0
+    samples = Samples([tuple(Image(v, mask=v) for v in (fixed, moving))], 2, 8)
+    assert [len(samples.spacing_mm), len(samples.fixed_mask), len(samples.moving_mask)] == [4] * 3
 
 
 def test_labels_pull_the_field_where_the_images_say_nothing():
@@ -211,6 +265,23 @@ def test_augmented_steps_are_seeded_and_see_other_images():
     assert first_step(1).parts.similarity > 1e-3  # each is varied by itself
     assert first_step(1) == first_step(1)
     assert first_step(1).parts.similarity != first_step(2).parts.similarity
+
+
+def test_augmented_masks_stay_whole_and_follow_their_images():
+    trainer = trainer_of(augment={"deformation": 1, "intensity": 0})
+    image = np.repeat(blobs(1, shape=(16, 16, 1)).transpose(2, 0, 1)[..., None], 4, axis=0)
+    mask = np.zeros_like(image)
+    mask[:, 4:12, 4:12] = 1
+    given = batch_of(mask, mask)._replace(fixed_mask=mask, moving_mask=mask)
+    varied = trainer._varied(given.each(tf.constant), tf.constant([1, 2]))
+    assert varied.fixed_labels is None and varied.displacement_mm is None
+    for bent, counts in ((varied.fixed, varied.fixed_mask), (varied.moving, varied.moving_mask)):
+        np.testing.assert_array_equal(counts, np.array(bent) > 0.999)
+        assert np.abs(counts - mask).max() == 1 and 0.1 < np.mean(counts) < 0.4
+    np.testing.assert_array_equal(varied.spacing_mm, given.spacing_mm)
+    known = given._replace(displacement_mm=np.zeros((4, 16, 16, 2), "f4"))
+    with pytest.raises(ValueError, match="images with a known displacement cannot be bent at random"):
+        trainer.step(known, tf.constant(1.0), tf.constant([1, 2]))
 
 
 def test_the_learning_rate_rises_and_falls_to_a_hundredth():
@@ -266,7 +337,7 @@ def test_incompressible_structures_and_folding_are_parts_of_the_loss_with_weight
 def test_a_label_that_no_training_image_has_cannot_be_incompressible(tmp_path):
     maps = [(np.arange(16 * 16 * 4).reshape(16, 16, 4) % 3).astype("f4") for _ in range(2)]
     images = (blobs(1, shape=(16, 16, 4)), blobs(2, shape=(16, 16, 4)))
-    samples = Samples(2, 4, pairs=[images], labels=[tuple(maps)])
+    samples = Samples(pairs_of([images], [tuple(maps)]), 2, 4)
     settings = SIMPLE | {"incompressible": {"labels": [2, 5], "weight": 1.0}}
     said = (
         r"^networks\.mine\.incompressible\.labels: no train image has label 5; their maps, on the network's grid, "
@@ -288,7 +359,7 @@ def test_a_gradient_far_too_long_does_not_throw_the_network_away():
 
 
 def test_every_slice_is_drawn_as_often_as_any_other_and_a_batch_spreads_over_all():
-    samples = Samples(2, 8, pairs=[(labelled(1, (8, 8, 20)), labelled(2, (8, 8, 20)))])
+    samples = Samples(pairs_of([(labelled(1, (8, 8, 20)), labelled(2, (8, 8, 20)))]), 2, 8)
     rng = np.random.default_rng(1)
     batches = np.array([samples.draw(rng, 4)[0][:, 4, 4, 0] - 100 for _ in range(1000)]).astype(int)
     times = np.bincount(batches.ravel(), minlength=20)
@@ -299,20 +370,21 @@ def test_every_slice_is_drawn_as_often_as_any_other_and_a_batch_spreads_over_all
 def test_slices_without_content_in_either_image_are_dropped():
     fixed, moving = labelled(1), labelled(2)
     fixed[:, :, 0] = moving[:, :, 3] = 0
-    samples = Samples(2, 8, pairs=[(fixed, moving)])
+    samples = Samples(pairs_of([(fixed, moving)]), 2, 8)
     np.testing.assert_array_equal(samples.fixed[:, 4, 4], [101, 102, 104])
     np.testing.assert_array_equal(samples.moving[:, 4, 4], [201, 202, 204])
 
 
 def test_pairs_without_any_common_slice_are_the_user_s_mistake():
     with pytest.raises(UserError, match="no slice has content in both images"):
-        Samples(2, 8, pairs=[(np.zeros((8, 8, 5)), labelled(2))])
+        Samples(pairs_of([(np.zeros((8, 8, 5)), labelled(2))]), 2, 8)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
 def test_any_two_never_pairs_an_image_with_itself(dimensions):
-    samples = Samples(dimensions, 8, images=[labelled(n, (8, 8, 8)) for n in range(3)])
-    fixed, moving = (batch.reshape(300, -1)[:, 12].astype(int) for batch in samples.draw(np.random.default_rng(1), 300))
+    samples = Samples([Image(labelled(n, (8, 8, 8))) for n in range(3)], dimensions, 8)
+    batch = samples.draw(np.random.default_rng(1), 300)
+    fixed, moving = (images.reshape(300, -1)[:, 12].astype(int) for images in batch[:2])
     pairs = set(zip(fixed // 100, moving // 100, strict=True))
     assert pairs == {(0, 1), (0, 2), (1, 0), (1, 2), (2, 0), (2, 1)}
     np.testing.assert_array_equal(fixed % 100, moving % 100)  # the same slice of both
@@ -323,7 +395,7 @@ def test_any_two_never_pairs_an_image_with_itself(dimensions):
 def test_memory_of_any_two_grows_with_the_images_and_not_with_their_pairs():
     sizes = {}
     for number in (4, 8):
-        samples = Samples(3, 8, images=[labelled(n, (8, 8, 8)) for n in range(number)])
+        samples = Samples([Image(labelled(n, (8, 8, 8))) for n in range(number)], 3, 8)
         assert len(samples) == number
         assert samples.fixed is samples.moving
         sizes[number] = samples.fixed.nbytes
@@ -332,21 +404,21 @@ def test_memory_of_any_two_grows_with_the_images_and_not_with_their_pairs():
 
 def test_nothing_to_draw_from_is_an_error():
     with pytest.raises(ValueError, match="nothing to draw from"):
-        Samples(2, 8, pairs=[])
+        Samples([], 2, 8)
 
 
 def test_the_probe_holds_all_samples_where_they_are_few():
-    samples = Samples(2, 8, pairs=[(labelled(1), labelled(2))])
+    samples = Samples(pairs_of([(labelled(1), labelled(2))]), 2, 8)
     batches = samples.probe(16, batch_size=2)
-    assert [len(fixed) for fixed, _ in batches] == [2, 2, 1]
-    assert batches[0][0].shape == batches[0][1].shape == (2, 8, 8, 1)
-    np.testing.assert_array_equal(np.concatenate([f for f, _ in batches])[:, 4, 4, 0], 100 + np.arange(5))
-    np.testing.assert_array_equal(np.concatenate([m for _, m in batches])[:, 4, 4, 0], 200 + np.arange(5))
+    assert [batch.number for batch in batches] == [2, 2, 1]
+    assert batches[0].fixed.shape == batches[0].moving.shape == (2, 8, 8, 1)
+    np.testing.assert_array_equal(np.concatenate([batch.fixed for batch in batches])[:, 4, 4, 0], 100 + np.arange(5))
+    np.testing.assert_array_equal(np.concatenate([batch.moving for batch in batches])[:, 4, 4, 0], 200 + np.arange(5))
 
 
 def test_the_probe_of_many_samples_is_evenly_spread():
-    samples = Samples(2, 8, pairs=[(labelled(1, (8, 8, 40)), labelled(2, (8, 8, 40)))])
-    ((fixed, moving),) = samples.probe(4, batch_size=8)
+    samples = Samples(pairs_of([(labelled(1, (8, 8, 40)), labelled(2, (8, 8, 40)))]), 2, 8)
+    ((fixed, moving, *_),) = samples.probe(4, batch_size=8)
     np.testing.assert_array_equal(fixed[:, 4, 4, 0], [105, 115, 125, 135])
     np.testing.assert_array_equal(moving[:, 4, 4, 0], [205, 215, 225, 235])
 
@@ -364,15 +436,15 @@ class NoNetwork:
     def memory_mb(self, batch_size):
         return 0
 
-    def step(self, fixed, moving, weights, seed):
+    def step(self, batch, weights, seed):
         assert float(weights) == 1 and seed is None
-        self.seen.append((fixed.numpy(), moving.numpy()))
+        self.seen.append(batch)
         self.network.parameters[0].assign_add([1.0])
         return Step(Parts(*np.float32([3, 1, 2, 4, 5, 6]) * len(self.seen)), 1.0)
 
-    def evaluate(self, fixed, moving, weights):
+    def evaluate(self, batch, weights):
         # Larger samples count more, and an average over batches of different size must not forget it.
-        return Parts(*np.float32([1, 2, 3, 0, 4, 0]) * np.mean(fixed[:, 4, 4]))
+        return Parts(*np.float32([1, 2, 3, 0, 4, 0]) * np.mean(batch.fixed[:, 4, 4]))
 
 
 class OneNumber(UNet):
@@ -398,13 +470,13 @@ def stub(monkeypatch):
 
 
 def run_stub(stub, tmp_path, seed=1, kept=(), **changes):
-    samples = Samples(2, 8, pairs=[(labelled(n), labelled(n + 1)) for n in range(1, 9)])
-    watched = Samples(2, 8, pairs=[(labelled(1), labelled(2))])
+    samples = Samples(pairs_of([(labelled(n), labelled(n + 1)) for n in range(1, 9)]), 2, 8)
+    watched = Samples(pairs_of([(labelled(1), labelled(2))]), 2, 8)
     paths = {epoch: tmp_path / f"epoch-{epoch}.npz" for epoch in kept}
     kind = dataclasses.replace(VOXELMORPH, network=OneNumber)
     recipe = recipe_of(SETTINGS | {"batch_size": 3} | changes, seed=seed, kind=kind)
     history = training.train(recipe, samples, watched, paths, tmp_path)
-    return history, [fixed[:, 4, 4, 0].tolist() for fixed, _ in stub[-1].seen]
+    return history, [batch.fixed[:, 4, 4, 0].tolist() for batch in stub[-1].seen]
 
 
 def test_the_history_so_far_can_be_watched(stub, tmp_path, monkeypatch):
@@ -501,7 +573,9 @@ def training_arguments(folder, validation_seed=9, weight="0.5", settings=SETTING
             "weight": weight,
             "training_inputs": pairs,
             "training_labels": [],
+            "training_masks": [],
             "validation_inputs": [validation],
+            "validation_masks": [],
             "settings": settings,
             "seed": 7,
             "threads": 1,
@@ -572,7 +646,7 @@ def test_kept_parameters_give_the_loss_of_their_epoch(trained):
     folder, arguments = trained
     history = pd.read_csv(folder / "history.tsv", sep="\t").set_index("epoch")
     pairs = task.read(arguments["training"]["validation_inputs"])
-    samples = Samples(2, 4, pairs=pairs, at_least=(40, 36, 6))
+    samples = Samples(pairs, 2, 4, at_least=(40, 36, 6))
     network = UNet((40, 36), SETTINGS)
     for epoch in SETTINGS["kept_epochs"]:
         load_parameters(network, folder / f"epoch-{epoch}.npz")
@@ -592,12 +666,13 @@ def test_a_step_and_a_validation_see_the_same_loss_and_the_step_lowers_it():
     rng = np.random.default_rng(4)
     for variable in trainer.network.parameters:
         variable.assign(rng.normal(0, 0.2, variable.shape))
-    fixed, moving = (tf.constant(batch) for batch in small_samples().draw(rng, 4))
-    before = trainer.evaluate(fixed, moving, weights=weights)
-    np.testing.assert_allclose(trainer.step(fixed, moving, weights=weights).parts[:3], before[:3], rtol=1e-4)
+    batch = small_samples().draw(rng, 4)
+    before = trainer.evaluate(batch, weights)
+    np.testing.assert_allclose(trainer.step(batch, weights).parts[:3], before[:3], rtol=1e-4)
     assert before.loss == pytest.approx(before.similarity + 0.01 * before.penalty, rel=1e-5)
-    assert trainer.evaluate(fixed, moving, weights=weights).loss < before.loss
-    assert np.abs(trainer.evaluate(moving, fixed, weights=weights).loss - before.loss) > 0.01 * abs(before.loss)
+    assert trainer.evaluate(batch, weights).loss < before.loss
+    swapped = batch._replace(fixed=batch.moving, moving=batch.fixed)
+    assert np.abs(trainer.evaluate(swapped, weights).loss - before.loss) > 0.01 * abs(before.loss)
 
 
 def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
@@ -610,6 +685,41 @@ def test_pairs_of_any_two_images_are_trained_as_well(tmp_path):
     assert files.read_json(tmp_path / "training.json")["samples"] == 6
     history = pd.read_csv(tmp_path / "history.tsv", sep="\t")
     np.testing.assert_allclose(history["loss"], history["similarity"] + 0.5 * history["penalty"], atol=1e-5)
+
+
+@pytest.mark.parametrize("any_two", [False, True], ids=["pairs", "any two"])
+def test_a_training_in_masks_counts_likeness_there_alone(tmp_path, any_two):
+    """Of the untrained network, which moves nothing: the first epoch's likeness is the images' own in the masks."""
+    small = SIMPLE | {"epochs": 1, "kept_epochs": [1], "similarity": {"name": "mse", "mask": "fixed"}, "batch_size": 18}
+    small["learning_rate"] = 1e-9
+    arguments = training_arguments(tmp_path, settings=small)
+
+    def masked(path):
+        """Write a mask in which the images differ by 0.5, after adding that to the image, and by little else."""
+        found = geometry.read_image(path)
+        values, mask = geometry.to_array(found), np.zeros(found.GetSize(), "f4")
+        mask[10:20, 10:20] = 1
+        values[:] = 0.25 + 0.001 * values
+        values[10:20, 10:20] += 0.5 * (("moving" in path) if not any_two else int(path[-8]) / 2)
+        new = path.replace(".nii.gz", "_mask.nii.gz")
+        for array, file in ((mask, new), (values, path)):
+            geometry.write_image(geometry.to_image(array, Grid.of(found)), file)
+        return new
+
+    inputs = arguments["training"]
+    inputs["validation_masks"] = [tuple(map(masked, pair)) for pair in inputs["validation_inputs"]]
+    if any_two:
+        inputs["training_inputs"] = [moving for _, moving in inputs["training_inputs"]]
+        inputs["training_masks"] = [masked(path) for path in inputs["training_inputs"]]
+    else:
+        inputs["training_masks"] = [tuple(map(masked, pair)) for pair in inputs["training_inputs"]]
+    train_network.main(**arguments)
+    row = pd.read_csv(tmp_path / "history.tsv", sep="\t").iloc[0]
+    if any_two:  # 0.25 or, of the first and the last image, 0.5
+        assert 0.0625 < row["similarity"] < 0.25
+    else:
+        assert row["similarity"] == pytest.approx(0.25, rel=0.01)
+        assert row["validation_similarity"] == pytest.approx(0.25, rel=0.01)
 
 
 def test_another_process_trains_the_same_bits_whatever_it_validates_on(trained, elsewhere):
@@ -635,10 +745,10 @@ def poisoned(samples, epoch, step, steps_per_epoch):
 
     def draw_and_poison(rng, number):
         drawn.append(number)
-        fixed, moving = draw(rng, number)
+        batch = draw(rng, number)
         if len(drawn) == (epoch - 1) * steps_per_epoch + step:
-            moving[0, 3, 3] = np.nan
-        return fixed, moving
+            batch.moving[0, 3, 3] = np.nan
+        return batch
 
     samples.draw = draw_and_poison
     return samples
@@ -669,8 +779,8 @@ def test_a_learning_rate_that_explodes_is_named(tmp_path):
 def test_a_gradient_that_is_no_number_is_found_before_it_spoils_the_network(tmp_path, monkeypatch):
     """√0 is a number, its derivative is none: the loss looks well while the parameters are lost."""
 
-    def rootless(settings):
-        return lambda fixed, moved: tf.reduce_mean((fixed - moved) ** 2) + tf.sqrt(0.0 * tf.reduce_sum(moved))
+    def rootless(settings, alone):
+        return lambda fixed, moved, counts: tf.reduce_mean((fixed - moved) ** 2) + tf.sqrt(0.0 * tf.reduce_sum(moved))
 
     monkeypatch.setattr(objective, "similarity", rootless)
     with pytest.raises(UserError, match=r"epoch 1, step 1: loss 0\.\d+ .*size of the gradient nan.*of epoch 0 are in"):
@@ -715,7 +825,7 @@ def test_images_that_do_not_fit_into_memory_are_refused_before_they_are_read(tmp
 
 
 def test_validation_images_of_another_size_are_an_error(stub, tmp_path):
-    other = Samples(2, 8, pairs=[(labelled(1, (9, 8, 5)), labelled(2, (9, 8, 5)))])
+    other = Samples(pairs_of([(labelled(1, (9, 8, 5)), labelled(2, (9, 8, 5)))]), 2, 8)
     with pytest.raises(ValueError, match=r"validation images of \(16, 8\) for a network of \(16, 16\)"):
         training.train(recipe_of(SIMPLE), small_samples(), other, {}, tmp_path)
 

@@ -36,8 +36,9 @@ def test_needs_are_read_from_the_rules():
 
 def test_every_rule_reached_htcondor(jobs):
     local = {"all", "select_weight", "check_cohort", "list_series"}
-    # Of a phantom there are no structures drawn in the clinic, its training uses no labels, and it is no experiment.
-    absent = {"convert_labels", "prepare_labels", "make_synthetic", "regnet_table", "neuronavigation"}
+    # Of a phantom there are no structures drawn in the clinic, its training uses neither labels nor masks, and it is no
+    # experiment.
+    absent = {"convert_labels", "prepare_labels", "prepare_mask", "make_synthetic", "regnet_table", "neuronavigation"}
     absent |= {"register_instance", "train_voxelmorph_conditional", "search_weight"}
     ran = {rule for job in jobs for rule in rules_in(job)}
     other_network = {"train_voxelmorph-diff", "register_voxelmorph-diff"}

@@ -215,6 +215,7 @@ def check_use(
         for name in config["networks"]:
             training_pairs = [pair for pair in pairs if pair.split == "train"]
             _check_labels_to_learn_from(config, name, design, training_pairs, problems)
+            _check_masks_to_learn_in(config, name, design, training_pairs, problems)
         _check_selectable(config, [pair for pair in pairs if pair.split == "validation"], needs, problems)
     elif not pairs and not problems.found:
         problems.in_config(("pairs", "design"), "these rows and this design make no pair")
@@ -264,6 +265,22 @@ def _check_labels_to_learn_from(
             which = "train image" if len(compared) == 2 else "fixed image of a train pair"
             found = f"found {weight}, which needs labels on every {which}"
             problems.in_config(("networks", network, *key), f"{found}; without: {listed(lacking, 5)}")
+
+
+def _check_masks_to_learn_in(
+    config: dict[str, Any], network: str, design: Design, training_pairs: Sequence[Pair], problems: Problems
+) -> None:
+    key, chosen = ("similarity", "mask"), config["networks"][network]
+    mask = value_at(chosen, key) if kind_of(chosen) else None
+    if mask in (None, "none") or not problems.sound(f"networks.{network}.{'.'.join(key)}"):
+        return
+    # An image without a mask counts everywhere; where none has one, nothing is left out.
+    roles = (mask,) if mask in ("fixed", "moving") else ("fixed", "moving")
+    drawn = design.images_to_draw_from() or [getattr(pair, role) for pair in training_pairs for role in roles]
+    if drawn and not any(image.mask for image in drawn):
+        which = "train image" if design.images_to_draw_from() else f"{' or '.join(roles)} image of a train pair"
+        text = f"found {mask}, but no {which} has a mask: give masks in the column mask of the table, or set it to none"
+        problems.in_config(("networks", network, *key), text)
 
 
 def _check_selectable(

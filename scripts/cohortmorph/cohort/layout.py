@@ -108,6 +108,10 @@ class Layout:
         """Return its label map there."""
         return self.of_pair(pair, f"network_labels_{grid}.nii.gz")
 
+    def network_mask(self, pair: str, grid: str) -> str:
+        """Return where it counts there."""
+        return self.of_pair(pair, f"network_mask_{grid}.nii.gz")
+
     def metrics_of_pair(self, pair: str) -> str:
         """Return the table of what was measured on a pair."""
         return self.of_pair(pair, "metrics.tsv")

@@ -38,6 +38,10 @@ class LearningPlan:
         """Return what an alignment's label map is put on the networks' grid with."""
         return {"labels": self.plan.labels_of(self.plan.cohort.pair(pair).moving), **self._to_place(pair)}
 
+    def to_prepare_mask(self, pair: str, **_: str) -> Files:
+        """Return what an alignment's mask is put on the networks' grid with; without one, all of the image counts."""
+        return {"mask": self.plan.cohort.pair(pair).moving.mask or None, **self._to_place(pair)}
+
     def _to_place(self, pair: str) -> Files:
         """Return an alignment's moving image and what says where it lies in its frame."""
         of = self.plan.cohort.pair(pair)

@@ -132,6 +132,21 @@ class NetworkPlan:
             samples = [sample if isinstance(sample, str) else (sample[0], sample[0]) for sample in samples]
         return self._files(samples, lambda alignment: self.results.network_labels(alignment, self.grid))
 
+    @cached_property
+    def training_masks(self) -> list[SampleFiles]:
+        """The masks of the training inputs, in their form; nothing if likeness counts everywhere."""
+        return self._masks(self.cohort.training_inputs)
+
+    @cached_property
+    def validation_masks(self) -> list[SampleFiles]:
+        """The same of the validation inputs."""
+        return self._masks(self.cohort.validation_inputs)
+
+    def _masks(self, samples: Iterable[Sample]) -> list[SampleFiles]:
+        if self.chosen.get("similarity", {}).get("mask", "none") == "none":
+            return []
+        return self._files(samples, lambda alignment: self.results.network_mask(alignment, self.grid))
+
     def _input(self, alignment: str) -> str:
         return self.results.network_input(alignment, self.grid)
 
@@ -146,14 +161,17 @@ class NetworkPlan:
             "network": self.name,
             "training_inputs": self.training_inputs,
             "training_labels": self.training_labels,
+            "training_masks": self.training_masks,
             "validation_inputs": self.validation_inputs,
+            "validation_masks": self.validation_masks,
             "settings": self.settings,
         }
 
     @cached_property
     def training_files(self) -> list[str]:
         """All files that a training reads, each once."""
-        return _each_once([*self.training_inputs, *self.validation_inputs, *self.training_labels])
+        masks = [*self.training_masks, *self.validation_masks]
+        return _each_once([*self.training_inputs, *self.validation_inputs, *self.training_labels, *masks])
 
     def views(self, pair: Pair) -> dict[str, str]:
         """Return the networks' views of a pair's images, and the transforms from the frame to each."""
@@ -169,8 +187,8 @@ class NetworkPlan:
     @property
     def grid_settings(self) -> dict[str, Any]:
         """The grid on which the network works: spacing in mm, dimensions, and what its sides are multiples of."""
-        levels = self.chosen.get("encoder", ())  # each halves the image
-        return {key: self.chosen[key] for key in ("spacing_mm", "dimensions")} | {"multiple": 2 ** len(levels)}
+        halved = len(self.chosen.get("encoder", ())) + (self.chosen["kind"] == "matching")  # which compares first
+        return {key: self.chosen[key] for key in ("spacing_mm", "dimensions")} | {"multiple": 2**halved}
 
     @cached_property
     def grid(self) -> str:
@@ -182,12 +200,19 @@ class NetworkPlan:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What a training depends on beside λ and the images, and with it what the network answers."""
-        return {key: value for key, value in self.chosen.items() if key not in NOT_LEARNED}
+        """What a training depends on beside λ and the images."""
+        return {key: value for key, value in self.chosen.items() if key not in (*NOT_LEARNED, *APPLIED)}
+
+    @property
+    def settings_applied(self) -> dict[str, Any]:
+        """What the network's answer depends on beside λ, the training images and the pair's."""
+        return self.settings | {key: self.chosen[key] for key in APPLIED if key in self.chosen}
 
 
 # Keys of a network that decide nothing in a training for one λ: which λ there are, how the images come, who computes.
 NOT_LEARNED = ("weights", "conditional", "spacing_mm", "threads", "gpu")
+# Keys that decide how a network is applied once it has learned.
+APPLIED = ("passes",)
 
 
 def _each_once(samples: Iterable[SampleFiles]) -> list[str]:

@@ -1,9 +1,9 @@
 """Training images bent, turned and changed in brightness at random, so that few subjects teach more.
 
-TensorFlow functions; images have shape (batch, *shape, 1) and values in [0, 1], label maps (batch, *shape, structures).
+TensorFlow functions; images have shape (batch, *shape, 1) and values in [0, 1], maps (batch, *shape, channels).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.learning.networks import tf, upsample, warp
@@ -21,14 +21,15 @@ BIAS_SD = 0.1  # of the factor at three control points along each axis
 
 
 def augment(
-    image: tf.Tensor, labels: tf.Tensor | None, seed: tf.Tensor, deformation: float, intensity: float
-) -> tuple[tf.Tensor, tf.Tensor | None]:
-    """Return one random variant of each image, and its label maps bent alike.
+    image: tf.Tensor, maps: Sequence[tf.Tensor | None], seed: tf.Tensor, deformation: float, intensity: float
+) -> tuple[tf.Tensor, list[tf.Tensor | None]]:
+    """Return one random variant of each image, and its label maps and mask bent alike.
 
     Parameters
     ----------
     image : tensor, shape (batch, *shape, 1)
-    labels : tensor, shape (batch, *shape, structures), or None
+    maps : list of tensor, shape (batch, *shape, channels), or None
+        Of the same places: labels, a mask.
     seed : tensor of int32, shape (2,)
         The same seed gives the same variants.
     deformation, intensity : float
@@ -36,17 +37,17 @@ def augment(
 
     Returns
     -------
-    image, labels : tensors as given
+    image, maps : as given
         Beyond the border an image goes on with its border's values. Values may leave [0, 1].
     """
     seeds = iter(tf.unstack(tf.random.split(seed, 7)))
     if deformation:
         displacement = deformation * _random_displacement(image.shape, seeds)
         image = warp(image, displacement)
-        labels = None if labels is None else warp(labels, displacement)
+        maps = [None if map_ is None else warp(map_, displacement) for map_ in maps]
     if intensity:
         image = _random_intensity(image, intensity, seeds)
-    return image, labels
+    return image, list(maps)
 
 
 def _random_displacement(shape: tf.TensorShape, seeds: Iterator[tf.Tensor]) -> tf.Tensor:

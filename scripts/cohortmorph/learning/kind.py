@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.samples import Entry, drawn_and_watched
 
 Tensor = Any  # of TensorFlow, which takes seconds to load
@@ -92,9 +93,7 @@ class Objective(Protocol):
     watched: tuple[str, ...]
     values: int
 
-    def parts(
-        self, field: Tensor, displacement: Tensor, weights: Tensor, fixed: Tensor, moving: Tensor, *others: Tensor
-    ) -> Sequence[Tensor]:
+    def parts(self, field: Tensor, displacement: Tensor, weights: Tensor, batch: Batch) -> Sequence[Tensor]:
         """Return the parts of a batch: scalars, in the order of `names`, those that play no part 0.
 
         Parameters
@@ -103,9 +102,8 @@ class Objective(Protocol):
             Of :class:`Network`.
         weights : tensor
             λ.
-        fixed, moving : tensor, shape (batch, *shape, 1)
-        *others : tensor
-            What else the samples draw, if they do.
+        batch : Batch
+            Of tensors; what is not given in it plays no part.
         """
 
 
@@ -126,10 +124,10 @@ class Samples(Protocol):
     def __len__(self) -> int:
         """How many images or pairs (in 2-D: slices) there are."""
 
-    def draw(self, rng: np.random.Generator, number: int) -> tuple[np.ndarray, ...]:
-        """Draw a batch of `number` samples: arrays fixed, moving, …, as :meth:`Objective.parts` takes them."""
+    def draw(self, rng: np.random.Generator, number: int) -> Batch:
+        """Draw a batch of `number` samples, of arrays."""
 
-    def probe(self, most: int, batch_size: int) -> Sequence[tuple[np.ndarray, ...]]:
+    def probe(self, most: int, batch_size: int) -> Sequence[Batch]:
         """Return at most `most` samples, always the same, as batches; of each what the watched parts need."""
 
 
@@ -154,9 +152,9 @@ class Kind:
         A UserError that begins with a key of the settings if the samples lack what it asks for.
     conditional : function (shape, settings, weights) → Conditional, or None
         A new network for every λ from the least to the greatest of `weights`; None if this kind has no such thing.
-    samples : function (settings, multiple, training entries, validation entries, labels) → (Samples, Samples)
+    samples : function (settings, multiple, training entries, validation entries) → (Samples, Samples)
         What is drawn from, and what is watched: of one shape, which is a multiple of `multiple`. Entries are images of
-        which any two make a pair, or (fixed, moving); labels are those of the training entries, maybe none.
+        which any two make a pair, or (fixed, moving); those of the training may have labels.
     registrar : function (shape, settings) → Registrar, or None
         How a network is applied to pairs with images of this shape (i, j, k); None:
         :class:`cohortmorph.learning.registrar.Registrar`.
@@ -167,9 +165,7 @@ class Kind:
     network: Callable[[Sequence[int], Settings], Network]
     objective: Callable[[Settings, Sequence[float]], Objective]
     conditional: Callable[[Sequence[int], Settings, Sequence[float]], Conditional] | None = None
-    samples: Callable[[Settings, int, Sequence[Entry], Sequence[Entry], Sequence[Entry]], tuple[Samples, Samples]] = (
-        drawn_and_watched
-    )
+    samples: Callable[[Settings, int, Sequence[Entry], Sequence[Entry]], tuple[Samples, Samples]] = drawn_and_watched
     registrar: Callable[[Sequence[int], Settings], Any] | None = None
 
     def conditional_network(self, shape: Sequence[int], settings: Settings, weights: Sequence[float]) -> Conditional:

@@ -9,6 +9,10 @@ from cohortmorph.learning.kind import Kind
 def kind_of(name: str) -> Kind:
     """Return the kind that the configuration calls so; loaded here, one alone, as each takes seconds."""
     match name:
+        case "matching":
+            from cohortmorph.learning.matching import MATCHING
+
+            return MATCHING
         case "voxelmorph":
             from cohortmorph.learning.voxelmorph import VOXELMORPH
 

@@ -12,18 +12,33 @@ from typing import Any
 import numpy as np
 
 # TensorFlow comes from `networks`, which prepares its import.
-from cohortmorph.learning.networks import along_axes, tf
+from cohortmorph.learning.neighbours import (
+    at_corner,
+    central_difference,
+    forward_difference,
+    shifted,
+    window_means,
+)
+from cohortmorph.learning.networks import tf
 
 # On windows of images in [0, 1]: product of two variances below which a window counts as flat.
 FLAT = 1e-9
 # The least variance by which the patch distances of MIND are divided: of images in [0, 1], noise of 0.001.
 FLAT_PATCH = 1e-6
+# Of a window or patch: what counts less of it does not exist. A voxel of the largest windows is more.
+LEAST_SHARE = 1e-6
+# Larger than any distance of patches.
+LOST = 1e9
 # A probability of 0 costs log(1 / this) in the cross-entropy.
 LEAST_PROBABILITY = 1e-3
 
 
 def ncc_squared(
-    fixed: tf.Tensor, moved: tf.Tensor, window: int | None = None, importance: tf.Tensor | None = None
+    fixed: tf.Tensor,
+    moved: tf.Tensor,
+    window: int | None = None,
+    importance: tf.Tensor | None = None,
+    alone: bool = False,
 ) -> tf.Tensor:
     """Return −NCC(F, M∘φ), the course's squared NCC (A. Ratke, 2021): blind to the sign of the contrast.
 
@@ -35,19 +50,23 @@ def ncc_squared(
         Side of the window, in voxels, over which the means and sums run for each voxel (cut off at the border);
         without it they run over the whole image.
     """
-    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, importance)
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, importance, alone)
     return -_mean(covariance**2 / (fixed_variance * moved_variance + FLAT), importance)
 
 
 def ncc_voxelmorph(
-    fixed: tf.Tensor, moved: tf.Tensor, window: int | None = None, importance: tf.Tensor | None = None
+    fixed: tf.Tensor,
+    moved: tf.Tensor,
+    window: int | None = None,
+    importance: tf.Tensor | None = None,
+    alone: bool = False,
 ) -> tf.Tensor:
     """Return the NCC loss of voxelmorph 0.2: a negative covariance is clipped to 0 before it is squared.
 
     Two differences: at the border windows are cut off instead of filled with zeros; windows that are flat in both
     images count as 0, while voxelmorph's epsilons make them 1 (a constant: the gradient is the same).
     """
-    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, importance)
+    covariance, fixed_variance, moved_variance = _second_moments(fixed, moved, window, importance, alone)
     return -_mean(tf.maximum(covariance, 0.0) ** 2 / (fixed_variance * moved_variance + FLAT), importance)
 
 
@@ -79,7 +98,12 @@ def nmi(fixed: tf.Tensor, moved: tf.Tensor, bins: int = 32, importance: tf.Tenso
 
 
 def mind(
-    fixed: tf.Tensor, moved: tf.Tensor, radius: int = 1, dilation: int = 2, importance: tf.Tensor | None = None
+    fixed: tf.Tensor,
+    moved: tf.Tensor,
+    radius: int = 1,
+    dilation: int = 2,
+    importance: tf.Tensor | None = None,
+    alone: bool = False,
 ) -> tf.Tensor:
     """Return the mean squared difference of the self-similarity contexts, MIND-SSC; in [0, 1], 0 for equal contexts.
 
@@ -95,6 +119,15 @@ def mind(
     dilation : int
         Voxels from the middle to its neighbours.
     """
+    if alone and importance is not None:
+        (of_fixed, compared), (of_moved, _) = (
+            _self_similarity_alone(image, radius, dilation, importance) for image in (fixed, moved)
+        )
+        axes = list(range(1, len(fixed.shape)))
+        counted = importance * compared
+        return tf.math.divide_no_nan(
+            tf.reduce_sum(counted * (of_fixed - of_moved) ** 2, axis=axes), tf.reduce_sum(counted, axis=axes)
+        )
     difference = self_similarity(fixed, radius, dilation) - self_similarity(moved, radius, dilation)
     return _mean(difference**2, importance)
 
@@ -104,14 +137,37 @@ def self_similarity(image: tf.Tensor, radius: int, dilation: int) -> tf.Tensor:
     axes = range(1, len(image.shape) - 1)
     # Differences do not see the mean, but they lose digits to it.
     image = image - tf.reduce_mean(image, axis=[*axes, -1], keepdims=True)
-    around = [(axis, _shifted(image, axis, step)) for axis in axes for step in (-dilation, dilation)]
-    pairs = [(one, other) for (a, one), (b, other) in itertools.combinations(around, 2) if a != b]
-    squares = tf.concat([(one - other) ** 2 for one, other in pairs], axis=-1)
-    distances = _window_means(squares, 2 * radius + 1)
+    squares = tf.concat([(one - other) ** 2 for one, other in _neighbours(image, dilation)], axis=-1)
+    distances = window_means(squares, 2 * radius + 1)
     variance = tf.reduce_mean(distances, axis=-1, keepdims=True)
     least = 1e-3 * tf.reduce_mean(variance, axis=[*axes, -1], keepdims=True)
     nearest = tf.reduce_min(distances, axis=-1, keepdims=True)
     return tf.exp(-(distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH))
+
+
+def _self_similarity_alone(
+    image: tf.Tensor, radius: int, dilation: int, counts: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the descriptor of what counts alone, and where its distances exist: patches that count somewhere."""
+    axes = list(range(1, len(image.shape)))
+    image = counts * (image - tf.reshape(_mean(image, counts), [-1] + [1] * len(axes)))
+    both = tf.concat([one * other for one, other in _neighbours(counts, dilation)], axis=-1)
+    squares = tf.concat([(one - other) ** 2 for one, other in _neighbours(image, dilation)], axis=-1)
+    shares = window_means(both, 2 * radius + 1)
+    exist = tf.cast(shares > LEAST_SHARE, tf.float32)
+    distances = exist * window_means(both * squares, 2 * radius + 1) / tf.maximum(shares, LEAST_SHARE)
+    number = tf.reduce_sum(exist, axis=-1, keepdims=True)
+    variance = tf.reduce_sum(distances, axis=-1, keepdims=True) / tf.maximum(number, 1.0)
+    least = 1e-3 * tf.reshape(_mean(variance, counts), [-1] + [1] * len(axes))
+    nearest = tf.reduce_min(distances + LOST * (1 - exist), axis=-1, keepdims=True)
+    return tf.exp(-exist * (distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH)), exist
+
+
+def _neighbours(image: tf.Tensor, dilation: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    """Return the pairs of neighbours of each voxel that do not lie opposite."""
+    axes = range(1, len(image.shape) - 1)
+    around = [(axis, shifted(image, axis, step)) for axis in axes for step in (-dilation, dilation)]
+    return [(one, other) for (a, one), (b, other) in itertools.combinations(around, 2) if a != b]
 
 
 Similarity = Callable[..., tf.Tensor]  # (fixed, moved, importance=None) → a number a sample
@@ -126,13 +182,20 @@ SIMILARITIES: dict[str, tuple[Similarity, list[str]]] = {
 }
 
 
-def similarity(settings: Mapping[str, Any]) -> Similarity:
+# Those that look around each voxel.
+LOOK_AROUND = (ncc_squared, ncc_voxelmorph, mind)
+
+
+def similarity(settings: Mapping[str, Any], alone: bool = False) -> Similarity:
     """Return the function (fixed, moved, importance=None) → loss that ``{"name": ..., "window": ...}`` names.
 
     It takes the settings that it knows. `importance`, (batch, *shape, 1): how much each voxel counts; a mask, perhaps.
+    With `alone`, voxels that do not count are left out of the windows and patches around others, too: what they show
+    changes nothing.
     """
     function, names = SIMILARITIES[settings["name"]]
     chosen = {name: settings[name] for name in names if name in settings}
+    chosen |= {"alone": alone} if function in LOOK_AROUND else {}
     return lambda fixed, moved, importance=None: function(fixed, moved, importance=importance, **chosen)
 
 
@@ -149,14 +212,48 @@ def gradient_penalty(field: tf.Tensor, convention: str, field_downsampling: int 
         Σ ‖∇u‖², Σ |∇u| (each derivative by itself), or the bending energy Σ (∂²u / ∂a ∂b)² over all pairs of axes,
         mixed ones twice (Rueckert et al. 1999, equation 4), which leaves affine displacements free.
     """
-    axes = range(1, len(field.shape) - 1)
-    terms = [_difference(field, axis) for axis in axes]
-    if name == "bending":
-        terms = [_difference(term, axis) for term in terms for axis in axes]
-    terms = [tf.abs(term) if name == "l1" else term**2 for term in terms]
+    terms = _penalty_terms(field, name)
     if convention == "sum":
         return sum(_sum(term) for term in terms)
     return field_downsampling * sum(_mean(term) for term in terms) / len(terms)
+
+
+def physical_gradient_penalty(field_mm: tf.Tensor, step_mm: tf.Tensor, convention: str, name: str = "l2") -> tf.Tensor:
+    """Return L_reg of a field in mm by x in mm: the same for the same field on whatever grid it is sampled.
+
+    Parameters
+    ----------
+    field_mm : tensor, shape (batch, *shape, dimensions)
+        Components along the axes of the array.
+    step_mm : tensor, shape (batch, dimensions)
+        From one voxel of the field to the next along each axis.
+    convention : {"mean", "sum"}
+        ``mean``: over voxels, components and axes, without a unit; of `bending` in 1/mm², as its derivatives are in
+        1/mm. ``sum``: the integral over the volume V, Σ over voxels, components and axes · mm³ of a voxel (in 2-D,
+        mm²). mean ≈ sum / (V d²), for `bending` / (V d³).
+    name : {"l2", "l1", "bending"}
+        As :func:`gradient_penalty`.
+    """
+    terms = _penalty_terms(field_mm, name, step_mm)
+    if convention == "sum":
+        return tf.reduce_prod(step_mm, axis=-1) * sum(_sum(term) for term in terms)
+    return sum(_mean(term) for term in terms) / len(terms)
+
+
+def _penalty_terms(field: tf.Tensor, name: str, step: tf.Tensor | None = None) -> list[tf.Tensor]:
+    """Return what is added up, an entry an axis or pair of axes: derivatives by voxels or, with `step`, its unit."""
+
+    def derivative(values: tf.Tensor, axis: int) -> tf.Tensor:
+        difference = forward_difference(values, axis)
+        if step is None:
+            return difference
+        return difference / tf.reshape(step[:, axis - 1], [-1] + [1] * (len(field.shape) - 1))
+
+    axes = range(1, len(field.shape) - 1)
+    terms = [derivative(field, axis) for axis in axes]
+    if name == "bending":
+        terms = [derivative(term, axis) for term in terms for axis in axes]
+    return [tf.abs(term) if name == "l1" else term**2 for term in terms]
 
 
 def folding_penalty(displacement: tf.Tensor, convention: str = "mean") -> tf.Tensor:
@@ -176,12 +273,12 @@ def folding_penalty(displacement: tf.Tensor, convention: str = "mean") -> tf.Ten
     """
     dimensions = displacement.shape[-1]
     steps = np.eye(dimensions, dtype=np.float32)
-    edges = [_difference(displacement, 1 + axis) + steps[axis] for axis in range(dimensions)]
+    edges = [forward_difference(displacement, 1 + axis) + steps[axis] for axis in range(dimensions)]
     inverted = 0.0
     for corner in np.ndindex(*[2] * dimensions):
         # The edges run along the axes, also those that end at the corner.
         sides = [
-            _at(edge, {1 + other: at for other, at in enumerate(corner) if other != axis})
+            at_corner(edge, {1 + other: at for other, at in enumerate(corner) if other != axis})
             for axis, edge in enumerate(edges)
         ]
         inverted += tf.nn.relu(-_determinant(sides))
@@ -189,9 +286,9 @@ def folding_penalty(displacement: tf.Tensor, convention: str = "mean") -> tf.Ten
         # The middle tetrahedron joins the corners of one parity.
         first, *others = [corner for corner in np.ndindex(2, 2, 2) if sum(corner) % 2 == parity]
         ways = np.subtract(others, first)
-        start = _at(displacement, dict(enumerate(first, 1)))
+        start = at_corner(displacement, dict(enumerate(first, 1)))
         diagonals = [
-            _at(displacement, dict(enumerate(corner, 1))) - start + way.astype(np.float32)
+            at_corner(displacement, dict(enumerate(corner, 1))) - start + way.astype(np.float32)
             for corner, way in zip(others, ways, strict=True)
         ]
         inverted += tf.nn.relu(-np.sign(np.linalg.det(ways)) * _determinant(diagonals))
@@ -216,7 +313,7 @@ def incompressibility(displacement: tf.Tensor, inside: tf.Tensor, convention: st
     """
     dimensions = displacement.shape[-1]
     steps = np.eye(dimensions, dtype=np.float32)
-    columns = [_central_difference(displacement, 1 + axis) + steps[axis] for axis in range(dimensions)]
+    columns = [central_difference(displacement, 1 + axis) + steps[axis] for axis in range(dimensions)]
     change = tf.abs(_determinant(columns) - 1)[..., None] * inside
     axes = list(range(1, dimensions + 1))
     if convention == "sum":
@@ -290,39 +387,6 @@ def _sum(values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(values, axis=list(range(1, len(values.shape))))
 
 
-def _along(values: tf.Tensor, axis: int, part: slice) -> tf.Tensor:
-    """Return a slice along one axis."""
-    return values[(*[slice(None)] * axis, part)]
-
-
-def _at(values: tf.Tensor, sides: Mapping[int, int]) -> tf.Tensor:
-    """Leave out the last (side 0) or the first (side 1) voxel along each axis of `sides`."""
-    for axis, side in sides.items():
-        values = _along(values, axis, slice(1, None) if side else slice(-1))
-    return values
-
-
-def _difference(values: tf.Tensor, axis: int) -> tf.Tensor:
-    """Return the forward difference, one shorter along `axis`."""
-    return _at(values, {axis: 1}) - _at(values, {axis: 0})
-
-
-def _central_difference(values: tf.Tensor, axis: int) -> tf.Tensor:
-    """Return the central difference, one-sided at the ends, as numpy.gradient does."""
-    forward = _difference(values, axis)
-    middle = (_at(forward, {axis: 1}) + _at(forward, {axis: 0})) / 2
-    return tf.concat([_along(forward, axis, slice(1)), middle, _along(forward, axis, slice(-1, None))], axis)
-
-
-def _shifted(values: tf.Tensor, axis: int, step: int) -> tf.Tensor:
-    """Return values[x + step] along an axis; beyond the border the border's value holds."""
-    length = values.shape[axis]
-    step = max(-length, min(step, length))
-    if step < 0:
-        return tf.concat([_along(values, axis, slice(1))] * -step + [_along(values, axis, slice(length + step))], axis)
-    return tf.concat([_along(values, axis, slice(step, None))] + [_along(values, axis, slice(-1, None))] * step, axis)
-
-
 def _determinant(columns: Sequence[tf.Tensor]) -> tf.Tensor:
     """Return the determinant of the matrices with these columns, each (..., dimensions)."""
     columns = [tf.unstack(column, axis=-1) for column in columns]
@@ -350,36 +414,31 @@ def _entropy(probabilities: tf.Tensor) -> tf.Tensor:
 
 
 def _second_moments(
-    fixed: tf.Tensor, moved: tf.Tensor, window: int | None, importance: tf.Tensor | None = None
+    fixed: tf.Tensor, moved: tf.Tensor, window: int | None, importance: tf.Tensor | None = None, alone: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Return covariance, variance of F and of M, in each window, (batch, *shape, 1), or in the image, (batch, 1...)."""
 
     def mean(values: tf.Tensor) -> tf.Tensor:
-        of_samples = _mean(values, None if window else importance)
+        of_samples = _mean(values, importance if alone or not window else None)
         return tf.reshape(of_samples, [-1] + [1] * (len(fixed.shape) - 1))
 
     # Differences of large equal numbers lose digits: centring first keeps them small.
     fixed, moved = fixed - mean(fixed), moved - mean(moved)
     if window is None:
         return mean(fixed * moved), mean(fixed**2), mean(moved**2)
-    fixed_mean, moved_mean, product, fixed_square, moved_square = (
-        # One by one: side by side as channels, their values would have to be rearranged.
-        _window_means(values, window)
-        for values in (fixed, moved, fixed * moved, fixed**2, moved**2)
+
+    def around(values: tf.Tensor) -> tf.Tensor:
+        """Return the means over the windows: of all that there is or, `alone`, of what counts."""
+        if importance is None or not alone:
+            return window_means(values, window)
+        return window_means(importance * values, window) / tf.maximum(window_means(importance, window), LEAST_SHARE)
+
+    # One by one: side by side as channels, their values would have to be rearranged.
+    fixed_mean, moved_mean, product, fixed_square, moved_square = map(
+        around, (fixed, moved, fixed * moved, fixed**2, moved**2)
     )
     return (
         product - fixed_mean * moved_mean,
         tf.maximum(fixed_square - fixed_mean**2, 0.0),
         tf.maximum(moved_square - moved_mean**2, 0.0),
     )
-
-
-def _window_means(values: tf.Tensor, window: int) -> tf.Tensor:
-    """Return the mean in the window around each voxel, axis by axis; at the border, of the voxels that there are."""
-    bands = []
-    for size in values.shape[1:-1]:
-        index = np.arange(size)
-        inside = np.abs(index[:, None] - index[None]) <= window // 2
-        bands.append(inside / inside.sum(axis=1, keepdims=True))
-    # Products with band matrices: sums of shifted slices would be fused into window^d terms by XLA.
-    return along_axes(bands, values)

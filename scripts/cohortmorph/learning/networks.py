@@ -48,13 +48,40 @@ def warp(values: tf.Tensor, displacement: tf.Tensor, values_vary: bool = False) 
         Whether a gradient of `values` is wanted too. That is only a question of speed: it then takes two thirds of
         the time, but an image that stays as it is takes three times as long.
     """
-    shape = values.shape[1:-1].as_list()
+    return _sample(values, _positions(displacement), at_once=values_vary)
+
+
+def whole_cells(mask: tf.Tensor, displacement: tf.Tensor) -> tf.Tensor:
+    """Return 1 where all that :func:`warp` would interpolate an image from lies in its `mask`, else 0.
+
+    So where the mask is 0, or beyond the border, an image may show anything: neither what is interpolated where this
+    is 1, nor its derivative by the displacement, knows of it.
+
+    Parameters
+    ----------
+    mask : tensor, shape (batch, *shape, 1)
+        0 or 1.
+    displacement : tensor, shape (batch, *shape, dimensions)
+        In voxels.
+    """
+    inside, cells = tf.ones_like(mask), []
+    for axis, position in enumerate(_positions(displacement)):
+        size = mask.shape[axis + 1]
+        inside *= tf.cast((position >= 0) & (position <= size - 1), tf.float32)[..., None]
+        cells.append(tf.clip_by_value(tf.floor(position), 0.0, max(size - 2.0, 0.0)))
+        ends = tf.gather(mask, np.minimum(np.arange(size) + 1, size - 1), axis=axis + 1)
+        mask = tf.minimum(mask, ends)
+    return inside * _sample(mask, cells)
+
+
+def _positions(displacement):
+    """Return the positions x + displacement(x) along each axis, in voxels, (batch, *shape)."""
+    shape = displacement.shape[1:-1].as_list()
     axes = [
         tf.reshape(tf.range(size, dtype=tf.float32), [size if a == axis else 1 for a in range(len(shape))])
         for axis, size in enumerate(shape)
     ]
-    positions = [displacement[..., axis] + at for axis, at in enumerate(axes)]
-    return _sample(values, positions, at_once=values_vary)
+    return [displacement[..., axis] + at for axis, at in enumerate(axes)]
 
 
 def sample(values: tf.Tensor, indices: tf.Tensor) -> tf.Tensor:

@@ -7,10 +7,18 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from cohortmorph import UserError
-from cohortmorph.learning.losses import LABEL_LOSSES, folding_penalty, gradient_penalty, incompressibility, similarity
+from cohortmorph.learning.batch import Batch
+from cohortmorph.learning.losses import (
+    LABEL_LOSSES,
+    folding_penalty,
+    gradient_penalty,
+    incompressibility,
+    physical_gradient_penalty,
+    similarity,
+)
 
 # TensorFlow comes from `networks`, which prepares its import.
-from cohortmorph.learning.networks import tf, warp
+from cohortmorph.learning.networks import tf, warp, whole_cells
 
 
 class Parts(NamedTuple):
@@ -49,7 +57,8 @@ class SimilarityObjective:
     values = 60  # less than what was measured (docs/training.md): only what surely does not fit is refused
 
     def __init__(self, settings: Mapping[str, Any], label_numbers: Sequence[float] = ()) -> None:
-        self.similarity = similarity(settings["similarity"])
+        self.mask = settings["similarity"]["mask"]
+        self.similarity = similarity(settings["similarity"], alone=True)
         self.regularization = settings["regularization"]
         self.field_downsampling = settings["field_downsampling"]
         self.label_loss, self.label_weight = LABEL_LOSSES[settings["label_loss"]], settings["label_weight"]
@@ -63,15 +72,7 @@ class SimilarityObjective:
             )
         self.incompressible = [list(label_numbers).index(number) for number in kept]
 
-    def parts(
-        self,
-        field: tf.Tensor,
-        displacement: tf.Tensor,
-        weights: tf.Tensor,
-        fixed: tf.Tensor,
-        moving: tf.Tensor,
-        *labels: tf.Tensor,
-    ) -> Parts:
+    def parts(self, field: tf.Tensor, displacement: tf.Tensor, weights: tf.Tensor, batch: Batch) -> Parts:
         """Return the loss and its parts.
 
         Parameters
@@ -82,17 +83,16 @@ class SimilarityObjective:
             In voxels.
         weights : tensor, shape () or (batch,)
             λ.
-        fixed, moving : tensor, shape (batch, *shape, 1)
-        *labels : tensor, shape (batch, *shape, structures)
-            Of the fixed and of the moving images, or nothing.
+        batch : Batch
         """
-        fixed_labels, moving_labels = labels or (None, None)
+        fixed_labels = batch.fixed_labels
         convention, folding_weight = self.regularization["convention"], self.regularization["folding_weight"]
-        likeness = tf.reduce_mean(self.similarity(fixed, warp(moving, displacement)))
-        penalty = gradient_penalty(field, convention, self.field_downsampling, self.regularization["name"])
+        moved, counts = warp(batch.moving, displacement), self._counts(batch, displacement)
+        likeness = tf.reduce_mean(self.similarity(batch.fixed, moved, counts))
+        penalty = self._penalty(field, displacement, batch.spacing_mm)
         overlap = folding = volume = tf.constant(0.0)
         if fixed_labels is not None and self.label_weight:
-            overlap = tf.reduce_mean(self.label_loss(fixed_labels, warp(moving_labels, displacement)))
+            overlap = tf.reduce_mean(self.label_loss(fixed_labels, warp(batch.moving_labels, displacement)))
         if folding_weight:
             folding = tf.reduce_mean(folding_penalty(displacement, convention))
         if fixed_labels is not None and self.volume_weight:
@@ -101,3 +101,30 @@ class SimilarityObjective:
         others = self.label_weight * overlap + folding_weight * folding + self.volume_weight * volume
         loss = likeness + tf.reduce_mean(weights * penalty) + others
         return Parts(loss, likeness, tf.reduce_mean(penalty), overlap, folding, volume)
+
+    def _counts(self, batch: Batch, displacement: tf.Tensor) -> tf.Tensor | None:
+        """Return 1 where likeness counts, 0 elsewhere, on the fixed image's grid; None: everywhere."""
+        if self.mask == "none":
+            return None
+        if batch.fixed_mask is None or batch.moving_mask is None:
+            raise ValueError(f"similarity.mask is {self.mask}, and a batch has no masks")
+        if self.mask == "fixed":
+            return batch.fixed_mask
+        # The mask moves with its image, but has no say in where: with a gradient, or a likeness that is better where
+        # less counts, the network would learn to push the mask off what is unlike.
+        moved = tf.stop_gradient(whole_cells(batch.moving_mask, displacement))
+        if self.mask == "moving":
+            return moved
+        return tf.maximum(batch.fixed_mask, moved) if self.mask == "union" else batch.fixed_mask * moved
+
+    def _penalty(self, field: tf.Tensor, displacement: tf.Tensor, spacing_mm: tf.Tensor) -> tf.Tensor:
+        """Return what λ weighs, one number a sample."""
+        convention, name = self.regularization["convention"], self.regularization["name"]
+        if self.regularization["unit"] == "voxel":
+            return gradient_penalty(field, convention, self.field_downsampling, name)
+        voxels = zip(displacement.shape[1:-1], field.shape[1:-1], strict=True)
+        # The first and the last voxels of image and field coincide, see `networks.upsample`.
+        step_mm = spacing_mm * tf.constant([(fine - 1) / max(coarse - 1, 1) for fine, coarse in voxels])
+        one_a_component = [-1, *[1] * (len(field.shape) - 2), field.shape[-1]]
+        field_mm = self.field_downsampling * field * tf.reshape(spacing_mm, one_a_component)
+        return physical_gradient_penalty(field_mm, step_mm, convention, name)

@@ -16,7 +16,7 @@ import SimpleITK as sitk
 from cohortmorph import UserError
 from cohortmorph.learning.kind import Kind, Network
 from cohortmorph.learning.kinds import kind_of
-from cohortmorph.learning.networks import checksum, device, load_parameters, tf
+from cohortmorph.learning.networks import checksum, device, load_parameters, tf, warp
 from cohortmorph.learning.samples import crop, pad
 from cohortmorph.registration.problem import Registered
 from cohortmorph.registration.process import peak_memory_mb
@@ -83,10 +83,12 @@ class Registrar:
     ----------
     network : Network
         For one λ. In 2-D every slice along k is registered by itself. Smaller images are padded to its shape.
+    passes : int
+        How often it is applied: each time to the fixed image and what the passes before have moved.
     """
 
-    def __init__(self, network: Network) -> None:
-        self.network = network
+    def __init__(self, network: Network, passes: int = 1) -> None:
+        self.network, self.passes = network, passes
         self.shape = tuple(network.shape)
         self.dimensions = len(self.shape)
 
@@ -119,7 +121,12 @@ class Registrar:
     # One graph, in which TensorFlow fuses each convolution with what follows; compiled by XLA it would be slower.
     @tf.function
     def _displacement(self, fixed, moving):
-        return self.network.displacement(self.network.field(moving, fixed, training=False))
+        found = self.network.displacement(self.network.field(moving, fixed, training=False))
+        for _ in range(1, self.passes):
+            more = self.network.displacement(self.network.field(warp(moving, found), fixed, training=False))
+            # x goes to x + more(x), and from there on as before.
+            found = more + warp(found, more)
+        return found
 
 
 def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) -> Registrar:
@@ -128,7 +135,7 @@ def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) 
         return kind.registrar(shape, settings)
     multiple = kind.multiple(settings)
     padded = tuple(int(-(-n // multiple) * multiple) for n in shape[: settings["dimensions"]])
-    return Registrar(kind.network(padded, settings))
+    return Registrar(kind.network(padded, settings), settings.get("passes", 1))
 
 
 def write_displacements(

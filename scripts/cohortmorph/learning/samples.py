@@ -4,15 +4,39 @@ Images are arrays indexed [i, j, k] on one grid a pair (see ``prepare_input``), 
 along k is a sample of its own.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cohortmorph import UserError
+from cohortmorph.learning.batch import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """An image as networks see it, and what is known of it on its grid.
+
+    Attributes
+    ----------
+    values : array, shape (i, j, k)
+    spacing_mm : three numbers
+        Of its voxels, along the axes of the arrays.
+    labels : array, optional
+        Whole numbers, 0: no structure.
+    mask : array, optional
+        Not 0 where the image counts.
+    """
+
+    values: np.ndarray
+    spacing_mm: Sequence[float] = (1.0, 1.0, 1.0)
+    labels: np.ndarray | None = None
+    mask: np.ndarray | None = None
+
 
 # An image, or a pair (fixed, moving) of images.
-Entry = np.ndarray | tuple[np.ndarray, np.ndarray]
+Entry = Image | tuple[Image, Image]
 
 
 class Samples:
@@ -20,17 +44,15 @@ class Samples:
 
     Parameters
     ----------
-    pairs : list of (fixed, moving) arrays, or None
-        Images of one pair share a size; different pairs are padded evenly with zeros to the largest.
-    images : list of arrays, or None
-        Instead of pairs: images on one grid, of which any two make a pair. Memory and work grow with their number.
+    entries : list of (fixed, moving), or list of Image
+        Pairs: images of one pair share a grid; different pairs are padded evenly with zeros to the largest. Images, on
+        one grid: any two of them make a pair; memory and work grow with their number. All of them have labels, or none,
+        and so with masks.
     dimensions : {2, 3}
     multiple : int
         Every side of the samples is padded to a multiple of it.
     at_least : tuple of int, optional
         Size below which no side stays: training and validation share a network, but not their subjects' grids.
-    labels : list, optional
-        Label maps (whole numbers, 0: no structure) of the `pairs` or `images`, in the same form.
     flips : bool
         Whether samples are mirrored at random along each axis, both images alike. Without it a network of few subjects
         learns where their heads differ, not what their images show.
@@ -38,47 +60,49 @@ class Samples:
     Attributes
     ----------
     label_numbers : array
-        The structures, in ascending order; empty without `labels`.
+        The structures, in ascending order; empty without labels.
     """
 
     def __init__(
         self,
+        entries: Sequence[Entry],
         dimensions: int,
         multiple: int,
-        pairs: Sequence[tuple[np.ndarray, np.ndarray]] | None = None,
-        images: Sequence[np.ndarray] | None = None,
         at_least: Sequence[int] | np.ndarray = (0, 0, 0),
-        labels: Sequence[Entry] | None = None,
         flips: bool = False,
     ) -> None:
         self.dimensions = dimensions
         self.flips = flips
-        self.any_two = images is not None
-        arrays = _flat(images if images is not None else pairs or [])
-        if not arrays:
+        images = list(_flat(entries))
+        if not images:
             raise ValueError("there is nothing to draw from")
-        largest = np.maximum(largest_shape(arrays), at_least)
+        self.any_two = isinstance(entries[0], Image)
+        largest = np.maximum(largest_shape(entries), at_least)
         shape = -(-largest // multiple) * multiple
         if dimensions == 2:
             shape[2] = largest[2]
         self.shape = tuple(int(n) for n in shape[:dimensions])
-        self.fixed, self.moving = self._stacks(arrays, shape)
-        label_maps = _flat(labels or [])
-        if label_maps:
-            self.fixed_labels, self.moving_labels = self._stacks(label_maps, shape)
-        self.label_numbers = np.unique([number for map_ in label_maps for number in np.unique(map_) if number > 0])
+        # What is drawn from: arrays of shape (samples, *shape); of images of which any two make a pair, the same twice.
+        self.fixed, self.moving = self._stacks([image.values for image in images], shape)
+        self.spacing_mm = self._spacings_mm(images, shape)
+        masks = [None if image.mask is None else image.mask != 0 for image in images]
+        self.fixed_mask, self.moving_mask = self._stacks(masks, shape)
+        label_maps = [image.labels for image in images]
+        found = [np.unique(map_) for map_ in label_maps if map_ is not None]
+        self.label_numbers = np.unique([number for numbers in found for number in numbers if number > 0])
+        labels = label_maps if len(self.label_numbers) else []
+        self.fixed_labels, self.moving_labels = self._stacks(labels, shape)
         if dimensions == 2 and not self.any_two:
-            # A slice that one of the stacks does not reach has nothing to register.
-            content = np.logical_and(*[np.ptp(stack, axis=(1, 2)) > 0 for stack in (self.fixed, self.moving)])
-            if not content.any():
-                raise UserError("no slice has content in both images of a pair: look at the affine alignment.")
-            self.fixed, self.moving = self.fixed[content], self.moving[content]
-            if label_maps:
-                self.fixed_labels, self.moving_labels = self.fixed_labels[content], self.moving_labels[content]
+            self._drop_empty_slices()
 
-    def _stacks(self, arrays: Sequence[np.ndarray], shape: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is drawn from: (fixed, moving), arrays of shape (samples, *shape); of images, the same twice."""
-        padded = [pad(array, shape) for array in arrays]
+    def _stacks(self, arrays: Sequence[np.ndarray | None], shape: np.ndarray) -> tuple[Any, Any]:
+        """Return (fixed, moving), arrays of shape (samples, *shape); of images, the same twice; of nothing, None."""
+        given = [array for array in arrays if array is not None]
+        if not given:
+            return None, None
+        if len(given) < len(arrays):
+            raise ValueError(f"{len(arrays) - len(given)} of {len(arrays)} images lack what the others have")
+        padded = [pad(array, shape) for array in given]
         if self.dimensions == 2:
             padded = [np.moveaxis(array, 2, 0) for array in padded]
         if self.any_two:
@@ -89,53 +113,78 @@ class Samples:
             return fixed.reshape(-1, *self.shape), moving.reshape(-1, *self.shape)
         return fixed, moving
 
+    def _spacings_mm(self, images: Sequence[Image], shape: np.ndarray) -> np.ndarray:
+        """Return the spacing of each sample, that of its fixed image, shape (samples, dimensions)."""
+        fixed = images if self.any_two else images[0::2]
+        spacings_mm = np.array([image.spacing_mm for image in fixed], np.float32)[:, : self.dimensions]
+        by_slice = self.dimensions == 2 and not self.any_two
+        return np.repeat(spacings_mm, shape[2], axis=0) if by_slice else spacings_mm
+
+    def _drop_empty_slices(self) -> None:
+        """Keep the slices that both stacks reach: others have nothing to register."""
+        content = np.logical_and(*[np.ptp(stack, axis=(1, 2)) > 0 for stack in (self.fixed, self.moving)])
+        if not content.any():
+            raise UserError("no slice has content in both images of a pair: look at the affine alignment.")
+        for name in ("fixed", "moving", "spacing_mm", "fixed_labels", "moving_labels", "fixed_mask", "moving_mask"):
+            stack = getattr(self, name)
+            setattr(self, name, None if stack is None else stack[content])
+
     def __len__(self) -> int:
         return len(self.fixed)
 
-    def draw(self, rng: np.random.Generator, number: int) -> tuple[np.ndarray, ...]:
-        """Draw random samples.
-
-        Returns
-        -------
-        fixed, moving : arrays, shape (number, *shape, 1)
-        fixed_labels, moving_labels : arrays, shape (number, *shape, structures)
-            With labels only: 1 where the structure is, else 0.
-        """
-        by_slice = self.any_two and self.dimensions == 2
+    def draw(self, rng: np.random.Generator, number: int) -> Batch:
+        """Draw `number` random samples."""
+        slices = None
         if self.any_two:
             fixed, moving = np.array([rng.choice(len(self), 2, replace=False) for _ in range(number)]).T
-            if by_slice:
+            if self.dimensions == 2:
                 slices = rng.integers(self.fixed.shape[1], size=number)
         else:
             # Evenly spread from a random start: neighbouring slices are alike, and would not stand for all of them.
             fixed = moving = ((rng.random() + np.arange(number)) * len(self) / number).astype(int) % len(self)
-        stacks = [(self.fixed, fixed), (self.moving, moving)]
-        if len(self.label_numbers):
-            stacks += [(self.fixed_labels, fixed), (self.moving_labels, moving)]
-        drawn = [stack[index, slices] if by_slice else stack[index] for stack, index in stacks]
-        if self.flips:
-            for sample in range(number):
-                axes = np.flatnonzero(rng.random(self.dimensions) < 0.5)
-                for arrays in drawn:
-                    arrays[sample] = np.flip(arrays[sample], axes)
-        images, labels = drawn[:2], drawn[2:]
-        structures = [(array[..., None] == self.label_numbers).astype(np.float32) for array in labels]
-        return (*(array[..., None] for array in images), *structures)
+        flipped = [np.flatnonzero(rng.random(self.dimensions) < 0.5) for _ in range(number)] if self.flips else []
+        return self._batch(fixed, moving, slices, flipped)
 
-    def probe(self, most: int, batch_size: int) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return at most `most` samples of the pairs, evenly spread and always the same, as batches (fixed, moving)."""
+    def probe(self, most: int, batch_size: int) -> list[Batch]:
+        """Return at most `most` samples of the pairs, evenly spread and always the same, as batches."""
         number = min(most, len(self))
         chosen = ((np.arange(number) + 0.5) * len(self) / number).astype(int)
-        batches = np.split(chosen, range(batch_size, number, batch_size))
-        return [(self.fixed[batch, ..., None], self.moving[batch, ..., None]) for batch in batches]
+        return [self._batch(part, part) for part in np.split(chosen, range(batch_size, number, batch_size))]
+
+    def _batch(
+        self,
+        fixed: np.ndarray,
+        moving: np.ndarray,
+        slices: np.ndarray | None = None,
+        flipped: Sequence[np.ndarray] = (),
+    ) -> Batch:
+        """Return samples by their places in the stacks, each mirrored along its axes in `flipped`, if there are any."""
+
+        def taken(stack: np.ndarray | None, index: np.ndarray) -> np.ndarray | None:
+            if stack is None:
+                return None
+            arrays = stack[index] if slices is None else stack[index, slices]
+            for sample, axes in enumerate(flipped):
+                arrays[sample] = np.flip(arrays[sample], axes)
+            return arrays[..., None]
+
+        def structures(stack: np.ndarray | None, index: np.ndarray) -> np.ndarray | None:
+            maps = taken(stack, index)
+            return None if maps is None else (maps == self.label_numbers).astype(np.float32)
+
+        return Batch(
+            taken(self.fixed, fixed),
+            taken(self.moving, moving),
+            self.spacing_mm[fixed],
+            structures(self.fixed_labels, fixed),
+            structures(self.moving_labels, moving),
+            taken(self.fixed_mask, fixed),
+            taken(self.moving_mask, moving),
+        )
 
 
 def drawn_and_watched(
-    settings: Mapping[str, Any],
-    multiple: int,
-    training: Sequence[Entry],
-    validation: Sequence[Entry],
-    labels: Sequence[Entry],
+    settings: Mapping[str, Any], multiple: int, training: Sequence[Entry], validation: Sequence[Entry]
 ) -> tuple[Samples, Samples]:
     """Return what a training draws from and what it is watched with, padded to one size.
 
@@ -148,30 +197,20 @@ def drawn_and_watched(
     training : list
         Images of which any two make a pair, or (fixed, moving).
     validation : list of (fixed, moving)
-    labels : list
-        Label maps of the training entries, or nothing.
     """
-    at_least = largest_shape([*training, *validation])
-    material: dict[str, Any] = {"pairs" if isinstance(training[0], tuple) else "images": training}
-    drawn = Samples(
-        settings["dimensions"],
-        multiple,
-        **material,
-        at_least=at_least,
-        labels=labels or None,
-        flips=settings["flips"],
-    )
-    pairs = cast(Sequence[tuple[np.ndarray, np.ndarray]], validation)
-    return drawn, Samples(settings["dimensions"], multiple, pairs=pairs, at_least=at_least)
+    at_least, dimensions = largest_shape([*training, *validation]), settings["dimensions"]
+    drawn = Samples(training, dimensions, multiple, at_least, flips=settings["flips"])
+    return drawn, Samples(validation, dimensions, multiple, at_least)
 
 
-def _flat(entries: Iterable[Entry]) -> list[np.ndarray]:
-    return [array for entry in entries for array in (entry if isinstance(entry, tuple) else [entry])]
+def _flat(entries: Iterable[Entry]) -> Iterator[Image]:
+    for entry in entries:
+        yield from (entry,) if isinstance(entry, Image) else entry
 
 
 def largest_shape(entries: Iterable[Entry]) -> np.ndarray:
     """Return the largest size along each axis of some images, or pairs of images."""
-    return np.max([array.shape for array in _flat(entries)], axis=0)
+    return np.max([image.values.shape for image in _flat(entries)], axis=0)
 
 
 def pad(array: np.ndarray, shape: Sequence[int] | np.ndarray) -> np.ndarray:

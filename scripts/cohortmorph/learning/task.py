@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cohortmorph import UserError
-from cohortmorph.learning import augment, checkpoints, kind, networks, samples, trainer, training
+from cohortmorph.learning import augment, batch, checkpoints, kind, networks, samples, trainer, training
 from cohortmorph.learning.kind import Kind, Samples
 from cohortmorph.learning.kinds import kind_of
-from cohortmorph.learning.samples import Entry
+from cohortmorph.learning.samples import Entry, Image
 from cohortmorph.run import memory
 from cohortmorph.run.files import StrPath, write_json, write_table
 from cohortmorph.spatial import geometry
@@ -23,7 +23,7 @@ log = logging.getLogger("cohortmorph")
 
 # The code that decides a training's result, of whatever kind, with the modules of its kind: a checkpoint of another is
 # not used.
-CODE = (sys.modules[__name__], augment, checkpoints, kind, networks, samples, trainer, training)
+CODE = (sys.modules[__name__], augment, batch, checkpoints, kind, networks, samples, trainer, training)
 
 # A path, or those of a pair (fixed, moving).
 Input = str | Sequence[str]
@@ -49,9 +49,9 @@ class Training:
         λ as the user typed it; of several, one conditional network learns all.
     training_inputs : list
         Paths of images of which any two make a pair, or (fixed, moving) paths.
-    training_labels : list
-        Their label maps in the same form, or empty: then labels play no part.
-    validation_inputs : list
+    training_labels, training_masks : list
+        Their label maps and masks in the same form, or empty: then these play no part.
+    validation_inputs, validation_masks : list
         (fixed, moving) paths.
     settings : dict
         The network's section of the configuration with its defaults, its ``kind`` among them.
@@ -62,7 +62,9 @@ class Training:
     weight: str | list[str]
     training_inputs: list[Input]
     training_labels: list[Input]
+    training_masks: list[Input]
     validation_inputs: list[Input]
+    validation_masks: list[Input]
     settings: dict[str, Any]
     seed: int
     threads: int
@@ -84,9 +86,14 @@ class Training:
         return training.Recipe(self.network, self.kind, weights, self.settings, self.seed)
 
     @property
+    def _inputs(self) -> list[list[Input]]:
+        learned = [self.training_inputs, self.training_labels, self.training_masks]
+        return [*learned, self.validation_inputs, self.validation_masks]
+
+    @property
     def fingerprint(self) -> str:
         """Of everything that decides the result: settings, code and the contents of the images; not of the name."""
-        inputs = [self.training_inputs, self.training_labels, self.validation_inputs]
+        inputs = self._inputs
         files = [path for entries in inputs for entry in entries for path in np.atleast_1d(entry)]
         code = [Path(str(module.__file__)) for module in (*CODE, *self.kind.modules)]
         return checkpoints.fingerprint([self.weight, self.settings, self.seed, *inputs], [*code, *files])
@@ -106,7 +113,7 @@ class Training:
         """
         networks.start_tensorflow(self.seed, self.threads, with_gradients=True)
         device, recipe = networks.device(), self.recipe
-        check_memory([*self.training_inputs, *self.training_labels, *self.validation_inputs], recipe)
+        check_memory(list(itertools.chain(*self._inputs)), recipe)
         material = self.material()
         log.info(
             "%s, λ = %s, on %s with %d threads: %d images or pairs to draw from, %d validation samples, images of %s",
@@ -144,9 +151,10 @@ class Training:
         UserError
             Nothing is left.
         """
-        learned, left_out = without_empty(self.training_inputs, read(self.training_inputs))
-        validated, unwatched = without_empty(self.validation_inputs, read(self.validation_inputs))
-        labels = [path for n, path in enumerate(self.training_labels) if self.training_inputs[n] not in left_out]
+        learned = read(self.training_inputs, self.training_labels, self.training_masks)
+        learned, left_out = without_empty(self.training_inputs, learned)
+        validated = read(self.validation_inputs, masks=self.validation_masks)
+        validated, unwatched = without_empty(self.validation_inputs, validated)
         for entry in left_out + unwatched:
             log.error("left out, as an image has no values (see results/logs/prepare_input): %s", entry)
         if not learned or not validated:
@@ -154,7 +162,7 @@ class Training:
                 "nothing is left to train on, or to watch the training with: every pair of the split failed."
             )
         kind = self.kind
-        drawn, watched = kind.samples(self.settings, kind.multiple(self.settings), learned, validated, read(labels))
+        drawn, watched = kind.samples(self.settings, kind.multiple(self.settings), learned, validated)
         return Material(drawn, watched, left_out + unwatched)
 
     def write_plain_networks(self, conditional: Sequence[StrPath], plain: Sequence[StrPath]) -> None:
@@ -192,17 +200,34 @@ def check_memory(inputs: Sequence[Input], recipe: training.Recipe) -> None:
     )
 
 
-def without_empty(inputs: Sequence[Input], arrays: Sequence[Entry]) -> tuple[list[Entry], list[Input]]:
-    """Return the arrays that show something, and the inputs of those that do not (see prepare_input.py)."""
-    good = [all(np.ptp(array) > 0 for array in (entry if isinstance(entry, tuple) else [entry])) for entry in arrays]
-    kept = [array for array, is_good in zip(arrays, good, strict=True) if is_good]
+def without_empty(inputs: Sequence[Input], entries: Sequence[Entry]) -> tuple[list[Entry], list[Input]]:
+    """Return the entries that show something, and the inputs of those that do not (see prepare_input.py)."""
+    good = [
+        all(np.ptp(image.values) > 0 for image in ([entry] if isinstance(entry, Image) else entry)) for entry in entries
+    ]
+    kept = [entry for entry, is_good in zip(entries, good, strict=True) if is_good]
     return kept, [entry for entry, is_good in zip(inputs, good, strict=True) if not is_good]
 
 
-def read(inputs: Sequence[Input]) -> list[Entry]:
-    """Read paths, or pairs of paths, as arrays."""
+def read(inputs: Sequence[Input], label_maps: Sequence[Input] = (), masks: Sequence[Input] = ()) -> list[Entry]:
+    """Read images, or pairs of images, by their paths; and label maps and masks, if given, in the same form."""
 
-    def values(path: str) -> np.ndarray:
-        return geometry.to_array(geometry.read_image(path))
+    def image(path: str, *others: Any) -> Image:
+        found = geometry.read_image(path)
+        labels, mask = (None if other is None else array(other) for other in others)
+        return Image(geometry.to_array(found), found.GetSpacing(), labels, mask)
 
-    return [values(entry) if isinstance(entry, str) else (values(entry[0]), values(entry[1])) for entry in inputs]
+    entries: list[Entry] = []
+    for one, *others in itertools.zip_longest(inputs, label_maps, masks):
+        if isinstance(one, str):
+            entries.append(image(one, *others))
+        else:
+            of_sides = zip(one, *(other or (None, None) for other in others), strict=True)
+            fixed, moving = (image(*paths) for paths in of_sides)
+            entries.append((fixed, moving))
+    return entries
+
+
+def array(path: str) -> np.ndarray:
+    """Read an image's voxels."""
+    return geometry.to_array(geometry.read_image(path))

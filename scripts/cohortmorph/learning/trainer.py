@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cohortmorph.learning.augment import augment
+from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.kind import Network, Objective
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -54,61 +55,74 @@ class Trainer:
         self.optimizer = tf.keras.optimizers.Adam(learning_rate(settings))
         self.strengths = settings.get("augment", {})
 
-    def step(
-        self, fixed: tf.Tensor, moving: tf.Tensor, *others: tf.Tensor, weights: tf.Tensor, seed: tf.Tensor | None = None
-    ) -> Step:
+    def step(self, batch: Batch, weights: tf.Tensor, seed: tf.Tensor | None = None) -> Step:
         """Improve the network by one step.
 
         Parameters
         ----------
-        fixed, moving : tensor, shape (batch, *shape, 1)
-        *others : tensor
-            What else the samples draw: none, or labels of the fixed and of the moving images, shape (batch, *shape,
-            structures).
+        batch : Batch
         weights : tensor
             λ, as the network draws it.
         seed : tensor of int32, shape (2,)
-            Wanted if the settings ask for augmented images; others must then be labels.
+            Wanted if the settings ask for augmented images.
         """
-        *parts, gradient_norm = self._step(fixed, moving, *others, weights=weights, seed=seed).numpy()
+        *parts, gradient_norm = self._step(batch.each(tf.convert_to_tensor), weights, seed).numpy()
         return Step(self._named(*parts), gradient_norm)
 
-    def evaluate(self, fixed: tf.Tensor, moving: tf.Tensor, *others: tf.Tensor, weights: tf.Tensor) -> Any:
+    def evaluate(self, batch: Batch, weights: tf.Tensor) -> Any:
         """Return the parts of a batch, a named tuple, those from what is not given 0; the network stays as it is."""
-        return self._named(*self._evaluate(fixed, moving, *others, weights=weights).numpy())
+        return self._named(*self._evaluate(batch.each(tf.convert_to_tensor), weights).numpy())
 
     @tf.function
-    def _step(self, fixed, moving, *others, weights, seed):
+    def _step(self, batch, weights, seed):
         if any(self.strengths.values()):
-            fixed, moving, *others = self._varied(seed, fixed, moving, *others)
+            batch = self._varied(batch, seed)
         with tf.GradientTape() as tape:
-            field = self.network.field(moving, fixed, weights, training=True)
-        parts, gradient = self._parts_and_gradient(field, weights, fixed, moving, *others)
+            field = self.network.field(batch.moving, batch.fixed, weights, training=True)
+        parts, gradient = self._parts_and_gradient(field, weights, batch)
         gradients = tape.gradient(field, self.network.parameters, output_gradients=gradient)
         gradients, norm = tf.clip_by_global_norm(gradients, GRADIENT_NORM_MAX)
         self.optimizer.apply_gradients(zip(gradients, self.network.parameters, strict=True))
         return tf.stack([*parts, norm])
 
     @tf.function
-    def _evaluate(self, fixed, moving, *others, weights):
-        field = self.network.field(moving, fixed, weights, training=False)
+    def _evaluate(self, batch, weights):
+        field = self.network.field(batch.moving, batch.fixed, weights, training=False)
         # Without a way back, XLA would compute the steps of the integration again and again.
         displacement = self.network.displacement(field)
-        return tf.stack(self._parts(field, displacement, weights, fixed, moving, *others))
+        return tf.stack(self._parts(field, displacement, weights, batch))
 
     @tf.function(jit_compile=True)
-    def _varied(self, seed, fixed, moving, fixed_labels=None, moving_labels=None):
+    def _varied(self, batch, seed):
         for_fixed, for_moving = tf.unstack(tf.random.split(seed, 2))
-        fixed, fixed_labels = augment(fixed, fixed_labels, for_fixed, **self.strengths)
-        moving, moving_labels = augment(moving, moving_labels, for_moving, **self.strengths)
-        return [fixed, moving] if fixed_labels is None else [fixed, moving, fixed_labels, moving_labels]
+
+        def whole(mask):
+            """Return where what was interpolated counts altogether."""
+            return None if mask is None else tf.cast(mask > 0.999, tf.float32)
+
+        if batch.displacement_mm is not None and self.strengths["deformation"]:
+            raise ValueError("images with a known displacement cannot be bent at random: it would be another one")
+        fixed, (fixed_labels, fixed_mask) = augment(
+            batch.fixed, [batch.fixed_labels, batch.fixed_mask], for_fixed, **self.strengths
+        )
+        moving, (moving_labels, moving_mask) = augment(
+            batch.moving, [batch.moving_labels, batch.moving_mask], for_moving, **self.strengths
+        )
+        return batch._replace(
+            fixed=fixed,
+            moving=moving,
+            fixed_labels=fixed_labels,
+            moving_labels=moving_labels,
+            fixed_mask=whole(fixed_mask),
+            moving_mask=whole(moving_mask),
+        )
 
     # The parts are compiled twice, not one inside the other: the gradient of a compiled function is 25 times slower.
     @tf.function(jit_compile=True)
-    def _parts_and_gradient(self, field, weights, *images):
+    def _parts_and_gradient(self, field, weights, batch):
         with tf.GradientTape() as tape:
             tape.watch(field)
-            parts = self.objective.parts(field, self.network.displacement(field), weights, *images)
+            parts = self.objective.parts(field, self.network.displacement(field), weights, batch)
         return parts, tape.gradient(parts[0], field)
 
     @tf.function(jit_compile=True)

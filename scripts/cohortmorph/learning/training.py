@@ -12,6 +12,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from cohortmorph import UserError
+from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.checkpoints import Checkpoint
 from cohortmorph.learning.kind import Kind, Objective, Samples
 
@@ -156,7 +157,7 @@ class _Course:
     recipe: Recipe
     trainer: Trainer
     samples: Samples
-    probe: Sequence[tuple[np.ndarray, ...]]
+    probe: Sequence[Batch]
     folder: Path
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
@@ -175,11 +176,11 @@ class _Course:
         good = [variable.numpy() for variable in network.parameters]
         rng, found = np.random.default_rng([self.recipe.seed, epoch]), []
         for number in range(1, settings["steps_per_epoch"] + 1):
-            arrays = map(tf.constant, self.samples.draw(rng, settings["batch_size"]))
+            batch = self.samples.draw(rng, settings["batch_size"])
             weights, seed = network.draw_weights(rng, self.recipe.weights, settings["batch_size"]), None
             if any(settings.get("augment", {}).values()):
                 seed = tf.constant(rng.integers(2**31, size=2), tf.int32)
-            step = self.trainer.step(*arrays, weights=weights, seed=seed)
+            step = self.trainer.step(batch, weights, seed)
             if not step.finite:
                 assign(network.parameters, good)
                 raise self._breakdown(epoch, number, step)
@@ -188,12 +189,11 @@ class _Course:
 
     def _watch(self, weight: float) -> dict[str, float]:
         """Return the loss of the validation samples at λ = `weight`, and its parts."""
-        sizes = [len(batch[0]) for batch in self.probe]
+        numbers = [batch.number for batch in self.probe]
         found = [
-            self.trainer.evaluate(*map(tf.constant, batch), weights=self.trainer.network.weights_of(weight, size))
-            for batch, size in zip(self.probe, sizes, strict=True)
+            self.trainer.evaluate(batch, self.trainer.network.weights_of(weight, batch.number)) for batch in self.probe
         ]
-        return dict(zip(self.trainer.objective.names, np.average(found, axis=0, weights=sizes), strict=True))
+        return dict(zip(self.trainer.objective.names, np.average(found, axis=0, weights=numbers), strict=True))
 
     def _breakdown(self, epoch: int, number: int, step: Step) -> UserError:
         """Save the network, which is that of the last epoch again, and return what is to be told."""

@@ -29,6 +29,41 @@ def size_multiple(encoder: Sequence[int]) -> int:
     return 2 ** len(encoder)
 
 
+def field_model(inputs: Sequence[Any], settings: Mapping[str, Any], field_downsampling: int = 1) -> Any:
+    """Return a U-Net that ends in a field, which at its start is almost 0 everywhere.
+
+    Parameters
+    ----------
+    inputs : list of keras input
+        What it sees, of one size.
+    settings : dict
+        ``encoder``, ``decoder`` (features).
+    field_downsampling : {1, 2}
+        Voxels of the inputs to one of the field.
+
+    Returns
+    -------
+    keras model
+        inputs → field, shape (batch, *shape / field_downsampling, dimensions).
+    """
+    unet = vxm.networks.Unet(
+        input_model=tf.keras.Model(inputs, inputs),
+        nb_features=[settings["encoder"], settings["decoder"]],
+        nb_upsample_skips=field_downsampling - 1,
+    )
+    dimensions = len(inputs[0].shape) - 2
+    convolution = getattr(tf.keras.layers, f"Conv{dimensions}D")
+    almost_zero = tf.keras.initializers.RandomNormal(mean=0.0, stddev=1e-5)
+    field = convolution(dimensions, 3, padding="same", kernel_initializer=almost_zero, name="flow")(unet.output)
+    return tf.keras.Model(inputs, field)
+
+
+def values_of(model: Any) -> int:
+    """Return how many numbers the layers of a keras model put out for one sample."""
+    outputs = [tensor for layer in model.layers for tensor in tf.nest.flatten(layer.output)]
+    return sum(int(np.prod(tensor.shape[1:])) for tensor in outputs)
+
+
 class UNet:
     """A U-Net whose output is a displacement or, with `int_steps`, a velocity field that is integrated to one.
 
@@ -55,17 +90,7 @@ class UNet:
         # As VxmDense builds it, without the integration and the warp that come after the field: those are below, and
         # most of the time that VxmDense takes to be built.
         images = [tf.keras.Input((*self.shape, 1), name=f"{name}_input") for name in ("source", "target")]
-        unet = vxm.networks.Unet(
-            input_model=tf.keras.Model(images, images),
-            nb_features=[settings["encoder"], settings["decoder"]],
-            nb_upsample_skips=self.field_downsampling - 1,
-        )
-        convolution = getattr(tf.keras.layers, f"Conv{len(self.shape)}D")
-        almost_zero = tf.keras.initializers.RandomNormal(mean=0.0, stddev=1e-5)
-        field = convolution(len(self.shape), 3, padding="same", kernel_initializer=almost_zero, name="flow")(
-            unet.output
-        )
-        self.model: Any = tf.keras.Model(images, field)
+        self.model: Any = field_model(images, settings, self.field_downsampling)
 
     @property
     def parameters(self) -> list[tf.Variable]:
@@ -90,8 +115,7 @@ class UNet:
     @property
     def values(self) -> int:
         """How many numbers the layers put out for one sample; a training step keeps them all for its way back."""
-        outputs = [tensor for layer in self.model.layers for tensor in tf.nest.flatten(layer.output)]
-        return sum(int(np.prod(tensor.shape[1:])) for tensor in outputs)
+        return values_of(self.model)
 
     def displacement(self, field: tf.Tensor) -> tf.Tensor:
         """Turn the model's output into the displacement in voxels of the images, shape (batch, *shape, dimensions)."""
