@@ -99,7 +99,7 @@ ANATOMIES = {
         },
         labels={},
         sigma_mm=20,
-        margin_mm=8,
+        margin_mm=11,
         in_plane=True,
         network={"spacing_mm": [2, 2, 6.5], "epochs": 12},
         levels=(
@@ -165,8 +165,12 @@ def body_of(images: Mapping[str, sitk.Image]) -> np.ndarray:
 
 def smooth(anatomy: Anatomy, grid: Grid, body: np.ndarray, mean_mm: float, rng: np.random.Generator) -> sitk.Image:
     """Draw a smooth displacement of a mean length over the body, mm, LPS, on `grid`, of which `body` is the middle."""
-    field = random_displacement(Field(anatomy.sigma_mm, 100, 8), grid, rng)
-    values = to_array(field)
+    # Drawn where it takes the least time; what is smooth has no more in it. A voxel is added at each side, so that the
+    # outermost centres lie beyond those of `grid`.
+    coarse = grid.respaced(np.maximum(grid.spacing_mm, anatomy.sigma_mm / 5))
+    coarse = coarse.resized(np.array(coarse.size) + 2)
+    field = random_displacement(Field(anatomy.sigma_mm, 100, 8), coarse, rng)
+    values = to_array(displacement.sample(as_transform(field), grid))
     if anatomy.in_plane:
         normal = grid.axes[:, 2]
         values = values - (values @ normal)[..., None] * normal
@@ -212,23 +216,12 @@ class Planted:
         Returns
         -------
         dict
-            ``images`` (int16), ``labels``, ``truth`` (T1 → T2, mm, LPS, on their common grid),
-            ``t1_mm``, ``t2_mm`` (landmarks, LPS, shape (300, 3)), ``body_mm`` (mean ‖u‖ over the body),
-            ``jacobian_min``, ``draws`` (how many it took until nothing folded nor came from beyond the real images).
+            ``images`` (int16), ``labels``, ``paths`` (grid → real image, by image id), ``truth`` (T1 → T2, mm, LPS, on
+            the grid), ``t1_mm``, ``t2_mm`` (landmarks, LPS, shape (300, 3)), ``body_mm`` (mean ‖u‖ over the body),
+            ``jacobian_min``, ``refused`` (how many draws folded, or led out of the real images).
         """
-        for number in range(1, DRAWS + 1):
-            alike = smooth(self.anatomy, self.drawn_on, self.body, ALIKE_MEAN_MM, rng)
-            sought = smooth(self.anatomy, self.drawn_on, self.body, MEAN_MM, rng)
-            # A composite applies its last transform first: a point of the T1 goes to the T2, and on to the real one.
-            to_frame = {name: [as_transform(alike), as_transform(sought)] for name in self.images}
-            to_frame[self.moving] = [as_transform(alike)]
-            paths = {name: sitk.CompositeTransform([self.to_image[name], *of]) for name, of in to_frame.items()}
-            truth = displacement.sample(as_transform(sought), self.grid)
-            jacobian_min = min(displacement.jacobian_determinant(field).min() for field in (alike, sought))
-            if jacobian_min >= JACOBIAN_MIN and all(self._covered(name, path) for name, path in paths.items()):
-                break
-        else:
-            raise UserError(f"{DRAWS} displacements folded or led out of the images; a larger margin is needed.")
+        drawn = self._draw(rng)
+        truth, paths = drawn["truth"], drawn["paths"]
         made = {name: self._picture(image, paths[name]) for name, image in self.images.items()}
         voxels, moved = self._points(made, truth)
         chosen = rng.choice(len(voxels), min(LANDMARKS, len(voxels)), replace=False)
@@ -239,13 +232,28 @@ class Planted:
                 name: self._resample(image, paths[name], sitk.sitkNearestNeighbor)
                 for name, image in self.labels.items()
             },
-            "truth": truth,
             "t1_mm": t1_mm,
             "t2_mm": moved[chosen],
             "body_mm": float(np.linalg.norm(to_array(truth)[self.body], axis=-1).mean()),
-            "jacobian_min": float(jacobian_min),
-            "draws": number,
+            **drawn,
         }
+
+    def _draw(self, rng):
+        """Return ``truth``, ``paths`` (grid → real image, by image id), ``jacobian_min`` and ``refused``."""
+        for refused in range(DRAWS):
+            alike = smooth(self.anatomy, self.drawn_on, self.body, ALIKE_MEAN_MM, rng)
+            sought = smooth(self.anatomy, self.drawn_on, self.body, MEAN_MM, rng)
+            jacobian_min = min(float(displacement.jacobian_determinant(field).min()) for field in (alike, sought))
+            if jacobian_min < JACOBIAN_MIN:
+                continue
+            # A composite applies its last transform first: a point of the T1 goes to the T2, and on to the real one.
+            to_frame = {name: [as_transform(alike), as_transform(sought)] for name in self.images}
+            to_frame[self.moving] = [as_transform(alike)]
+            paths = {name: sitk.CompositeTransform([self.to_image[name], *of]) for name, of in to_frame.items()}
+            if all(self._covered(name, path) for name, path in paths.items()):
+                truth = displacement.sample(as_transform(sought), self.grid)
+                return {"truth": truth, "paths": paths, "jacobian_min": jacobian_min, "refused": refused}
+        raise UserError(f"{DRAWS} displacements folded or led out of the images; a larger margin is needed.")
 
     def _covered(self, name, path):
         """Say whether every voxel of the grid comes from within the real image."""
@@ -297,9 +305,9 @@ def planted(arguments: argparse.Namespace) -> None:
                 pairs += [(subject, fixed, subject, moving) for fixed, moving in ways]
         displacement.write(made["truth"], folder / "images" / f"{subject}_truth_{person.moving}_to_T1.nii.gz")
         at_landmarks_mm = np.linalg.norm(made["t2_mm"] - made["t1_mm"], axis=1).mean()
-        known.append((subject, split, at_landmarks_mm, made["body_mm"], made["jacobian_min"], made["draws"]))
+        known.append((subject, split, at_landmarks_mm, made["body_mm"], made["jacobian_min"], made["refused"]))
         print(*known[-1][:2], *np.round(known[-1][2:], 3), flush=True)
-    columns = ["subject", "split", "at_landmarks_mm", "over_body_mm", "jacobian_min", "draws"]
+    columns = ["subject", "split", "at_landmarks_mm", "over_body_mm", "jacobian_min", "refused"]
     write_table(pd.DataFrame(known, columns=columns), folder / "planted.tsv")
     write_table(
         pd.DataFrame(pairs, columns=["fixed_subject", "fixed_image", "moving_subject", "moving_image"]),
@@ -322,13 +330,16 @@ def inverted(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def remapped(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Return values in [0, 1] through a random smooth function of [0, 1] that rises and falls by at least .4."""
+    """Return values in [0, 1] through a random smooth function of [0, 1] that rises and falls by at least .4.
+
+    It does neither by more than .75 within a third of the range: what is steeper shows little but the noise.
+    """
     while True:
-        heights = rng.uniform(0, 1, 5)
+        heights = rng.uniform(0, 1, 4)
         heights = (heights - heights.min()) / np.ptp(heights)
         steps = np.diff(heights)
-        if steps.max() >= 0.4 and steps.min() <= -0.4:
-            return PchipInterpolator(np.linspace(0, 1, 5), heights)(values)
+        if 0.4 <= steps.max() <= 0.75 and -0.75 <= steps.min() <= -0.4:
+            return PchipInterpolator(np.linspace(0, 1, 4), heights)(values)
 
 
 CONTRASTS = {"plain": None, "inverted": inverted, "remapped": remapped}
