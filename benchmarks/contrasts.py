@@ -49,7 +49,7 @@ PREPARED = {"percentiles": [0.5, 99.5]}
 MEAN_MM, ALIKE_MEAN_MM = 2.0, 1.0  # mean length over the body: of u, and of what bends both images alike
 LANDMARKS = 300
 JACOBIAN_MIN = 0.3
-DRAWS = 200
+DRAWS = 100
 
 
 @dataclass(frozen=True)
@@ -138,10 +138,16 @@ def common_grid(first: Grid, others: Mapping[str, tuple[Grid, sitk.Transform]], 
         covered &= grid.contains(chain_points(points_mm, transform))
     if not covered.any():
         raise UserError("the images have no voxel in common.")
-    sides = [np.flatnonzero(covered.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    low, high = np.zeros(3, int), np.array(first.size)
+    box = covered
+    while not box.all():
+        # The face with the most that is not covered goes.
+        missing = {(axis, end): (~box.take(-end, axis)).mean() for axis in range(3) for end in (0, 1)}
+        axis, end = max(missing, key=lambda face: missing[face])
+        low[axis], high[axis] = low[axis] + (1 - end), high[axis] - end
+        box = covered[tuple(map(slice, low, high))]
     margin = np.ceil(margin_mm / np.array(first.spacing_mm)).astype(int)
-    low = np.array([side[0] for side in sides]) + margin
-    size = np.array([side[-1] for side in sides]) - margin + 1 - low
+    low, size = low + margin, high - low - 2 * margin
     if min(size) < 8:
         raise UserError(f"{size.tolist()} voxels are left of the images; at least 8 along each axis are needed.")
     return Grid(tuple(map(int, size)), first.spacing_mm, tuple(map(float, first.to_world(low))), first.direction)
