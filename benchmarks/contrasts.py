@@ -171,10 +171,8 @@ def body_of(images: Mapping[str, sitk.Image]) -> np.ndarray:
 
 def smooth(anatomy: Anatomy, grid: Grid, body: np.ndarray, mean_mm: float, rng: np.random.Generator) -> sitk.Image:
     """Draw a smooth displacement of a mean length over the body, mm, LPS, on `grid`, of which `body` is the middle."""
-    # Drawn where it takes the least time; what is smooth has no more in it. A voxel is added at each side, so that the
-    # outermost centres lie beyond those of `grid`.
+    # Drawn where it takes the least time: what is smooth has no more in it.
     coarse = grid.respaced(np.maximum(grid.spacing_mm, anatomy.sigma_mm / 5))
-    coarse = coarse.resized(np.array(coarse.size) + 2)
     field = random_displacement(Field(anatomy.sigma_mm, 100, 8), coarse, rng)
     values = to_array(displacement.sample(as_transform(field), grid))
     if anatomy.in_plane:

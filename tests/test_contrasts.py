@@ -86,6 +86,22 @@ def test_the_mean_length_over_the_body_is_what_was_asked_for_and_nothing_folds()
     assert displacement.jacobian_determinant(made["truth"]).min() > 0.25
 
 
+def test_what_folds_is_refused(monkeypatch):
+    monkeypatch.setattr(contrasts, "JACOBIAN_MIN", 1.0)  # a volume that shrinks nowhere
+    monkeypatch.setattr(contrasts, "DRAWS", 3)
+    with pytest.raises(UserError, match="folded"):
+        person().make(np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_displacement_does_not_end_within_its_grid(name):
+    of = person(name)
+    field = contrasts.smooth(of.anatomy, of.drawn_on, of.body, 2.0, np.random.default_rng(1))
+    values = geometry.to_array(field)
+    for axis, step_mm in enumerate(of.drawn_on.spacing_mm):
+        assert np.linalg.norm(np.diff(values, axis=axis), axis=-1).max() < step_mm  # nowhere a tear
+
+
 @pytest.mark.parametrize("name", ["oblique", "anisotropic"])
 def test_in_plane_displacements_keep_to_the_slices(name):
     through = geometry.to_array(person(name, in_plane=True).make(np.random.default_rng(2))["truth"])
@@ -110,6 +126,12 @@ def test_a_person_who_moved_between_the_images_is_moved_back(name):
     moved = person(name, shift_mm=SHIFT_MM)
     np.testing.assert_allclose(moved.to_image["T2"].TransformPoint((0.0, 0.0, 0.0)), SHIFT_MM, atol=0.2)
     made = moved.make(np.random.default_rng(6))
+    t1_mm, t2_mm = (
+        np.array([made["paths"][image].TransformPoint(tuple(point)) for point in made[f"{image.lower()}_mm"]])
+        for image in ("T1", "T2")
+    )
+    shift_mm = np.array(moved.to_image["T2"].TransformPoint((0.0, 0.0, 0.0)))
+    np.testing.assert_allclose(t2_mm - t1_mm, np.tile(shift_mm, (len(t1_mm), 1)), atol=1e-4)
     warped, drawn = (
         geometry.to_array(image)
         for image in (
@@ -227,6 +249,9 @@ def test_of_each_pair_one_image_has_another_contrast(contrast, data, tmp_path, m
             geometry.to_array(labels.read(folder / table["labels"][number])),
             geometry.to_array(labels.read(data / f"l/{number}.nii.gz")),
         )
+    made = [(folder / source).read_bytes() for source in table["source"]]
+    run(monkeypatch, "remapped", contrast, data, folder)
+    assert made == [(folder / source).read_bytes() for source in table["source"]]  # the same each time
     config = yaml.safe_load((folder / "config.yaml").read_text())
     assert set(config["intensity"]) == {"MR", contrast} - {"plain"}
 
