@@ -39,7 +39,7 @@ from cohortmorph import UserError
 from cohortmorph.clinic import reader as dicom
 from cohortmorph.run.files import write_table
 from cohortmorph.simulated.synthetic import Field, landmark_table, random_displacement
-from cohortmorph.spatial import displacement, labels
+from cohortmorph.spatial import displacement, labels, landmarks
 from cohortmorph.spatial.displacement import as_transform
 from cohortmorph.spatial.geometry import Grid, chain, read_image, to_array, to_image, write_image
 from cohortmorph.spatial.intensity import prepare
@@ -297,7 +297,7 @@ def planted(arguments: argparse.Namespace) -> None:
             write_image(image, file)
             row = {"subject": subject, "image": name, "modality": name[:2], "source": file.relative_to(folder)}
             points = file.with_name(f"{subject}_{name}_landmarks.tsv")
-            write_table(landmark_table(made["t2_mm" if name == person.moving else "t1_mm"]), points)
+            landmarks.write_tsv(landmark_table(made["t2_mm" if name == person.moving else "t1_mm"]), points)
             row["landmarks"] = points.relative_to(folder)
             if name in made["labels"]:
                 of = file.with_name(f"{subject}_{name}_labels.nii.gz")
