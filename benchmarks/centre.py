@@ -4,8 +4,8 @@
 
 RESULTS are `results/` of runs of config/config.yaml with different numbers for phantom.seed; docs/centre.md has the
 commands. For each method (of a network, what was selected on its validation pairs) and all test pairs of all seeds:
-landmark TRE, error against the planted displacement in the brain, Dice, folded volume, with 95 % intervals over subjects
-(those of every seed are others).
+landmark TRE, error against the planted displacement in the brain, Dice, folded volume, with 95 % intervals over the
+subjects (those of every seed are others).
 """
 
 import argparse

@@ -56,9 +56,10 @@ class PaintedPairs:
         # How many control points there are must be known beforehand, for samples of whatever spacing.
         spacing_mm = originals.spacing_mm.mean(axis=0)
         extent_mm = np.multiply(self.shape, spacing_mm)
-        self.control_points = [
-            tuple(np.ceil(extent_mm / distance_mm).astype(int) + 1) for distance_mm in displacements["bends_mm"]
-        ]
+        self.control_points = tuple(
+            tuple(int(number) + 1 for number in np.ceil(extent_mm / distance_mm))
+            for distance_mm in displacements["bends_mm"]
+        )
 
     def __len__(self) -> int:
         return len(self.originals)
@@ -76,39 +77,51 @@ class PaintedPairs:
         either = rng.random((batch.number, *[1] * (batch.fixed.ndim - 1))) < 0.5
         seed = tf.constant(rng.integers(2**31, size=2), tf.int32)
         spacing_mm = tf.constant(batch.spacing_mm, tf.float32)
-        return self._painted(tf.constant(np.where(either, batch.fixed, batch.moving)), spacing_mm, seed)
+        images = tf.constant(np.where(either, batch.fixed, batch.moving))
+        return _pairs_of(images, spacing_mm, seed, self.control_points, self.length_mm)
 
-    @tf.function(jit_compile=True)
-    def _painted(self, images: tf.Tensor, spacing_mm: tf.Tensor, seed: tf.Tensor) -> Batch:
-        seeds = iter(tf.unstack(tf.random.split(seed, 32)))
-        steps_mm = tf.reshape(spacing_mm, [len(images), *[1] * len(self.shape), len(self.shape)])
-        anatomy_mm, displacement_mm = (self._displacement_mm(steps_mm, seeds) for _ in range(2))
-        moving = warp(images, ANATOMY * anatomy_mm / steps_mm)
-        fixed = warp(moving, displacement_mm / steps_mm)
-        fixed, moving = (_spoiled(_in_a_random_contrast(image, seeds), seeds) for image in (fixed, moving))
-        if len(self.shape) == 3:
-            moving = _cut(moving, seeds)
-        return Batch(fixed, moving, spacing_mm, displacement_mm=displacement_mm)
 
-    def _displacement_mm(self, steps_mm: tf.Tensor, seeds: Seeds) -> tf.Tensor:
-        """Return random displacements, (batch, *shape, dimensions), mm along the axes: affine and bent ones, added."""
-        dimensions = len(self.shape)
-        batch = steps_mm.shape[0]
-        centred = [tf.range(size, dtype=tf.float32) - (size - 1) / 2 for size in self.shape]
-        position_mm = steps_mm * tf.stack(tf.meshgrid(*centred, indexing="ij"), axis=-1)
-        matrix = tf.random.stateless_normal([batch, dimensions, dimensions], next(seeds))
-        shift = tf.random.stateless_normal([batch, *[1] * dimensions, dimensions], next(seeds))
-        fields = [tf.einsum("b...j,bij->b...i", position_mm, matrix), tf.zeros_like(position_mm) + shift]
-        for points in self.control_points:
-            fields.append(upsample(tf.random.stateless_normal([batch, *points, dimensions], next(seeds)), self.shape))
-        # Of each field as much as chance will have it, between nothing and twice its share of the length.
-        share = self.length_mm / np.sqrt(len(fields) * 4 / 3)
-        axes = list(range(1, dimensions + 2))
-        for number, field in enumerate(fields):
-            length = tf.sqrt(dimensions * tf.reduce_mean(field**2, axis=axes, keepdims=True))
-            amount = tf.random.stateless_uniform([batch, *[1] * (dimensions + 1)], next(seeds), maxval=2.0)
-            fields[number] = amount * share * field / length
-        return sum(fields[1:], fields[0])
+# One function for all samples of a training: it takes seconds to compile.
+@tf.function(jit_compile=True)
+def _pairs_of(
+    images: tf.Tensor, spacing_mm: tf.Tensor, seed: tf.Tensor, control_points: Sequence[Sequence[int]], length_mm: float
+) -> Batch:
+    """Make a pair of each image."""
+    seeds = iter(tf.unstack(tf.random.split(seed, 32)))
+    dimensions = len(images.shape) - 2
+    steps_mm = tf.reshape(spacing_mm, [len(images), *[1] * dimensions, dimensions])
+    anatomy_mm, displacement_mm = (
+        _displacement_mm(images.shape[1:-1].as_list(), steps_mm, control_points, length_mm, seeds) for _ in range(2)
+    )
+    moving = warp(images, ANATOMY * anatomy_mm / steps_mm)
+    fixed = warp(moving, displacement_mm / steps_mm)
+    fixed, moving = (_spoiled(_in_a_random_contrast(image, seeds), seeds) for image in (fixed, moving))
+    if dimensions == 3:
+        moving = _cut(moving, seeds)
+    return Batch(fixed, moving, spacing_mm, displacement_mm=displacement_mm)
+
+
+def _displacement_mm(
+    shape: Sequence[int], steps_mm: tf.Tensor, control_points: Sequence[Sequence[int]], length_mm: float, seeds: Seeds
+) -> tf.Tensor:
+    """Return random displacements, (batch, *shape, dimensions), mm along the axes: affine and bent ones, added."""
+    batch, dimensions = steps_mm.shape[0], len(shape)
+    centred = [tf.range(size, dtype=tf.float32) - (size - 1) / 2 for size in shape]
+    position_mm = steps_mm * tf.stack(tf.meshgrid(*centred, indexing="ij"), axis=-1)
+    matrix = tf.random.stateless_normal([batch, dimensions, dimensions], next(seeds))
+    shift = tf.random.stateless_normal([batch, *[1] * dimensions, dimensions], next(seeds))
+    fields = [tf.einsum("b...j,bij->b...i", position_mm, matrix), tf.zeros_like(position_mm) + shift]
+    for points in control_points:
+        fields.append(upsample(tf.random.stateless_normal([batch, *points, dimensions], next(seeds)), shape))
+    # Of each field as much as chance will have it, between nothing and twice its share of the length.
+    share_mm = length_mm / np.sqrt(len(fields) * 4 / 3)
+    axes = list(range(1, dimensions + 2))
+    drawn = []
+    for field in fields:
+        length = tf.sqrt(dimensions * tf.reduce_mean(field**2, axis=axes, keepdims=True))
+        amount = tf.random.stateless_uniform([batch, *[1] * (dimensions + 1)], next(seeds), maxval=2.0)
+        drawn.append(amount * share_mm * field / length)
+    return tf.add_n(drawn)
 
 
 def drawn_and_watched(
