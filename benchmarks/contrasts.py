@@ -74,6 +74,7 @@ class Anatomy:
     margin_mm: float
     in_plane: bool
     network: Mapping[str, Any]
+    matching: Mapping[str, Any]
     levels: tuple[Mapping[str, float], ...]
 
 
@@ -89,6 +90,7 @@ ANATOMIES = {
         margin_mm=5,
         in_plane=False,
         network={"spacing_mm": None, "epochs": 24},
+        matching={"dimensions": 3, "spacing_mm": 1, "batch_size": 1, "displacements": {"bends_mm": [12, 20, 32]}},
         levels=SMALL_LEVELS,
     ),
     "brain": Anatomy(
@@ -102,6 +104,12 @@ ANATOMIES = {
         margin_mm=11,
         in_plane=True,
         network={"spacing_mm": [2, 2, 6.5], "epochs": 12},
+        matching={
+            "dimensions": 2,
+            "spacing_mm": [1, 1, 6.5],
+            "batch_size": 8,
+            "displacements": {"bends_mm": [24, 40, 64]},
+        },
         levels=(
             {"spacing_mm": 4, "grid_mm": 32, "iterations": 60, "step_mm": 1.0},
             {"spacing_mm": 2, "grid_mm": 16, "iterations": 60, "step_mm": 0.5},
@@ -407,6 +415,22 @@ NETWORK = {
     "decoder": [32, 32, 32, 32, 16, 16],
     "threads": 1,
 }
+# As config/config.yaml has it, on these images.
+MATCHING = {
+    "kind": "matching",
+    "weights": ["0"],
+    "epochs": 40,
+    "steps_per_epoch": 15,
+    "kept_epochs": [20, 40],
+    "learning_rate_schedule": "cosine",
+    "threads": 2,
+}
+OF_HIPPOCAMPI = {
+    "dimensions": 3,
+    "batch_size": 2,
+    "flips": False,
+    "displacements": {"length_mm": 3, "bends_mm": [8, 14, 28]},
+}
 
 
 def write_config(
@@ -423,6 +447,7 @@ def write_config(
             settings = {"dimensions": 3, "similarity": similarity, "weight": weight, "folding_weight": 100}
             file.write_text(yaml.safe_dump(settings | {"levels": levels}, sort_keys=False))
             baselines[file.stem] = {"tool": "instance", "parameters": str(file)}
+    baselines["matching-refined"] = None
     network: dict[str, Any] = {**NETWORK, **(anatomy.network if anatomy else {})}
     network["kept_epochs"] = [network["epochs"] // 2, network["epochs"]]
     config = {
@@ -436,6 +461,7 @@ def write_config(
         "baselines": baselines,
         "networks": {
             "voxelmorph": None,
+            "matching": MATCHING | dict(anatomy.matching if anatomy else OF_HIPPOCAMPI),
             "voxelmorph-ncc": network | {"similarity": SIMILARITIES["ncc"]},
             "voxelmorph-mind": network | {"similarity": SIMILARITIES["mind"]},
         },

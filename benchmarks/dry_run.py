@@ -52,8 +52,9 @@ def main():
         project = Project(folder)
         project.write("config/cohort.tsv", table_of(subjects))
         config = yaml.safe_load((folder / "config/config.yaml").read_text())
-        (network,) = config["networks"].values()
-        config["networks"] |= {f"network-{n}": network for n in range(2, chosen.networks + 1)}
+        network = config["networks"]["voxelmorph"]
+        config["networks"] = {f"network-{n}": network for n in range(1, chosen.networks + 1)}
+        del config["baselines"]["matching-refined"]
         project.write("config/config.yaml", yaml.safe_dump(config, sort_keys=False))
         for _ in range(chosen.runs):
             said, seconds, megabytes = measured(folder, "--dry-run", "--quiet", "rules")

@@ -10,8 +10,8 @@ SETTINGS = """
 data_folder: pacs
 harmonize: {fixed: CT_1.2}
 pairs: {fixed: CT_1.2, moving: [T1-ax, T2]}
-networks: {voxelmorph: null}
-baselines: {bspline-1r: null, bspline-3r: null}
+networks: {matching: null, voxelmorph: null}
+baselines: {matching-refined: null, bspline-1r: null, bspline-3r: null}
 evaluation: {bootstrap_samples: 200}
 """
 

@@ -11,6 +11,7 @@ PROJECT = Path(__file__).parents[1]
 SMALL = """
 phantom: {seed: 1, spacing_mm: 4.0, slab_mm: 32, deformation_mm: 4.0}
 networks:
+  matching: null
   voxelmorph:
     kind: voxelmorph
     weights: ["1", "4"]
@@ -33,6 +34,7 @@ networks:
     decoder: [8, 8, 8]
     threads: 1
 baselines:
+  matching-refined: null
   ants: {tool: ants, parameters: config/ants/syn-mutual-information.txt}
   demons: {tool: demons, parameters: config/demons/symmetric.yaml}
   points-rigid: {tool: points, model: rigid}

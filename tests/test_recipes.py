@@ -32,8 +32,14 @@ harmonize: {enabled: false}
 pairs: {design: to-reference, image: MR, reference: A1}
 intensity: {MR: {percentiles: [0.5, 99.5]}}
 prealign: {parameters: config/elastix/affine.txt}
-baselines: {bspline-1r: null, bspline-3r: null, niftyreg: null, moved: {tool: shift, parameters: config/shift/two.txt}}
+baselines:
+  bspline-1r: null
+  bspline-3r: null
+  niftyreg: null
+  matching-refined: null
+  moved: {tool: shift, parameters: config/shift/two.txt}
 networks:
+  matching: null
   voxelmorph: null
   one-voxel:
     {kind: shift, dimensions: 3, weights: ["1", "2"], epochs: 2, kept_epochs: [2], batch_size: 1, threads: 1}
@@ -309,7 +315,7 @@ def test_keys_that_a_kind_does_not_take_are_refused(project):
     project.write("wrong.yaml", "networks: {one-voxel: {voxel: 2, encoder: [8, 8]}}\n")
     code, said = project.snakemake("--dry-run", "--configfile", "made-up.yaml", "wrong.yaml")
     assert code and "networks.one-voxel.voxel: unknown key (did you mean 'voxels'?)" in said
-    assert "networks.one-voxel.encoder: the kind shift does not take this key; voxelmorph does" in said
+    assert "networks.one-voxel.encoder: the kind shift does not take this key; matching, voxelmorph do" in said
 
 
 def test_a_measure(project):

@@ -12,8 +12,8 @@ data_folder: data
 phantom: null
 harmonize: {enabled: false}
 pairs: {design: within-subject, fixed: A, moving: [B]}
-networks: {voxelmorph: null}
-baselines: {niftyreg: null, bspline-1r: null, points: {tool: points, model: rigid}}
+networks: {matching: null, voxelmorph: null}
+baselines: {matching-refined: null, niftyreg: null, bspline-1r: null, points: {tool: points, model: rigid}}
 """
 # What is changed of which subject, and what must be made again for that alone.
 CHANGES = {

@@ -217,7 +217,8 @@ def explained(error: jsonschema.ValidationError, whole: Any) -> list[tuple[tuple
 def _unknown_key(name, key, known, block):
     kind = kind_of(block)
     if kind and (others := [other for other in kinds() if name in schema_of(f"kinds/{other}")["properties"]]):
-        return f"the kind {kind} does not take this key; {listed(others)} does. Known here: {listed(known, MOST_KEYS)}"
+        do = "do" if len(others) > 1 else "does"
+        return f"the kind {kind} does not take this key; {listed(others)} {do}. Known here: {listed(known, MOST_KEYS)}"
     if near := nearest(name, known):
         return f"unknown key{near}; known here: {listed(known, MOST_KEYS)}"
     elsewhere = [path for path in configuration_keys() if path[-1] == name and path[:-1] != key]
