@@ -3,7 +3,10 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
+import train_network
+from test_training import arrays_of, training_arguments
 
 from cohortmorph.learning import known, matching, painted, registrar
 from cohortmorph.learning.batch import Batch
@@ -218,3 +221,21 @@ def test_passes_add_up():
     halfway, nearer = (registrar.Registrar(Shift(), passes)(fixed, moving) for passes in (1, 2))
     np.testing.assert_allclose(halfway, np.broadcast_to([2, 0, 0], halfway.shape), atol=1e-5)
     np.testing.assert_allclose(nearer, np.broadcast_to([3, 0, 0], nearer.shape), atol=1e-5)
+
+
+def test_a_training_of_a_rule_gives_the_same_bits_again_and_watches_other_anatomies(tmp_path):
+    settings = SETTINGS | {"dimensions": 2, "epochs": 2, "steps_per_epoch": 2, "kept_epochs": [1, 2]}
+    found = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        arguments = training_arguments(tmp_path / name, weight="0", settings=settings)
+        train_network.main(**arguments)
+        found.append([arrays_of(path) for path in arguments["networks"]])
+    for one, other in zip(*found, strict=True):
+        assert one.keys() == other.keys()
+        assert all(np.array_equal(one[name], other[name]) for name in one)
+    assert not np.array_equal(found[0][0]["000"], found[0][1]["000"])
+    history = pd.read_csv(tmp_path / "one/history.tsv", sep="\t")
+    parts = ["loss", "displacement_error", "penalty"]
+    assert list(history.columns) == ["epoch", *parts, *(f"validation_{part}" for part in parts), "seconds"]
+    assert (history["displacement_error"] > 0.1).all()  # mm²

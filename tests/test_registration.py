@@ -12,6 +12,7 @@ from prepare_mask import main as prepare_mask
 from scipy.spatial.transform import Rotation
 
 from cohortmorph import UserError
+from cohortmorph.learning.matching import MatchingNetwork
 from cohortmorph.learning.networks import checksum, save_parameters, start_tensorflow
 from cohortmorph.learning.registrar import Registrar
 from cohortmorph.learning.samples import crop
@@ -402,6 +403,20 @@ def landmarks_seen_by(frame):
     seen = ((index > 0.5) & (index < np.array(frame.size) - 1.5)).all(axis=1)
     assert seen.sum() > 50
     return points_mm[seen], in_frame_mm[seen]
+
+
+def test_two_passes_of_a_matching_network_arrive_in_moving_mm(frame, tmp_path):
+    settings = SETTINGS | {"kind": "matching", "dimensions": 3, "mind": {"radius": 1, "dilation": 1}, "scales": 2}
+    network = MatchingNetwork([32] * 3, settings)
+    kernel, bias = network.parameters[-2:]
+    kernel.assign(np.zeros(kernel.shape, np.float32))
+    shift = np.array([1.25, -0.75, 0.5])
+    bias.assign((shift / 4).astype(np.float32))  # two passes, and a voxel of the field is two of the images
+    save_parameters(network, tmp_path / "network.npz")
+    (field,) = register(tmp_path, frame, [str(tmp_path / "network.npz")], settings | {"passes": 2})
+    points_mm, in_frame_mm = landmarks_seen_by(frame)
+    expected_mm = mapped(TO_MOVING, in_frame_mm + frame.steps_mm @ shift)
+    np.testing.assert_allclose(displacement.move_points(points_mm, field), expected_mm, atol=1e-3)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
