@@ -136,25 +136,33 @@ def test_every_key_of_the_shipped_configuration_has_a_comment():
 
 def test_readme_has_every_key_with_its_default():
     readme = Path("config/README.md").read_text()
-    rows = {
-        row[0].strip("`"): row for row in re.findall(r"^\| (`\S+`) \| (.+?) \| (.*?)\| (.*?)\| (.*?)\|$", readme, re.M)
-    }
-    schema = configuration.schema_of("config")
+
+    def rows_of(text):
+        row = r"^\| (`\S+`) \| (.+?) \| (.*?)\| (.*?)\| (.*?)\|$"
+        return {found[0].strip("`"): found for found in re.findall(row, text, re.M)}
+
+    def check(keys, schema, rows, before=()):
+        for key in keys:
+            part = schema
+            for name in key:
+                part = part["properties"][name] if name in part.get("properties", {}) else part["additionalProperties"]
+            if "default" in part:
+                told = rows[".".join((*before, *key))][3].strip().strip("`")
+                assert yaml.safe_load(told) == part["default"], key
+
+    of_a_network = ("networks", "{network}")
     keys = configuration.configuration_keys()
-    assert ("networks", "{network}", "similarity", "window") in keys
-    assert [key for key in keys if ".".join(key) not in rows] == []
-    for key in keys:
-        part = schema
-        below = key
-        if key[:2] == ("networks", "{network}"):
-            part, below = configuration.network_schema("voxelmorph"), key[2:]
-        for name in below:
-            part = part["properties"].get(name) if "properties" in part else part["additionalProperties"]
-            if part is None:
-                break
-        if part and "default" in part:
-            told = rows[".".join(key)][3].strip().strip("`")
-            assert yaml.safe_load(told) == part["default"], key
+    assert (*of_a_network, "similarity", "window") in keys
+    assert [key for key in keys if ".".join(key) not in rows_of(readme)] == []
+    check([key for key in keys if key[:2] != of_a_network], configuration.schema_of("config"), rows_of(readme))
+    # A key may have another default in another kind: each stands in the kind's own section.
+    common, *sections = re.split(r"^#### Kind `", readme, flags=re.M)
+    schema = configuration.schema_of("network")
+    check(configuration.key_paths(schema), schema, rows_of(common), of_a_network)
+    assert {section.partition("`")[0] for section in sections} == set(configuration.kinds())
+    for section in sections:
+        schema = configuration.schema_of(f"kinds/{section.partition('`')[0]}")
+        check(configuration.key_paths(schema), schema, rows_of(section), of_a_network)
     for name in ("cohort", "pairs"):
         columns = yaml.safe_load((configuration.SCHEMAS / f"{name}.schema.yaml").read_text())["properties"]
         assert [column for column in columns if f"`{column}`" not in readme] == []
@@ -286,9 +294,9 @@ def test_between_subjects_grows_with_subjects_and_never_mixes_splits(splits, mov
 
 CONFIG_MISTAKES = {
     "unknown key": (
-        "    epochs:",
-        "    epoch:",
-        ["line 65, networks.voxelmorph.epoch: unknown key (did you mean 'epochs'?)"],
+        "    epochs: 200",
+        "    epoch: 200",
+        ["line 79, networks.voxelmorph.epoch: unknown key (did you mean 'epochs'?)"],
     ),
     "key of another block": (
         "\nseed: 1 ",
@@ -374,7 +382,7 @@ CONFIG_MISTAKES = {
     "kind": (
         "kind: voxelmorph ",
         "kind: voxelmorf ",
-        ["networks.voxelmorph.kind: found 'voxelmorf'; allowed: voxelmorph (did you mean 'voxelmorph'?)"],
+        ["networks.voxelmorph.kind: found 'voxelmorf'; allowed: voxelmorph, matching (did you mean 'voxelmorph'?)"],
     ),
     "no kind": ("    kind: voxelmorph ", "    # ", ["networks.voxelmorph: missing key 'kind'"]),
     "the section of one network": (
@@ -401,7 +409,7 @@ CONFIG_MISTAKES = {
         [
             "baselines.niftyreg.start: found 'voxelmorph_weight-1_epoch-300' (did you mean "
             "'voxelmorph_weight-1_epoch-200'?); expected affine, own, or a network that is trained: "
-            "voxelmorph_weight-1_epoch-20, "
+            "matching_weight-0_epoch-20, "
         ],
     ),
     "no tool": ("    tool: niftyreg ", "    # tool ", ["baselines.niftyreg: missing key 'tool'"]),
@@ -651,7 +659,8 @@ def test_second_file_can_leave_out_and_change_the_design():
 def test_no_network_may_still_be_written_as_before():
     """A configuration of before networks had names that trains none keeps its meaning: it needs nothing to train on."""
     write_mr_cohort(["train", "test", "test"])
-    config = mr_config(voxelmorph=None)
+    networks = {"voxelmorph": SHIPPED["networks"]["voxelmorph"]}
+    config = mr_config(voxelmorph=None, networks=networks, baselines={})
     assert "voxelmorph" in config["networks"] and configuration.with_defaults(config)["networks"] == {}
     assert len(load(config, []).pairs) == 2
 
@@ -890,12 +899,12 @@ def test_ring_needs_enough_subjects():
 def test_networks_need_train_and_validation(splits, words):
     write_mr_cohort(splits)
     assert words in the_problem(load, mr_config(), [])
-    assert load(mr_config(networks={}), []).design == "between-subjects"
+    assert load(mr_config(networks={}, baselines={}), []).design == "between-subjects"
 
 
 def test_no_pair_at_all():
     write_mr_cohort(["train", "train"])
-    assert "these rows and this design make no pair" in the_problem(load, mr_config(networks={}), [])
+    assert "these rows and this design make no pair" in the_problem(load, mr_config(networks={}, baselines={}), [])
 
 
 @pytest.mark.parametrize(("metric", "told"), [("ncc", True), ("nmi", False), ("auto", False), ("tre", False)])
@@ -911,7 +920,7 @@ def test_ncc_between_two_modalities_is_warned_of_at_the_start(metric, told, capl
     # Its jobs say nothing, nor does a run without networks.
     caplog.clear()
     plan.load(config, files, needs, is_main_run=False, has_environments=True)
-    plan.load(config | {"networks": {}}, files, needs, is_main_run=True, has_environments=True)
+    plan.load(config | {"networks": {}, "baselines": {}}, files, needs, is_main_run=True, has_environments=True)
     assert not caplog.records
 
 
@@ -1057,7 +1066,7 @@ def synthetic_cohort(rows=(), **synthetic):
     write_table(table)
     Path("pairs.tsv").write_text("fixed_subject\tfixed_image\tmoving_subject\tmoving_image\nS1\tfixed\tS1\tmoving\n")
     made = synthetic or {"S1": {"image": "H1-MR", "field": "low"}}
-    config = mr_config(pairs={"design": "table", "table": "pairs.tsv"}, synthetic=made, networks={})
+    config = mr_config(pairs={"design": "table", "table": "pairs.tsv"}, synthetic=made, networks={}, baselines={})
     return config | {"evaluation": {"selection": {"metric": "ncc"}}}, ["config/config.yaml"]
 
 

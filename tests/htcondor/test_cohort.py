@@ -39,7 +39,13 @@ def test_every_rule_reached_htcondor(jobs):
     # Of a phantom there are no structures drawn in the clinic, its training uses neither labels nor masks, and it is no
     # experiment.
     absent = {"convert_labels", "prepare_labels", "prepare_mask", "make_synthetic", "regnet_table", "neuronavigation"}
-    absent |= {"register_instance", "train_voxelmorph_conditional", "search_weight"}
+    absent |= {
+        "train_matching",
+        "register_matching",
+        "register_instance",
+        "train_voxelmorph_conditional",
+        "search_weight",
+    }
     ran = {rule for job in jobs for rule in rules_in(job)}
     other_network = {"train_voxelmorph-diff", "register_voxelmorph-diff"}
     assert ran == (set(NEEDS) - local - absent) | other_network
