@@ -564,7 +564,7 @@ def test_masks_to_learn_in_are_needed_on_one_side_that_counts():
         Path("config/cohort.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n")
 
     Path("mask.nii.gz").touch()
-    edited("      name: ncc-squared  ", "      mask: fixed\n      name: ncc-squared  ")
+    edited("      mask: none ", "      mask: fixed ")
     masked("T1")
     said = "networks.voxelmorph.similarity.mask: found fixed, but no fixed image of a train pair has a mask: give masks"
     assert said in the_problem(load_files)
