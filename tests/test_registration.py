@@ -336,7 +336,7 @@ def test_a_mask_is_seen_where_its_image_is_and_an_image_without_one_counts_as_fa
     assert 0.05 < reached.mean() < 0.95
     clear = (beyond == 0) & ((values < 1e-3) | (values > 0.999))
     np.testing.assert_array_equal(counts[clear], np.round(values[clear]))
-    assert 0.2 < counts[clear].mean() < 0.8
+    assert 0.05 < counts[clear].mean() < 0.95  # both sides of the mask are looked at
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
