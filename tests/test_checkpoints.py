@@ -148,7 +148,8 @@ def imports_of(module):
     names = set()
     for node in ast.walk(ast.parse((LEARNING / f"{module}.py").read_text())):
         if isinstance(node, ast.Import):
-            names |= {alias.name.removeprefix("cohortmorph.learning.") for alias in node.names}
+            paths = [alias.name for alias in node.names if alias.name.startswith("cohortmorph.learning.")]
+            names |= {path.removeprefix("cohortmorph.learning.") for path in paths}  # `voxelmorph` alone is a package
         if isinstance(node, ast.ImportFrom) and node.module == "cohortmorph.learning":
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module.startswith("cohortmorph.learning."):

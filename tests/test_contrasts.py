@@ -42,7 +42,7 @@ def cord(points_mm):
 
 def person(name="LPS", shift_mm=0.0, in_plane=False, margin_mm=7):
     """Return the maker for a person whose two images have one contrast; the T2 and its cord lie `shift_mm` off."""
-    anatomy = contrasts.Anatomy({}, {}, sigma_mm=10, margin_mm=margin_mm, in_plane=in_plane, network={}, levels=())
+    anatomy = contrasts.Anatomy({}, {}, 10, margin_mm, in_plane, network={}, matching={}, levels=())
     points = {"T1": GRIDS[name].points_mm(), "T2": OTHER.points_mm() - shift_mm}
     grids = {"T1": GRIDS[name], "T2": OTHER}
     images = {of: geometry.to_image(tissue(where).astype(np.float32), grids[of]) for of, where in points.items()}
@@ -179,7 +179,7 @@ def data(tmp_path, monkeypatch):
         geometry.write_image(of.labels[name], folder / f"{name}_cord.nii.gz")
     spine = contrasts.ANATOMIES["spine"]
     images, maps = ({name: f"{name}{end}.nii.gz" for name in ("T1", "T2")} for end in ("", "_cord"))
-    made_up = contrasts.Anatomy(images, maps, 10, 5, False, spine.network, spine.levels)
+    made_up = contrasts.Anatomy(images, maps, 10, 5, False, spine.network, spine.matching, spine.levels)
     monkeypatch.setitem(contrasts.ANATOMIES, "spine", made_up)
     lines = ["# made up", "subject\timage\tmodality\tsource\tlabels\tlandmarks\tmask\tsplit"]
     rng = np.random.default_rng(0)
@@ -223,7 +223,7 @@ def test_a_planted_cohort_is_one_that_the_workflow_takes(data, tmp_path, monkeyp
     assert jobs["measure_pair"] == jobs["register_instance"] == 2 * 3  # both ways, validation and test
     methods = yaml.safe_load((folder / "config.yaml").read_text())["baselines"]
     assert sum(bool(method) and method["tool"] == "instance" for method in methods.values()) == 6
-    assert sum(number for rule, number in jobs.items() if rule.startswith("train_")) == 2
+    assert sum(number for rule, number in jobs.items() if rule.startswith("train_")) == 3
 
 
 @pytest.mark.parametrize("contrast", contrasts.CONTRASTS)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cohortmorph.learning import known, losses, painted, unet
+from cohortmorph.learning import known, losses, neighbours, painted, unet
 from cohortmorph.learning.kind import Kind
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -134,7 +134,7 @@ def size_multiple(settings: Mapping[str, Any]) -> int:
 
 
 MATCHING = Kind(
-    modules=(sys.modules[__name__], known, losses, painted, unet),
+    modules=(sys.modules[__name__], known, losses, neighbours, painted, unet),
     multiple=size_multiple,
     network=MatchingNetwork,
     objective=known.KnownDisplacement,
