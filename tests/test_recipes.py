@@ -80,6 +80,7 @@ from typing import Any
 
 import numpy as np
 
+from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.kind import Kind
 from cohortmorph.learning.networks import tf, warp
 
@@ -124,9 +125,9 @@ class Error:
     def __init__(self, settings: Mapping[str, Any], label_numbers: Sequence[float]) -> None:
         pass
 
-    def parts(self, field: Any, displacement: Any, weights: Any, fixed: Any, moving: Any) -> Any:
+    def parts(self, field: Any, displacement: Any, weights: Any, batch: Batch) -> Any:
         """Return the loss and what it is made of."""
-        error = tf.reduce_mean((fixed - warp(moving, displacement)) ** 2)
+        error = tf.reduce_mean((batch.fixed - warp(batch.moving, displacement)) ** 2)
         return error + weights * 0, error
 
 
@@ -204,8 +205,8 @@ def add_kind(folder):
     module = "            from cohortmorph.learning.shift import SHIFT\n\n            return SHIFT\n"
     recipe.edit("scripts/cohortmorph/learning/kinds.py", case, f'        case "shift":\n{module}{case}')
     recipe.write("config/schemas/kinds/shift.schema.yaml", KEYS)
-    schema, known = "config/schemas/config.schema.yaml", "enum: [voxelmorph]"
-    recipe.edit(schema, known, "enum: [voxelmorph, shift]")
+    schema, known = "config/schemas/config.schema.yaml", "enum: [voxelmorph, matching]"
+    recipe.edit(schema, known, "enum: [voxelmorph, matching, shift]")
     editors = """        - if: {type: object, properties: {kind: {const: voxelmorph}}, required: [kind]}
           then: {$ref: kinds/voxelmorph.schema.yaml}
 """
