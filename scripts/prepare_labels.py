@@ -4,21 +4,15 @@ In: the label map, the image that it belongs to, the frame image, and the affine
 Out: a NIfTI label map, resampled once, to the nearest neighbour; where the map does not reach, 0.
 """
 
-import SimpleITK as sitk
-
 from cohortmorph.run import logs
 from cohortmorph.spatial import geometry, labels
 
 
 def main(label_map: str, image: str, frame: str, affine: str, view: dict, output: str):
     """Write the network's view of `label_map`, as prepare_input.py that of an image."""
+    own = labels.read(label_map, geometry.read_grid(image))
     grid = geometry.network_grid(geometry.read_grid(frame), **view)
-    transform = geometry.read_affine(affine)
-    resampled = sitk.Resample(
-        labels.read(label_map, geometry.read_grid(image)), grid.size, transform, sitk.sitkNearestNeighbor,
-        grid.origin_mm, grid.spacing_mm, grid.direction, 0,
-    )  # fmt: skip
-    geometry.write_image(resampled, output)
+    geometry.write_image(labels.resampled(own, grid, geometry.read_affine(affine)), output)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ neighbour; where the image does not reach, 0.
 """
 
 import numpy as np
-import SimpleITK as sitk
 
 from cohortmorph.run import logs
 from cohortmorph.spatial import geometry, labels
@@ -17,11 +16,7 @@ def main(mask: str, image: str, frame: str, affine: str, view: dict, output: str
     own_grid = geometry.read_grid(image)
     counts = labels.read(mask, own_grid) != 0 if mask else geometry.to_image(np.ones(own_grid.size, np.uint8), own_grid)
     grid = geometry.network_grid(geometry.read_grid(frame), **view)
-    resampled = sitk.Resample(
-        counts, grid.size, geometry.read_affine(affine), sitk.sitkNearestNeighbor,
-        grid.origin_mm, grid.spacing_mm, grid.direction, 0,
-    )  # fmt: skip
-    geometry.write_image(resampled, output)
+    geometry.write_image(labels.resampled(counts, grid, geometry.read_affine(affine)), output)
 
 
 if __name__ == "__main__":

@@ -403,6 +403,11 @@ CONFIG_MISTAKES = {
         "    start: voxelmorph_weight-1_epoch-200\n    tool: niftyreg ",
         ["baselines.niftyreg.start: found 'voxelmorph_weight-1_epoch-200'; niftyreg starts from affine or own"],
     ),
+    "bending what is bent": (
+        "    batch_size: 1  ",
+        "    augment: {deformation: 1}\n    batch_size: 1  ",
+        ["networks.matching.augment.deformation: found 1; expected 0, as the planted displacements bend the images"],
+    ),
     "start that is not trained": (
         "    tool: niftyreg ",
         "    start: voxelmorph_weight-1_epoch-300\n    tool: instance ",

@@ -156,6 +156,11 @@ def _incompressible_problems(weight: float, labels: Sequence[int]) -> Found:
         yield (), f"found none, but incompressible.weight is {weight}; expected the numbers of the structures"
 
 
+def _bending_problems(displacements: Mapping[str, Any], strength: float) -> Found:
+    if strength:
+        yield (), f"found {strength:g}; expected 0, as the planted displacements bend the images already"
+
+
 def _level_problems(encoder: Sequence[int], decoder: Sequence[int]) -> Found:
     if len(decoder) < len(encoder):
         yield (), f"found {len(decoder)} numbers; expected at least {len(encoder)}, as many as the encoder has"
@@ -169,6 +174,7 @@ NETWORK_CHECKS: dict[tuple[str, ...], Any] = {
     ("similarity.window",): _window_problems,
     ("incompressible.weight", "incompressible.labels"): _incompressible_problems,
     ("encoder", "decoder"): _level_problems,
+    ("displacements", "augment.deformation"): _bending_problems,
 }
 
 

@@ -83,11 +83,12 @@ class MatchingNetwork:
         volumes = []
         for scale in range(self.scales):
             # The first scale has the images' own voxels, the second the coarse grid's, and so on.
+            if scale > 0:
+                one, other = averaged(one), averaged(other)
             costs = cost_volume(one, other, average=scale == 0)
             costs = costs if scale < 2 else upsample(costs, self.coarse)
             mean = tf.reduce_mean(costs, axis=-1, keepdims=True)
             volumes += [COST_SCALE * (costs - mean), COST_SCALE * mean]
-            one, other = averaged(one), averaged(other)
         return tf.concat(volumes, axis=-1)
 
 

@@ -66,6 +66,21 @@ def read(path: StrPath, grid: Grid | None = None) -> sitk.Image:
     return to_image(np.flip(np.transpose(labels, axes), [axis for axis in range(3) if reversed_[axis]]), grid)
 
 
+def resampled(label_map: sitk.Image, grid: Grid, transform: sitk.Transform) -> sitk.Image:
+    """Return a label map or mask on a grid, to the nearest neighbour; 0 where it does not reach.
+
+    Parameters
+    ----------
+    label_map : SimpleITK image
+    grid : Grid
+    transform : SimpleITK transform
+        World of the grid → world of the label map.
+    """
+    return sitk.Resample(
+        label_map, grid.size, transform, sitk.sitkNearestNeighbor, grid.origin_mm, grid.spacing_mm, grid.direction, 0
+    )
+
+
 def _no_labels(path: StrPath, wrong: np.ndarray, scale: float) -> str:
     """Return the message about values that are no labels."""
     said = f"{path}: {wrong.size} voxels are not labels (the first is {wrong[0]:.6g}); expected whole numbers from 0. "
