@@ -110,6 +110,37 @@ def test_the_affine_part_of_the_start_costs_nothing(tmp_path):
     assert how["levels"][0]["penalty"] == pytest.approx([0, 0], abs=1e-5)
 
 
+def test_a_bent_start_costs_nothing_where_only_its_change_is_penalized(tmp_path):
+    """λ pulls the displacement of a network back to its affine part, unless it weighs what is added to it."""
+    grid = Grid((20, 22, 18), (2.0, 2.0, 2.5), (0.0, 0.0, 0.0), OBLIQUE)
+    bent = np.zeros((*grid.size, 3))
+    bent[..., 0] = 2 * np.sin(np.arange(grid.size[1]) / 3)[None, :, None]
+    start = displacement.as_transform(geometry.to_image(bent, grid))
+    flat = blobs(grid) * 0
+    level = {"spacing_mm": 2, "grid_mm": 8, "iterations": 40, "step_mm": 0.2}
+    runs = {
+        each: refine(tmp_path, flat, flat, start, weight=1.0, penalized=each, levels=[level] * 2)
+        for each in ("displacement", "change")
+    }
+    found, how = runs["change"]
+    np.testing.assert_allclose(found, bent, atol=1e-3)
+    assert how["levels"][1]["penalty"] == pytest.approx([0, 0], abs=1e-6)
+    found, how = runs["displacement"]
+    assert np.abs(found).mean() < 0.7 * np.abs(bent).mean() and how["levels"][0]["penalty"][0] > 1e-3
+
+
+def test_the_change_is_counted_from_the_start_and_not_from_the_last_level(tmp_path):
+    grid = Grid((24, 22, 20), (2.0, 2.0, 2.5), (0.0, 0.0, 0.0), OBLIQUE)
+    start = geometry.affine(np.eye(3), [0.3, 0.0, 0.0])
+    level = {"spacing_mm": 2, "grid_mm": 8, "iterations": 20, "step_mm": 0.3}
+    _, how = refine(
+        tmp_path, blobs(grid), blobs(grid, (1.5, 1.0, 0.5)), start, weight=1e-9, penalized="change", levels=[level] * 2
+    )
+    first, second = how["levels"]
+    assert first["penalty"][0] == 0
+    assert second["penalty"][0] == pytest.approx(first["penalty"][1], rel=0.2) and second["penalty"][0] > 1e-4
+
+
 def test_the_penalty_is_the_mean_square_of_the_derivatives(tmp_path):
     """u_x = 2 sin(y/9 mm): by voxels, three components and three axes, the mean of (2/9 cos)² is shared by nine."""
     grid = Grid((12, 120, 12), (2.0, 1.5, 3.0), (0.0, 0.0, 0.0))

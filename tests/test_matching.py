@@ -225,6 +225,35 @@ def test_passes_add_up():
     np.testing.assert_allclose(nearer, np.broadcast_to([3, 0, 0], nearer.shape), atol=1e-5)
 
 
+class Lopsided(Shift):
+    """As Shift, plus an error of its own towards the end of each axis, whatever the images are."""
+
+    def field(self, moving, fixed, weights=None, training=False):
+        return super().field(moving, fixed) + tf.constant([0.5, -0.25, 1.0])
+
+
+@pytest.mark.parametrize("passes", [1, 2])
+def test_the_mean_over_mirror_images_leaves_out_what_does_not_mirror(passes):
+    moving, fixed = np.zeros((2, 8, 8, 8), np.float32)
+    moving[5], fixed[1] = 1, 1
+    plain = registrar.Registrar(Shift(), passes)(fixed, moving)
+    lopsided, mirrored = (registrar.Registrar(Lopsided(), passes, mirrored)(fixed, moving) for mirrored in (False, True))
+    assert np.abs(lopsided - plain).max() > 0.4
+    np.testing.assert_allclose(mirrored, plain, atol=1e-5)
+
+
+def test_in_two_dimensions_there_are_four_mirror_images():
+    class Flat(Shift):
+        shape = (8, 8)
+
+        def field(self, moving, fixed, weights=None, training=False):
+            return tf.zeros([moving.shape[0], 8, 8, 2]) + tf.constant([0.5, -0.25])
+
+    applied = registrar.Registrar(Flat(), 1, True)
+    assert len(applied.mirrors) == 4
+    np.testing.assert_allclose(applied(*np.zeros((2, 8, 8, 3), np.float32)), 0, atol=1e-6)
+
+
 def test_a_training_of_a_rule_gives_the_same_bits_again_and_watches_other_anatomies(tmp_path):
     settings = SETTINGS | {"dimensions": 2, "epochs": 2, "steps_per_epoch": 2, "kept_epochs": [1, 2]}
     found = []

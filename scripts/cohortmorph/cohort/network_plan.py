@@ -212,7 +212,7 @@ class NetworkPlan:
 # Keys of a network that decide nothing in a training for one λ: which λ there are, how the images come, who computes.
 NOT_LEARNED = ("weights", "conditional", "spacing_mm", "threads", "gpu")
 # Keys that decide how a network is applied once it has learned.
-APPLIED = ("passes",)
+APPLIED = ("passes", "mirrored")
 
 
 def _each_once(samples: Iterable[SampleFiles]) -> list[str]:

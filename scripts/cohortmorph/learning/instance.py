@@ -5,7 +5,7 @@ grid of control points (Rueckert et al., IEEE TMI 1999), improved by Adam, from 
 ones:
 
     u(x) = start(x) + r(x),   L = L_sim(F(x), M(x + u(x))) + λ · L_reg(v) + μ · L_folding(u),
-    v = u − (the affine part of the start).
+    v = u − (the affine part of the start), or v = r.
 
 M is the moving image on its own grid, sampled once for each step; images are never resampled through each other.
 (Balakrishnan et al., IEEE TMI 2019, section V-E; Siebert et al., ConvexAdam, 2021.)
@@ -33,10 +33,12 @@ KEYS: dict[str, Any] = {
     "dimensions": int,
     "similarity": dict,
     "weight": (int, float),
+    "penalized": str,
     "folding_weight": (int, float),
     "levels": list,
 }
-DEFAULTS = {"folding_weight": 0}
+DEFAULTS = {"penalized": "displacement", "folding_weight": 0}
+PENALIZED = ("displacement", "change")
 
 
 def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Registered:
@@ -64,10 +66,15 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     start_tensorflow(run.seed, run.threads)
     grid = Grid.of(fixed)
     total = to_array(displacement.sample(initial, grid)).astype(np.float64)
-    affine = affine_part(grid.points_mm(), total)
+    free = total
+    if settings["penalized"] == "displacement":
+        points_mm = grid.points_mm()
+        matrix, offset_mm = affine_part(points_mm, total)
+        free = points_mm @ matrix + offset_mm
+    unpenalized = to_image(free, grid)
     course: list[dict[str, Any]] = []
     for level in settings["levels"]:
-        residual, went = _Level(settings, level, fixed, moving, fixed_mask, to_image(total, grid), affine).descend()
+        residual, went = _Level(settings, level, fixed, moving, fixed_mask, to_image(total, grid), unpenalized).descend()
         total, course = total + residual, [*course, went]
         if not np.isfinite(total).all():
             raise UserError(f"the loss stopped being a number at level {len(course)} of {path}: lower its step_mm.")
@@ -83,7 +90,8 @@ def read_settings(path: StrPath) -> dict[str, Any]:
     -------
     dict
         ``dimensions`` (2: within slices along the third axis, each for itself; 3), ``similarity`` (as in the config's
-        ``voxelmorph`` section), ``weight`` (λ; L_reg is the mean over voxels and axes of ‖∂v‖², v in mm, x in mm),
+        ``voxelmorph`` section), ``weight`` (λ; L_reg is the mean over voxels and axes of ‖∂v‖², v in mm, x in mm), ``penalized`` (v:
+        ``displacement``, u less the affine part of the start; ``change``, what is added to the start),
         ``folding_weight`` (μ, 0 if it is not given; L_folding is
         :func:`cohortmorph.learning.losses.folding_penalty` of u), and ``levels``, each with
         ``spacing_mm`` of the images (not below their own), ``grid_mm`` between control points, ``iterations`` and
@@ -111,6 +119,9 @@ def read_settings(path: StrPath) -> dict[str, Any]:
     if not wrong:
         wrong += [f"dimensions: found {settings['dimensions']}; expected 2 or 3"] * (
             settings["dimensions"] not in (2, 3)
+        )
+        wrong += [f"penalized: found {settings['penalized']}; expected {' or '.join(PENALIZED)}"] * (
+            settings["penalized"] not in PENALIZED
         )
         wrong += [
             f"{key}: found {settings[key]}; expected 0 or more"
@@ -209,7 +220,7 @@ class _Level:
     Vectors have components in mm along the fixed image's axes; in 2-D there are two, and slices are a batch.
     """
 
-    def __init__(self, settings, level, fixed, moving, mask, total, affine):
+    def __init__(self, settings, level, fixed, moving, mask, total, unpenalized):
         self.level, self.similarity, self.weight = level, settings["similarity"], settings["weight"]
         self.folding_weight = settings["folding_weight"]
         self.dimensions = settings["dimensions"]
@@ -225,8 +236,7 @@ class _Level:
         self.start_indices = self.moving_grid.to_indices(points_mm + total_mm)
         # What the moving image does not show says nothing about likeness.
         self.importance = to_array(_sampled(mask, self.grid)) * self.moving_grid.contains(points_mm + total_mm)
-        matrix, offset_mm = affine
-        bent_mm = total_mm - (points_mm @ matrix + offset_mm)
+        bent_mm = total_mm - to_array(_sampled(unpenalized, self.grid))
         self.start_mm = (total_mm @ self.grid.axes)[..., : self.dimensions]
         self.start_bent_mm = (bent_mm @ self.grid.axes)[..., : self.dimensions]
 

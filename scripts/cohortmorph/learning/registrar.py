@@ -1,5 +1,6 @@
 """Networks applied to pairs: a pair as they see it, what they answer, and that in mm on the fixed image's own grid."""
 
+import itertools
 import logging
 import threading
 import time
@@ -85,12 +86,18 @@ class Registrar:
         For one λ. In 2-D every slice along k is registered by itself. Smaller images are padded to its shape.
     passes : int
         How often it is applied: each time to the fixed image and what the passes before have moved.
+    mirrored : bool
+        Whether each pass takes the mean of its answers to the pair and to all of its mirror images, mirrored back: a
+        convolution is not the same for both, and what differs is its own error.
     """
 
-    def __init__(self, network: Network, passes: int = 1) -> None:
+    def __init__(self, network: Network, passes: int = 1, mirrored: bool = False) -> None:
         self.network, self.passes = network, passes
         self.shape = tuple(network.shape)
         self.dimensions = len(self.shape)
+        axes = range(1, self.dimensions + 1)
+        numbers = range(self.dimensions + 1) if mirrored else [0]
+        self.mirrors = [list(mirror) for number in numbers for mirror in itertools.combinations(axes, number)]
 
     def register(self, view: View) -> sitk.Image:
         """Return the displacement of a pair, in mm (LPS) on the fixed image's grid: x ↦ frame ↦ network ↦ moving."""
@@ -116,17 +123,26 @@ class Registrar:
         return crop(field, fixed.shape)
 
     def _run(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-        return self._displacement(tf.constant(fixed[..., None]), tf.constant(moving[..., None])).numpy()
+        fixed, moving = tf.constant(fixed[..., None]), tf.constant(moving[..., None])
+        found = self._pass(fixed, moving)
+        for _ in range(1, self.passes):
+            more = self._pass(fixed, warp(moving, found))
+            # x goes to x + more(x), and from there on as before.
+            found = more + warp(found, more)
+        return found.numpy()
+
+    def _pass(self, fixed, moving):
+        found = 0.0
+        for axes in self.mirrors:
+            answer = self._answer(tf.reverse(fixed, axes), tf.reverse(moving, axes))
+            signs = [-1.0 if axis in axes else 1.0 for axis in range(1, self.dimensions + 1)]
+            found += signs * tf.reverse(answer, axes)
+        return found / len(self.mirrors)
 
     # One graph, in which TensorFlow fuses each convolution with what follows; compiled by XLA it would be slower.
     @tf.function
-    def _displacement(self, fixed, moving):
-        found = self.network.displacement(self.network.field(moving, fixed, training=False))
-        for _ in range(1, self.passes):
-            more = self.network.displacement(self.network.field(warp(moving, found), fixed, training=False))
-            # x goes to x + more(x), and from there on as before.
-            found = more + warp(found, more)
-        return found
+    def _answer(self, fixed, moving):
+        return self.network.displacement(self.network.field(moving, fixed, training=False))
 
 
 def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) -> Registrar:
@@ -135,7 +151,7 @@ def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) 
         return kind.registrar(shape, settings)
     multiple = kind.multiple(settings)
     padded = tuple(int(-(-n // multiple) * multiple) for n in shape[: settings["dimensions"]])
-    return Registrar(kind.network(padded, settings), settings.get("passes", 1))
+    return Registrar(kind.network(padded, settings), settings.get("passes", 1), settings.get("mirrored", False))
 
 
 def write_displacements(
