@@ -397,7 +397,7 @@ BASELINES = {
     "ants": {"tool": "ants", "parameters": "config/ants/syn-mutual-information.txt"},
 }
 SIMILARITIES = {"ncc": {"name": "ncc-squared", "window": 5}, "mind": {"name": "mind"}, "nmi": {"name": "nmi"}}
-WEIGHTS = (1, 3)  # λ of instance optimization, convention `mean`
+WEIGHTS = {"ncc": 10, "mind": 1, "nmi": 3}  # λ of instance optimization: those of config/instance/
 # docs/hippocampus.md, without labels, shortened to about five minutes on two cores, one network on each.
 NETWORK = {
     "kind": "voxelmorph",
@@ -440,14 +440,20 @@ def write_config(
     table = pd.DataFrame(rows).fillna("")
     write_table(table, folder / "cohort.tsv")
     baselines: dict[str, Any] = dict(BASELINES)
+    levels = [dict(level) for level in (anatomy.levels if anatomy else SMALL_LEVELS)]
+    matching: dict[str, Any] = MATCHING | dict(anatomy.matching if anatomy else OF_HIPPOCAMPI)
     for name, similarity in SIMILARITIES.items():
-        for weight in WEIGHTS:
-            file = folder / f"instance-{name}-{weight}.yaml"
-            levels = [dict(level) for level in (anatomy.levels if anatomy else SMALL_LEVELS)]
-            settings = {"dimensions": 3, "similarity": similarity, "weight": weight, "folding_weight": 100}
-            file.write_text(yaml.safe_dump(settings | {"levels": levels}, sort_keys=False))
-            baselines[file.stem] = {"tool": "instance", "parameters": str(file)}
-    baselines["matching-refined"] = None
+        settings = {"dimensions": 3, "similarity": similarity, "weight": WEIGHTS[name], "folding_weight": 100}
+        path = write_settings(settings | {"levels": levels}, folder / f"instance-{name}.yaml")
+        baselines[path.stem] = {"tool": "instance", "parameters": str(path)}
+    # As config/instance/mind-from-network.yaml, at the spacings of these images.
+    settings = {"dimensions": matching["dimensions"], "similarity": SIMILARITIES["mind"], "weight": 3}
+    settings |= {"penalized": "change", "levels": [levels[-1] | {"iterations": 40, "step_mm": 0.1}]}
+    baselines["matching-refined"] = {
+        "tool": "instance",
+        "parameters": str(write_settings(settings, folder / "mind-from-network.yaml")),
+        "start": f"matching_weight-0_epoch-{matching['epochs']}",
+    }
     network: dict[str, Any] = {**NETWORK, **(anatomy.network if anatomy else {})}
     network["kept_epochs"] = [network["epochs"] // 2, network["epochs"]]
     config = {
@@ -461,7 +467,7 @@ def write_config(
         "baselines": baselines,
         "networks": {
             "voxelmorph": None,
-            "matching": MATCHING | dict(anatomy.matching if anatomy else OF_HIPPOCAMPI),
+            "matching": matching,
             "voxelmorph-ncc": network | {"similarity": SIMILARITIES["ncc"]},
             "voxelmorph-mind": network | {"similarity": SIMILARITIES["mind"]},
         },
@@ -471,6 +477,12 @@ def write_config(
     # Without anchors: a person is to read it and change it.
     dumper = type("Plain", (yaml.SafeDumper,), {"ignore_aliases": lambda *_: True})
     (folder / "config.yaml").write_text(yaml.dump(config, Dumper=dumper, sort_keys=False))
+
+
+def write_settings(settings: Mapping[str, Any], path: Path) -> Path:
+    """Write a parameter file of instance optimization, and return its path."""
+    path.write_text(yaml.safe_dump(dict(settings), sort_keys=False))
+    return path
 
 
 def main() -> None:

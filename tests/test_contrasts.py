@@ -222,7 +222,7 @@ def test_a_planted_cohort_is_one_that_the_workflow_takes(data, tmp_path, monkeyp
     jobs = Project(tmp_path / "project").planned("--configfile", str(folder / "config.yaml"))
     assert jobs["measure_pair"] == jobs["register_instance"] == 2 * 3  # both ways, validation and test
     methods = yaml.safe_load((folder / "config.yaml").read_text())["baselines"]
-    assert sum(bool(method) and method["tool"] == "instance" for method in methods.values()) == 6
+    assert sum(bool(method) and method["tool"] == "instance" for method in methods.values()) == 4
     assert sum(number for rule, number in jobs.items() if rule.startswith("train_")) == 3
 
 

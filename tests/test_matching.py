@@ -237,7 +237,7 @@ def test_the_mean_over_mirror_images_leaves_out_what_does_not_mirror(passes):
     moving, fixed = np.zeros((2, 8, 8, 8), np.float32)
     moving[5], fixed[1] = 1, 1
     plain = registrar.Registrar(Shift(), passes)(fixed, moving)
-    lopsided, mirrored = (registrar.Registrar(Lopsided(), passes, mirrored)(fixed, moving) for mirrored in (False, True))
+    lopsided, mirrored = (registrar.Registrar(Lopsided(), passes, each)(fixed, moving) for each in (False, True))
     assert np.abs(lopsided - plain).max() > 0.4
     np.testing.assert_allclose(mirrored, plain, atol=1e-5)
 

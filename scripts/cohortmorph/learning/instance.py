@@ -74,7 +74,8 @@ def register(problem: Problem, parameters: Sequence[StrPath], run: Run) -> Regis
     unpenalized = to_image(free, grid)
     course: list[dict[str, Any]] = []
     for level in settings["levels"]:
-        residual, went = _Level(settings, level, fixed, moving, fixed_mask, to_image(total, grid), unpenalized).descend()
+        images = fixed, moving, fixed_mask, to_image(total, grid), unpenalized
+        residual, went = _Level(settings, level, *images).descend()
         total, course = total + residual, [*course, went]
         if not np.isfinite(total).all():
             raise UserError(f"the loss stopped being a number at level {len(course)} of {path}: lower its step_mm.")
@@ -90,12 +91,12 @@ def read_settings(path: StrPath) -> dict[str, Any]:
     -------
     dict
         ``dimensions`` (2: within slices along the third axis, each for itself; 3), ``similarity`` (as in the config's
-        ``voxelmorph`` section), ``weight`` (λ; L_reg is the mean over voxels and axes of ‖∂v‖², v in mm, x in mm), ``penalized`` (v:
-        ``displacement``, u less the affine part of the start; ``change``, what is added to the start),
-        ``folding_weight`` (μ, 0 if it is not given; L_folding is
-        :func:`cohortmorph.learning.losses.folding_penalty` of u), and ``levels``, each with
-        ``spacing_mm`` of the images (not below their own), ``grid_mm`` between control points, ``iterations`` and
-        ``step_mm``, the first step's length of Adam (it falls to a tenth along a cosine).
+        ``voxelmorph`` section), ``weight`` (λ; L_reg is the mean over voxels and axes of ‖∂v‖², v in mm, x in mm),
+        ``penalized`` (what v is: ``displacement``, u less the affine part of the start, if it is not given; ``change``,
+        what is added to the start), ``folding_weight`` (μ, 0 if it is not given; L_folding is
+        :func:`cohortmorph.learning.losses.folding_penalty` of u), and ``levels``, each with ``spacing_mm``
+        of the images (not below their own), ``grid_mm`` between control points, ``iterations`` and ``step_mm``, the
+        first step's length of Adam (it falls to a tenth along a cosine).
 
     Raises
     ------
