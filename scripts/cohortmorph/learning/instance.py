@@ -37,7 +37,7 @@ KEYS: dict[str, Any] = {
     "folding_weight": (int, float),
     "levels": list,
 }
-DEFAULTS = {"penalized": "displacement", "folding_weight": 0}
+DEFAULTS: dict[str, Any] = {"penalized": "displacement", "folding_weight": 0}
 PENALIZED = ("displacement", "change")
 
 
