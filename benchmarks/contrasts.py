@@ -2,7 +2,7 @@
 
     python benchmarks/contrasts.py planted spine DATA FOLDER [--train 3] [--validation 1] [--test 10]
     python benchmarks/contrasts.py planted brain DATA FOLDER
-    python benchmarks/contrasts.py remapped {plain,inverted,remapped} DATA FOLDER
+    python benchmarks/contrasts.py remapped {plain,inverted,remapped} DATA FOLDER [--train 24] [--validation 4]
 
 DATA is the folder of the real data; FOLDER gets images, tables and config.yaml, and `snakemake --configfile
 FOLDER/config.yaml` does the rest. docs/centre.md has what came out.
@@ -368,6 +368,9 @@ def remap(arguments: argparse.Namespace) -> None:
     """Make the cohort of hippocampi in one contrast."""
     folder, change = arguments.folder, CONTRASTS[arguments.contrast]
     table = pd.read_csv(HIPPOCAMPI, sep="\t", comment="#", dtype=str, keep_default_na=False)
+    place = table.groupby("split").cumcount()
+    most = {split: getattr(arguments, split) for split in ("train", "validation", "test")}
+    table = table[[most[split] is None or n < most[split] for split, n in zip(table["split"], place, strict=True)]]
     rows = []
     for number, row, changed in subjects_of(table):
         row = dict(row)
@@ -496,6 +499,8 @@ def main() -> None:
     command.set_defaults(run=planted)
     command = commands.add_parser("remapped")
     command.add_argument("contrast", choices=CONTRASTS)
+    for split in ("train", "validation", "test"):
+        command.add_argument(f"--{split}", type=int, help="so many subjects of this split; all if it is not given")
     command.set_defaults(run=remap)
     for command in commands.choices.values():
         command.add_argument("data", type=lambda text: Path(os.path.expandvars(text)))
