@@ -431,7 +431,6 @@ MATCHING = {
 OF_HIPPOCAMPI = {
     "dimensions": 3,
     "batch_size": 2,
-    "flips": False,
     "displacements": {"length_mm": 3, "bends_mm": [8, 14, 28]},
 }
 

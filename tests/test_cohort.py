@@ -408,6 +408,11 @@ CONFIG_MISTAKES = {
         "    augment: {deformation: 1}\n    batch_size: 1  ",
         ["networks.matching.augment.deformation: found 1; expected 0, as the planted displacements bend the images"],
     ),
+    "mirror images that it never saw": (
+        "    batch_size: 1  ",
+        "    flips: false\n    batch_size: 1  ",
+        ["networks.matching.flips: found false; expected true, or `mirrored: false`, as it answers to mirror images"],
+    ),
     "start that is not trained": (
         "    tool: niftyreg ",
         "    start: voxelmorph_weight-1_epoch-300\n    tool: instance ",

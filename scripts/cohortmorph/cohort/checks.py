@@ -161,6 +161,11 @@ def _bending_problems(displacements: Mapping[str, Any], strength: float) -> Foun
         yield (), f"found {strength:g}; expected 0, as the planted displacements bend the images already"
 
 
+def _mirror_problems(mirrored: bool, flips: bool) -> Found:
+    if mirrored and not flips:
+        yield (), "found false; expected true, or `mirrored: false`, as it answers to mirror images too"
+
+
 def _level_problems(encoder: Sequence[int], decoder: Sequence[int]) -> Found:
     if len(decoder) < len(encoder):
         yield (), f"found {len(decoder)} numbers; expected at least {len(encoder)}, as many as the encoder has"
@@ -175,6 +180,7 @@ NETWORK_CHECKS: dict[tuple[str, ...], Any] = {
     ("incompressible.weight", "incompressible.labels"): _incompressible_problems,
     ("encoder", "decoder"): _level_problems,
     ("displacements", "augment.deformation"): _bending_problems,
+    ("mirrored", "flips"): _mirror_problems,
 }
 
 
