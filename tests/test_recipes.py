@@ -370,7 +370,7 @@ def test_the_house_s_tests_hold(house):
         "tests/test_architecture.py",
         "tests/test_docs.py",
         "tests/test_environments.py",
-        "tests/test_cohort.py::test_readme_has_every_key_with_its_default",
+        "tests/test_configuration.py::test_readme_has_every_key_with_its_default",
         "tests/workflow/test_style.py",
     )
     assert code == 0, said
