@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from cohortmorph import UserError
 from cohortmorph.learning import instance
 from cohortmorph.registration.problem import Problem, Run
 from cohortmorph.spatial import displacement, geometry
@@ -108,6 +109,11 @@ def test_the_affine_part_of_the_start_costs_nothing(tmp_path):
     found, how = refine(tmp_path, flat, flat, start, weight=1.0)
     np.testing.assert_allclose(found, geometry.to_array(displacement.sample(start, grid)), atol=0.05)
     assert how["levels"][0]["penalty"] == pytest.approx([0, 0], abs=1e-5)
+
+
+def test_what_else_is_penalized_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"instance.yaml: penalized: found all; expected displacement or change\.$"):
+        refine(tmp_path, None, None, sitk.AffineTransform(3), penalized="all")
 
 
 def test_a_bent_start_costs_nothing_where_only_its_change_is_penalized(tmp_path):
