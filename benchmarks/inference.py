@@ -1,6 +1,6 @@
 """VoxelMorph applied to pairs: what the start costs, and what a pair costs beside the network's own forward pass.
 
-    python benchmarks/inference.py [--size 64] [--pairs 8] [--threads 1]
+    python benchmarks/inference.py [--engine openvino|tensorflow] [--size 64] [--pairs 8] [--threads 1]
 
 A cohort of made-up images is written to a temporary folder and registered in one process, by the steps of
 scripts/register_network.py: read, network, compose and sample on the fixed grid, write. Printed are the parts of the
@@ -11,6 +11,7 @@ then seconds on the clock of a pair whose file is compressed while the next pair
 
 import argparse
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -24,6 +25,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 
 NETWORK = {
+    "kind": "voxelmorph",
     "dimensions": 3,
     "encoder": [16, 32, 32, 32],
     "decoder": [32, 32, 32, 32, 32, 16, 16],
@@ -48,63 +50,88 @@ class Laps:
         return float(np.median(self.taken[name]))
 
 
-def main(size, pairs, threads):
+def write_network(path):
+    """Write a network that has learned nothing; in a process of its own, as it takes TensorFlow."""
+    code = (
+        "import sys\nfrom cohortmorph.learning.networks import save_parameters\n"
+        f"from cohortmorph.learning.unet import UNet\nsave_parameters(UNet([16] * 3, {NETWORK}), sys.argv[1])"
+    )
+    scripts = str(Path(__file__).parents[1] / "scripts")
+    subprocess.run([sys.executable, "-c", code, path], env=os.environ | {"PYTHONPATH": scripts}, check=True)
+
+
+def registrar_by(engine, shape, threads):
+    """Return a new registrar that computes with this library."""
+    if engine == "openvino":
+        from cohortmorph.learning.registrar import registrar_of
+
+        return registrar_of(shape, NETWORK, threads)
+    from cohortmorph.learning.applied_network import registrar_of
+    from cohortmorph.learning.networks import start_tensorflow
+    from cohortmorph.learning.voxelmorph import VOXELMORPH
+
+    start_tensorflow(1, threads)
+    return registrar_of(VOXELMORPH, shape, NETWORK)
+
+
+def main(engine, size, pairs, threads):
     """Print the table."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_network(f"{folder}/network.npz")
+        measure(engine, size, pairs, threads, folder)
+
+
+def measure(engine, size, pairs, threads, folder):
     laps = Laps()
     import SimpleITK as sitk
 
-    from cohortmorph.learning.networks import start_tensorflow, tf
-    from cohortmorph.learning.registrar import registrar_of
-    from cohortmorph.learning.voxelmorph import VOXELMORPH
     from cohortmorph.spatial import displacement, geometry
 
-    laps("libraries")
-    start_tensorflow(1, threads)
     grid = geometry.Grid((size,) * 3, (1.0,) * 3, (0.0,) * 3)
-    registrar = registrar_of(VOXELMORPH, grid.size, NETWORK)
+    laps("libraries")
+    registrar = registrar_by(engine, grid.size, threads)
+    registrar.load(f"{folder}/network.npz")
     laps("network built")
     rng = np.random.default_rng(1)
-    with tempfile.TemporaryDirectory() as folder:
-        paths = [Path(folder) / f"{n}.nii.gz" for n in range(pairs + 1)]
-        for path in paths:
-            geometry.write_image(geometry.to_image(rng.random(grid.size, dtype=np.float32), grid), path)
-        identity = sitk.AffineTransform(3)
-        image = rng.random(grid.size, dtype=np.float32)
-        laps("(images made)")
-        registrar(image, image)
-        laps("first call")
-        batch = tf.constant(image[None, ..., None])
-        forward = tf.function(lambda moving, fixed: registrar.network.field(moving, fixed))
-        forward(batch, batch)
+    paths = [Path(folder) / f"{n}.nii.gz" for n in range(pairs + 1)]
+    for path in paths:
+        geometry.write_image(geometry.to_image(rng.random(grid.size, dtype=np.float32), grid), path)
+    identity = sitk.AffineTransform(3)
+    image = rng.random(grid.size, dtype=np.float32)
+    laps("(images made)")
+    registrar(image, image)
+    laps("first call")
 
-        def composed(voxels):
-            return displacement.of_network(voxels, grid, identity, identity, grid)
+    def composed(voxels):
+        return displacement.of_network(voxels, grid, identity, identity, grid)
 
-        clock = Laps(time.perf_counter)
+    clock = Laps(time.perf_counter)
+    for fixed, moving in pairwise(paths):
+        laps("(between pairs)"), clock("(between pairs)")
+        registrar.applied(image[None], image[None])
+        laps("forward pass alone"), clock("forward pass alone")
+        fixed_values, moving_values = (geometry.to_array(geometry.read_image(path)) for path in (fixed, moving))
+        laps("read")
+        voxels = registrar(fixed_values, moving_values)
+        laps("network")
+        sampled = composed(voxels)
+        laps("compose and sample")
+        displacement.write(sampled, Path(folder) / "displacement.nii.gz")
+        laps("write")
+
+    clock("(between pairs)")
+    with ThreadPoolExecutor(1) as writer:
+        written = None
         for fixed, moving in pairwise(paths):
-            laps("(between pairs)"), clock("(between pairs)")
-            forward(batch, batch).numpy()
-            laps("forward pass alone"), clock("forward pass alone")
-            fixed_values, moving_values = (geometry.to_array(geometry.read_image(path)) for path in (fixed, moving))
-            laps("read")
-            voxels = registrar(fixed_values, moving_values)
-            laps("network")
-            sampled = composed(voxels)
-            laps("compose and sample")
-            displacement.write(sampled, Path(folder) / "displacement.nii.gz")
-            laps("write")
-
-        clock("(between pairs)")
-        with ThreadPoolExecutor(1) as writer:
-            written = None
-            for fixed, moving in pairwise(paths):
-                pair = (geometry.to_array(geometry.read_image(path)) for path in (fixed, moving))
-                sampled = composed(registrar(*pair))
-                if written:
-                    written.result()
-                written = writer.submit(displacement.write, sampled, Path(folder) / "displacement.nii.gz")
-                clock("a pair")
-    versions = ", ".join(f"{name} {version(name)}" for name in ("tensorflow-cpu", "voxelmorph", "SimpleITK"))
+            pair = (geometry.to_array(geometry.read_image(path)) for path in (fixed, moving))
+            sampled = composed(registrar(*pair))
+            if written:
+                written.result()
+            written = writer.submit(displacement.write, sampled, Path(folder) / "displacement.nii.gz")
+            clock("a pair")
+    versions = ", ".join(
+        f"{name} {version(name)}" for name in ("openvino" if engine == "openvino" else "tensorflow-cpu", "SimpleITK")
+    )
     print(f"{versions}; {threads} threads of {os.cpu_count()} cores; load {os.getloadavg()[0]:.1f}; {size}³ voxels")
     start = ["libraries", "network built", "first call"]
     steps = ["read", "network", "compose and sample", "write"]
@@ -121,6 +148,7 @@ def main(size, pairs, threads):
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("openvino", "tensorflow"), default="openvino")
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)

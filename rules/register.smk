@@ -44,6 +44,5 @@ for name, network in plan.networks.items():
             **needs(memory_mb=4000, minutes=60),
         params:
             settings=network.settings_applied,
-            seed=config["seed"],
         script:
             "../scripts/register_network.py"

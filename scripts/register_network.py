@@ -1,4 +1,4 @@
-"""Register a pair with a network, of any kind, at every λ and kept epoch: one job loads TensorFlow once for all.
+"""Register a pair with a network, of any kind, at every λ and kept epoch.
 
 In: the fixed image (for its grid), the network's views of both images on the frame's grid, the affine transforms
 frame → fixed and frame → moving, the parameters of each network. Out: a displacement for each network (mm, LPS, on the
@@ -7,13 +7,12 @@ fixed image's own grid, x ↦ frame ↦ network ↦ moving composed) with its re
 
 from pathlib import Path
 
-from cohortmorph.learning.networks import start_tensorflow
 from cohortmorph.learning.registrar import View, refuse_empty, write_displacements
 from cohortmorph.registration.record import record
 from cohortmorph.run import logs
 
 
-def main(pair: str, files: dict, networks: list, settings: dict, seed: int, threads: int, displacements: list):
+def main(pair: str, files: dict, networks: list, settings: dict, threads: int, displacements: list):
     """Write one displacement for each of `networks`, in their order; `files` are those of :meth:`View.read`,
     `settings` those of the training."""
     view = View.read(files)
@@ -21,12 +20,11 @@ def main(pair: str, files: dict, networks: list, settings: dict, seed: int, thre
         for output in displacements:
             record(pair, Path(output).parent.name, view.grid, output, refuse_empty)
         return
-    start_tensorflow(seed, threads)
     write_displacements(view, networks, settings, threads, displacements)
 
 
 if __name__ == "__main__":
-    with logs.job(snakemake.log[0], packages=["tensorflow-cpu", "voxelmorph", "SimpleITK"]):
+    with logs.job(snakemake.log[0], packages=["openvino", "SimpleITK"]):
         main(
             pair=snakemake.wildcards.pair,
             files=snakemake.input,

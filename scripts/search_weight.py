@@ -12,7 +12,8 @@ from cohortmorph.evaluation import weight_search
 from cohortmorph.evaluation.selection import log_search, search_weight
 from cohortmorph.figures import network_charts
 from cohortmorph.figures.style import save
-from cohortmorph.learning.networks import checksum, start_tensorflow
+from cohortmorph.learning.networks import start_tensorflow
+from cohortmorph.learning.parameters import checksum
 from cohortmorph.run import logs
 from cohortmorph.run.files import write_json, write_table
 

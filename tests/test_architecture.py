@@ -21,7 +21,18 @@ FUNCTION_LINES = 60  # without its docstring
 PARAMETERS = 8
 
 # What planning, and reading tables, must not wait for.
-IMAGING = {"SimpleITK", "itk", "ants", "nibabel", "nilearn", "pydicom", "matplotlib", "tensorflow", "tf_keras"}
+IMAGING = {
+    "SimpleITK",
+    "itk",
+    "ants",
+    "nibabel",
+    "nilearn",
+    "pydicom",
+    "matplotlib",
+    "openvino",
+    "tensorflow",
+    "tf_keras",
+}
 TABLES_ONLY = ["evaluation.measures", "evaluation.tables"]
 
 

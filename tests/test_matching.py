@@ -9,6 +9,7 @@ import train_network
 from test_training import arrays_of, training_arguments
 
 from cohortmorph.learning import known, matching, painted, registrar
+from cohortmorph.learning.applied_network import AppliedNetwork
 from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.networks import start_tensorflow, tf, warp
 from cohortmorph.learning.samples import Image, Samples
@@ -193,7 +194,7 @@ def test_it_finds_a_shift_between_images_of_opposite_contrast(trained):
     shift = np.array([2.0, -1.0, 0.0])
     fixed = 1 - np.roll(moving, (-2, 1), axis=(0, 1))  # fixed(x) = moving(x + shift)
     inside = (slice(8, -8), slice(8, -8))
-    found = [registrar.Registrar(trained, passes)(fixed, moving)[inside] for passes in (1, 2)]
+    found = [registrar.Registrar(AppliedNetwork(trained), passes)(fixed, moving)[inside] for passes in (1, 2)]
     once, twice = (np.linalg.norm(each - shift, axis=-1).mean() for each in found)
     assert once < 0.6 * np.linalg.norm(shift)
     assert twice < 0.8 * once  # the second pass sees what is left
@@ -202,19 +203,15 @@ def test_it_finds_a_shift_between_images_of_opposite_contrast(trained):
 class Shift:
     """Answers one displacement, half the way to a shift between two bars."""
 
-    shape = (8, 8, 8)
+    shape, device = (8, 8, 8), "CPU"
 
-    def field(self, moving, fixed, weights=None, training=False):
-        index = tf.range(8, dtype=tf.float32)[None, :, None, None, None]
+    def load(self, path):
+        raise AssertionError("it has no parameters")
 
-        def middle(image):
-            return tf.reduce_sum(index * image) / tf.reduce_sum(image)
-
-        along = tf.reshape((middle(moving) - middle(fixed)) / 2, [1, 1, 1, 1, 1]) * tf.constant([1.0, 0, 0])
-        return along + tf.zeros([1, 8, 8, 8, 3])
-
-    def displacement(self, field):
-        return field
+    def __call__(self, fixed, moving):
+        index = np.arange(8)[:, None, None]
+        along = [(index * image).sum() / image.sum() for image in (moving, fixed)]
+        return np.full((1, 8, 8, 8, 3), [(along[0] - along[1]) / 2, 0, 0], np.float32)
 
 
 def test_passes_add_up():
@@ -228,8 +225,8 @@ def test_passes_add_up():
 class Lopsided(Shift):
     """As Shift, plus an error of its own towards the end of each axis, whatever the images are."""
 
-    def field(self, moving, fixed, weights=None, training=False):
-        return super().field(moving, fixed) + tf.constant([0.5, -0.25, 1.0])
+    def __call__(self, fixed, moving):
+        return super().__call__(fixed, moving) + np.float32([0.5, -0.25, 1.0])
 
 
 @pytest.mark.parametrize("passes", [1, 2])
@@ -246,12 +243,20 @@ def test_in_two_dimensions_there_are_four_mirror_images():
     class Flat(Shift):
         shape = (8, 8)
 
-        def field(self, moving, fixed, weights=None, training=False):
-            return tf.zeros([moving.shape[0], 8, 8, 2]) + tf.constant([0.5, -0.25])
+        def __call__(self, fixed, moving):
+            return np.full((*fixed.shape, 2), [0.5, -0.25], np.float32)
 
     applied = registrar.Registrar(Flat(), 1, True)
     assert len(applied.mirrors) == 4
     np.testing.assert_allclose(applied(*np.zeros((2, 8, 8, 3), np.float32)), 0, atol=1e-6)
+
+
+def test_images_are_sampled_as_the_networks_do_it():
+    rng = np.random.default_rng(1)
+    for shape in ((9, 7), (9, 7, 5)):
+        values = rng.random((2, *shape, 3), dtype=np.float32)
+        field = rng.normal(0, 4, (2, *shape, len(shape))).astype(np.float32)  # much of it leads beyond the border
+        np.testing.assert_allclose(registrar.warped(values, field), warp(values, field).numpy(), atol=1e-5)
 
 
 def test_a_training_of_a_rule_gives_the_same_bits_again_and_watches_other_anatomies(tmp_path):

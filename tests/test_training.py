@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 from cohortmorph import UserError
 from cohortmorph.learning import losses, objective, task, training
+from cohortmorph.learning.applied_network import registrar_of
 from cohortmorph.learning.batch import Batch
 from cohortmorph.learning.networks import (
-    checksum,
     load_parameters,
     save_parameters,
     start_tensorflow,
@@ -27,7 +27,7 @@ from cohortmorph.learning.networks import (
     warp,
 )
 from cohortmorph.learning.objective import Parts
-from cohortmorph.learning.registrar import registrar_of
+from cohortmorph.learning.parameters import checksum
 from cohortmorph.learning.samples import Image, Samples, crop, pad
 from cohortmorph.learning.trainer import Step, Trainer, learning_rate
 from cohortmorph.learning.training import Recipe
@@ -844,7 +844,7 @@ def with_constant_field(network, voxels):
 @pytest.mark.parametrize(("dimensions", "voxels"), [(2, [1.5, -2.0]), (3, [1.5, -2.0, 0.5])])
 def test_the_registrar_gives_voxels_of_the_arrays_themselves(dimensions, voxels):
     registrar = registrar_of(VOXELMORPH, (13, 10, 7), SETTINGS | {"dimensions": dimensions})
-    with_constant_field(registrar.network, voxels)
+    with_constant_field(registrar.applied.network, voxels)
     images = [np.random.default_rng(seed).random((13, 10, 7), dtype=np.float32) for seed in (1, 2)]
     displacement = registrar(*images)
     assert displacement.shape == (13, 10, 7, 3)
@@ -854,21 +854,22 @@ def test_the_registrar_gives_voxels_of_the_arrays_themselves(dimensions, voxels)
 @pytest.mark.filterwarnings("ignore:Dense transform shape")
 def test_a_downsampled_field_is_scaled_to_voxels_of_the_images():
     registrar = registrar_of(VOXELMORPH, (13, 10, 7), SETTINGS | {"field_downsampling": 2})
-    with_constant_field(registrar.network, [1.5, -2.0])
+    with_constant_field(registrar.applied.network, [1.5, -2.0])
     image = np.random.default_rng(1).random((13, 10, 7), dtype=np.float32)
     np.testing.assert_allclose(registrar(image, image)[6, 5, 3], [3, -4, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("dimensions", [2, 3])
-def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
+def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions, monkeypatch):
     """Slice by slice and padded by hand, the network gives the same: no batch mixes slices up."""
+    monkeypatch.setattr("cohortmorph.learning.registrar.SLICES_AT_ONCE", 3)
     shape = (13, 10, 7)
     registrar = registrar_of(VOXELMORPH, shape, SETTINGS | {"dimensions": dimensions})
     rng = np.random.default_rng(4)
-    for variable in registrar.network.parameters:
+    for variable in registrar.applied.network.parameters:
         variable.assign(rng.normal(0, 0.2, variable.shape))
     fixed, moving = (rng.random(shape, dtype=np.float32) for _ in range(2))
-    displacement = registrar(fixed, moving, slices_at_once=3)
+    displacement = registrar(fixed, moving)
     assert np.std(displacement[..., 0]) > 0.01
     if dimensions == 3:
         size = (16, 12, 8)
@@ -878,7 +879,7 @@ def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
             padded = np.zeros((1, *size, 1), np.float32)
             padded[0, before[0] : before[0] + 13, before[1] : before[1] + 10, before[2] : before[2] + 7, 0] = image
             inputs.append(padded)
-        expected = registrar.network.model(inputs).numpy()[0]
+        expected = registrar.applied.network.model(inputs).numpy()[0]
         expected = expected[before[0] : before[0] + 13, before[1] : before[1] + 10, before[2] : before[2] + 7]
         np.testing.assert_allclose(displacement, expected, atol=1e-4)
         return
@@ -888,7 +889,7 @@ def test_the_registrar_applies_the_network_to_moving_and_fixed(dimensions):
             padded = np.zeros((1, 16, 12, 1), np.float32)
             padded[0, 1:14, 1:11, 0] = image[..., k]
             inputs.append(padded)
-        expected = registrar.network.model(inputs).numpy()[0, 1:14, 1:11]
+        expected = registrar.applied.network.model(inputs).numpy()[0, 1:14, 1:11]
         np.testing.assert_allclose(displacement[:, :, k, :2], expected, atol=1e-4)
         np.testing.assert_array_equal(displacement[:, :, k, 2], 0)
 
@@ -898,7 +899,7 @@ def test_one_registrar_takes_the_parameters_of_any_training(tmp_path):
     image = np.random.default_rng(1).random((16, 16, 3), dtype=np.float32)
     for voxels in ([1.0, 2.0], [-3.0, 0.5]):
         save_parameters(with_constant_field(UNet((32, 8), SETTINGS), voxels), tmp_path / "parameters.npz")
-        load_parameters(registrar.network, tmp_path / "parameters.npz")
+        registrar.load(tmp_path / "parameters.npz")
         np.testing.assert_allclose(registrar(image, image)[8, 8, 1, :2], voxels, atol=1e-6)
 
 

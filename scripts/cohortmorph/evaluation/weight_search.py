@@ -9,10 +9,11 @@ from cohortmorph.cohort.methods import Method
 from cohortmorph.evaluation.measures import FOLDING, SELECTABLE
 from cohortmorph.evaluation.pair import PairEvaluation, PairFiles
 from cohortmorph.evaluation.tables import table_of
+from cohortmorph.learning.applied_network import registrar_of
 from cohortmorph.learning.conditional import weights_to_try
 from cohortmorph.learning.kinds import kind_of
 from cohortmorph.learning.networks import load_parameters
-from cohortmorph.learning.registrar import Registrar, View, registrar_of
+from cohortmorph.learning.registrar import Registrar, View
 from cohortmorph.run.files import StrPath
 from cohortmorph.run.logs import log
 
@@ -56,7 +57,7 @@ def measure(
         registrar = registrars[size]
         evaluation = PairEvaluation(one["pair"], PairFiles.of(one["files"]), one["intensities"])
         for weight in tried:
-            of_any_weight.hand_over(float(weight), registrar.network)
+            of_any_weight.hand_over(float(weight), registrar.applied.network)
             field = registrar.register(view)
             found = [evaluation.row_of(measure, field) for measure in (SELECTABLE[metric], FOLDING)]
             rows = [row for row in found if row is not None] + evaluation.given.rows

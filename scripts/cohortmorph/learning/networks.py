@@ -3,12 +3,8 @@
 Importing it loads TensorFlow, which takes seconds: only training and registration do.
 """
 
-import hashlib
 import os
-import zlib
 from collections.abc import Sequence
-from pathlib import Path
-from zipfile import BadZipFile
 
 os.environ["TF_USE_LEGACY_KERAS"] = "1"  # voxelmorph 0.2 is written for Keras 2
 # On processors without AVX-512 TensorFlow was seen to leave oneDNN off; a training step then took five times as long.
@@ -18,9 +14,9 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 import tensorflow as tf
 
-from cohortmorph import UserError
+from cohortmorph.learning import parameters
 from cohortmorph.learning.kind import Learned
-from cohortmorph.run.files import StrPath, publishing
+from cohortmorph.run.files import StrPath
 
 # Rows of a band matrix that share a product: more would multiply by more zeros, fewer would copy more.
 ROWS_AT_ONCE = 64
@@ -167,21 +163,12 @@ def along_axes(matrices: Sequence[np.ndarray], values: tf.Tensor) -> tf.Tensor:
 
 def save_parameters(network: Learned, path: StrPath) -> None:
     """Write a network's parameters as plain arrays (.npz), in the order of its layers."""
-    arrays = {f"{number:03d}": variable.numpy() for number, variable in enumerate(network.parameters)}
-    with publishing(path) as partial:
-        np.savez_compressed(partial, **arrays)
+    parameters.write([variable.numpy() for variable in network.parameters], path)
 
 
 def load_parameters(network: Learned, path: StrPath) -> None:
     """Read parameters that :func:`save_parameters` wrote; a file for another architecture is a ValueError."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = [file[name] for name in sorted(file.files)]
-    except (BadZipFile, zlib.error, EOFError, ValueError):  # zip has checksums
-        raise UserError(
-            f"{path}: the network is cut off, damaged, or holds other than plain arrays. Delete it, and start "
-            "Snakemake again."
-        ) from None
+    arrays = parameters.read(path)
     found, expected = [array.shape for array in arrays], [tuple(each.shape) for each in network.parameters]
     if found != expected:
         raise ValueError(f"{path} holds parameters of another network: {found} != {expected}")
@@ -192,12 +179,6 @@ def assign(variables: Sequence[tf.Variable], arrays: Sequence[np.ndarray]) -> No
     """Give each of the variables its array."""
     for variable, array in zip(variables, arrays, strict=True):
         variable.assign(array)
-
-
-def checksum(path: StrPath) -> str:
-    """Return the sha256 of a file of parameters, as hexadecimal digits: which network it was."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def device() -> str:

@@ -8,16 +8,15 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import SimpleITK as sitk
+from scipy.ndimage import map_coordinates
 
-# TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph import UserError
-from cohortmorph.learning.kind import Kind, Network
-from cohortmorph.learning.kinds import kind_of
-from cohortmorph.learning.networks import checksum, device, load_parameters, tf, warp
+from cohortmorph.learning import graphs
+from cohortmorph.learning.parameters import checksum
 from cohortmorph.learning.samples import crop, pad
 from cohortmorph.registration.problem import Registered
 from cohortmorph.registration.process import peak_memory_mb
@@ -26,6 +25,9 @@ from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
 
 log = logging.getLogger("cohortmorph")
+
+# In 2-D; the last of them are filled up.
+SLICES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,34 @@ class View:
         return not (np.ptp(self.fixed) and np.ptp(self.moving))
 
 
+class Applied(Protocol):
+    """Networks of one architecture, of which one answers at a time.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Size of the images in voxels, (i, j) or (i, j, k).
+    device : str
+        What it runs on.
+    """
+
+    shape: tuple[int, ...]
+    device: str
+
+    def load(self, path: StrPath) -> None:
+        """Answer with the parameters in this file from now on."""
+
+    def __call__(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
+        """Return the displacement in voxels, (batch, *shape, dimensions); images are (batch, *shape), float32."""
+
+
 class Registrar:
     """Networks of one architecture applied to pairs: built once, then fed with the parameters of any λ and epoch.
 
     Parameters
     ----------
-    network : Network
-        For one λ. In 2-D every slice along k is registered by itself. Smaller images are padded to its shape.
+    applied : Applied
+        In 2-D every slice along k is registered by itself. Smaller images are padded to its shape.
     passes : int
         How often it is applied: each time to the fixed image and what the passes before have moved.
     mirrored : bool
@@ -91,67 +114,87 @@ class Registrar:
         convolution is not the same for both, and what differs is its own error.
     """
 
-    def __init__(self, network: Network, passes: int = 1, mirrored: bool = False) -> None:
-        self.network, self.passes = network, passes
-        self.shape = tuple(network.shape)
+    def __init__(self, applied: Applied, passes: int = 1, mirrored: bool = False) -> None:
+        self.applied, self.passes = applied, passes
+        self.shape = tuple(applied.shape)
         self.dimensions = len(self.shape)
         axes = range(1, self.dimensions + 1)
         numbers = range(self.dimensions + 1) if mirrored else [0]
-        self.mirrors = [list(mirror) for number in numbers for mirror in itertools.combinations(axes, number)]
+        self.mirrors = [mirror for number in numbers for mirror in itertools.combinations(axes, number)]
+
+    def load(self, path: StrPath) -> None:
+        """Answer with the parameters in this file from now on."""
+        self.applied.load(path)
 
     def register(self, view: View) -> sitk.Image:
         """Return the displacement of a pair, in mm (LPS) on the fixed image's grid: x ↦ frame ↦ network ↦ moving."""
         voxels = self(view.fixed, view.moving)
         return displacement.of_network(voxels, view.network_grid, view.to_frame, view.to_moving, view.grid)
 
-    def __call__(self, fixed: np.ndarray, moving: np.ndarray, slices_at_once: int = 16) -> np.ndarray:
+    def __call__(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
         """Return the displacement in voxels of the arrays' grid, shape (*fixed.shape, 3); in 2-D k's component is 0."""
         if self.dimensions == 3:
-            field = self._run(pad(fixed, self.shape)[None], pad(moving, self.shape)[None])[0]
+            field = self._passes(pad(fixed, self.shape)[None], pad(moving, self.shape)[None])[0]
             return crop(field, fixed.shape)
         count = fixed.shape[2]
         size = (*self.shape, count)
         fixed_slices, moving_slices = (np.moveaxis(pad(array, size), 2, 0) for array in (fixed, moving))
         # The last batch is filled up: every size of batch would be compiled anew.
-        filled = -(-count // slices_at_once) * slices_at_once
+        filled = -(-count // SLICES_AT_ONCE) * SLICES_AT_ONCE
         index = np.minimum(np.arange(filled), count - 1)
         fields = [
-            self._run(fixed_slices[part], moving_slices[part]) for part in np.split(index, filled // slices_at_once)
+            self._passes(fixed_slices[part], moving_slices[part]) for part in np.split(index, filled // SLICES_AT_ONCE)
         ]
         field = np.moveaxis(np.concatenate(fields)[:count], 0, 2)
         field = np.concatenate([field, np.zeros((*field.shape[:-1], 1), np.float32)], axis=-1)
         return crop(field, fixed.shape)
 
-    def _run(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-        fixed, moving = tf.constant(fixed[..., None]), tf.constant(moving[..., None])
+    def _passes(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
         found = self._pass(fixed, moving)
         for _ in range(1, self.passes):
-            more = self._pass(fixed, warp(moving, found))
+            more = self._pass(fixed, warped(moving[..., None], found)[..., 0])
             # x goes to x + more(x), and from there on as before.
-            found = more + warp(found, more)
-        return found.numpy()
+            found = more + warped(found, more)
+        return found
 
-    def _pass(self, fixed, moving):
+    def _pass(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
         found = 0.0
         for axes in self.mirrors:
-            answer = self._answer(tf.reverse(fixed, axes), tf.reverse(moving, axes))
-            signs = [-1.0 if axis in axes else 1.0 for axis in range(1, self.dimensions + 1)]
-            found += signs * tf.reverse(answer, axes)
-        return found / len(self.mirrors)
-
-    # One graph, in which TensorFlow fuses each convolution with what follows; compiled by XLA it would be slower.
-    @tf.function
-    def _answer(self, fixed, moving):
-        return self.network.displacement(self.network.field(moving, fixed, training=False))
+            answer = self.applied(*(np.ascontiguousarray(np.flip(image, axes)) for image in (fixed, moving)))
+            signs = np.where(np.isin(range(1, self.dimensions + 1), axes), -1, 1).astype(np.float32)
+            found = found + signs * np.flip(answer, axes)
+        return found / np.float32(len(self.mirrors))
 
 
-def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) -> Registrar:
-    """Return a new registrar for images of a `shape` (i, j, k): the kind's own, or that which serves most kinds."""
-    if kind.registrar:
-        return kind.registrar(shape, settings)
-    multiple = kind.multiple(settings)
-    padded = tuple(int(-(-n // multiple) * multiple) for n in shape[: settings["dimensions"]])
-    return Registrar(kind.network(padded, settings), settings.get("passes", 1), settings.get("mirrored", False))
+def warped(values: np.ndarray, displacement: np.ndarray) -> np.ndarray:
+    """Sample `values`, (batch, *shape, channels), at x + displacement(x), linearly; beyond the border, its value holds.
+
+    The displacement, (batch, *shape, dimensions), is in voxels.
+    """
+    result = np.empty_like(values)
+    index = np.indices(displacement.shape[1:-1], np.float32)
+    for number, field in enumerate(displacement):
+        positions = index + np.moveaxis(field, -1, 0)
+        for channel in range(values.shape[-1]):
+            result[number, ..., channel] = map_coordinates(
+                values[number, ..., channel], positions, order=1, mode="nearest", output=np.float32
+            )
+    return result
+
+
+def registrar_of(shape: Sequence[int], settings: Mapping[str, Any], threads: int = 1) -> Registrar:
+    """Return a new registrar for images of a `shape` (i, j, k), and networks of these settings, with their ``kind``."""
+    if settings["kind"] in graphs.GRAPHS:
+        dimensions = settings["dimensions"]
+        applied = graphs.Applied(shape[:dimensions], settings, 1 if dimensions == 3 else SLICES_AT_ONCE, threads)
+        return Registrar(applied, settings.get("passes", 1), settings.get("mirrored", False))
+    # Loaded where it is needed: TensorFlow takes seconds.
+    from cohortmorph.learning import applied_network
+    from cohortmorph.learning.kinds import kind_of
+    from cohortmorph.learning.networks import start_tensorflow
+
+    start_tensorflow(seed=1, threads=threads)  # nothing is drawn
+    return applied_network.registrar_of(kind_of(settings["kind"]), shape, settings)
 
 
 def write_displacements(
@@ -170,25 +213,24 @@ def write_displacements(
     outputs : list of path
         Of the displacements, in the order of `networks`.
     """
-    used, registrar = device(), registrar_of(kind_of(settings["kind"]), view.network_grid.size, settings)
-    registrar(view.fixed, view.moving)  # the first call compiles; it is nobody's run time
+    registrar = registrar_of(view.network_grid.size, settings, threads)
     # A third of the time goes into compressing a field; meanwhile the next network can run.
     with ThreadPoolExecutor(1) as writer:
         clock = writer.submit(lambda: time.pthread_getcpuclockid(threading.get_ident())).result()
         written = None
         for path, output in zip(networks, outputs, strict=True):
-            load_parameters(registrar.network, path)
+            registrar.load(path)
             started, cpu_started = time.monotonic(), _cpu_time_without(clock)
             field = registrar.register(view)
             seconds, cpu_seconds = time.monotonic() - started, _cpu_time_without(clock) - cpu_started
             how: dict[str, Any] = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": peak_memory_mb()}
-            how |= {"threads": threads, "device": used, "sha256": checksum(path)}
+            how |= {"threads": threads, "device": registrar.applied.device, "sha256": checksum(path)}
             if written:
                 written.result()
             written = writer.submit(_write, field, how, output)
         if written:
             written.result()
-    log.info("%d networks on %s", len(networks), used)
+    log.info("%d networks on %s", len(networks), registrar.applied.device)
 
 
 def refuse_empty() -> Registered:

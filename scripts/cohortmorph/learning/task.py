@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cohortmorph import UserError
-from cohortmorph.learning import augment, batch, checkpoints, kind, networks, samples, trainer, training
+from cohortmorph.learning import augment, batch, checkpoints, kind, networks, parameters, samples, trainer, training
 from cohortmorph.learning.kind import Kind, Samples
 from cohortmorph.learning.kinds import kind_of
 from cohortmorph.learning.samples import Entry, Image
@@ -23,7 +23,7 @@ log = logging.getLogger("cohortmorph")
 
 # The code that decides a training's result, of whatever kind, with the modules of its kind: a checkpoint of another is
 # not used.
-CODE = (sys.modules[__name__], augment, batch, checkpoints, kind, networks, samples, trainer, training)
+CODE = (sys.modules[__name__], augment, batch, checkpoints, kind, networks, parameters, samples, trainer, training)
 
 # A path, or those of a pair (fixed, moving).
 Input = str | Sequence[str]
@@ -139,7 +139,7 @@ class Training:
             "label_numbers": material.drawn.label_numbers.tolist(),
             "seconds": float(table["seconds"].sum()),
             "resumed_after_epoch": checkpoint.first_epoch - 1,
-            "sha256": {str(epoch): networks.checksum(path) for epoch, path in paths.items()},
+            "sha256": {str(epoch): parameters.checksum(path) for epoch, path in paths.items()},
         }
         write_json(facts, report)
 
