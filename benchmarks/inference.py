@@ -63,7 +63,7 @@ def write_network(path):
 def registrar_by(engine, shape, threads):
     """Return a new registrar that computes with this library."""
     if engine == "openvino":
-        from cohortmorph.learning.registrar import registrar_of
+        from cohortmorph.learning.inference import registrar_of
 
         return registrar_of(shape, NETWORK, threads)
     from cohortmorph.learning.applied_network import registrar_of

@@ -7,7 +7,8 @@ fixed image's own grid, x ↦ frame ↦ network ↦ moving composed) with its re
 
 from pathlib import Path
 
-from cohortmorph.learning.registrar import View, refuse_empty, write_displacements
+from cohortmorph.learning.inference import refuse_empty, write_displacements
+from cohortmorph.learning.registrar import View
 from cohortmorph.registration.record import record
 from cohortmorph.run import logs
 

@@ -70,7 +70,8 @@ def test_images_are_padded_alike(case):
 def test_parameters_of_another_network_are_refused(tmp_path):
     settings = {"dimensions": 2}
     _, applied = both(settings, 1, tmp_path / "network.npz")
-    for other in ({"encoder": [4, 6, 8], "decoder": [8, 6, 6, 4, 4]}, {"encoder": [4], "decoder": [6, 4]}, {"decoder": [6, 4, 5]}, MATCHING):
+    larger = {"encoder": [4, 6, 8], "decoder": [8, 6, 6, 4, 4]}
+    for other in (larger, {"encoder": [4], "decoder": [6, 4]}, {"decoder": [6, 4, 5]}, MATCHING):
         both(settings | other, 1, tmp_path / "other.npz")
         with pytest.raises(ValueError, match="of another network"):
             applied.load(tmp_path / "other.npz")

@@ -9,7 +9,7 @@ from cohortmorph.cohort.methods import Method
 from cohortmorph.evaluation.measures import FOLDING, SELECTABLE
 from cohortmorph.evaluation.pair import PairEvaluation, PairFiles
 from cohortmorph.evaluation.tables import table_of
-from cohortmorph.learning.applied_network import registrar_of
+from cohortmorph.learning.applied_network import AppliedNetwork, registrar_of
 from cohortmorph.learning.conditional import weights_to_try
 from cohortmorph.learning.kinds import kind_of
 from cohortmorph.learning.networks import load_parameters
@@ -47,7 +47,7 @@ def measure(
     of_any_weight = kind.conditional_network(kind.smallest_shape(settings), settings, list(map(float, weights)))
     load_parameters(of_any_weight, network)
     tried = weights_to_try(weights)
-    registrars: dict[tuple[int, ...], Registrar] = {}
+    registrars: dict[tuple[int, ...], Registrar[AppliedNetwork]] = {}
     tables = []
     for one in pairs:
         view = View.read(one["files"])

@@ -32,7 +32,7 @@ class AppliedNetwork:
         return self.network.displacement(self.network.field(moving, fixed, training=False))
 
 
-def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) -> Registrar:
+def registrar_of(kind: Kind, shape: Sequence[int], settings: Mapping[str, Any]) -> Registrar[AppliedNetwork]:
     """Return a new registrar for images of a `shape` (i, j, k): the kind's own, or that which serves most kinds."""
     if kind.registrar:
         return kind.registrar(shape, settings)

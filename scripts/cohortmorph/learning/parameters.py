@@ -4,6 +4,7 @@ import hashlib
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -15,7 +16,8 @@ from cohortmorph.run.files import StrPath, publishing
 def write(arrays: Iterable[np.ndarray], path: StrPath) -> None:
     """Write arrays in their order."""
     with publishing(path) as partial:
-        np.savez_compressed(partial, **{f"{number:03d}": array for number, array in enumerate(arrays)})
+        named: dict[str, Any] = {f"{number:03d}": array for number, array in enumerate(arrays)}
+        np.savez_compressed(partial, **named)
 
 
 def read(path: StrPath) -> list[np.ndarray]:

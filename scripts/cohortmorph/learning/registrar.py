@@ -1,30 +1,18 @@
 """Networks applied to pairs: a pair as they see it, what they answer, and that in mm on the fixed image's own grid."""
 
 import itertools
-import logging
-import threading
-import time
-from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import map_coordinates
 
-from cohortmorph import UserError
-from cohortmorph.learning import graphs
-from cohortmorph.learning.parameters import checksum
 from cohortmorph.learning.samples import crop, pad
-from cohortmorph.registration.problem import Registered
-from cohortmorph.registration.process import peak_memory_mb
-from cohortmorph.run.files import StrPath, write_json
+from cohortmorph.run.files import StrPath
 from cohortmorph.spatial import displacement, geometry
 from cohortmorph.spatial.geometry import Grid
-
-log = logging.getLogger("cohortmorph")
 
 # In 2-D; the last of them are filled up.
 SLICES_AT_ONCE = 16
@@ -100,7 +88,10 @@ class Applied(Protocol):
         """Return the displacement in voxels, (batch, *shape, dimensions); images are (batch, *shape), float32."""
 
 
-class Registrar:
+AnyApplied = TypeVar("AnyApplied", bound=Applied)
+
+
+class Registrar(Generic[AnyApplied]):
     """Networks of one architecture applied to pairs: built once, then fed with the parameters of any λ and epoch.
 
     Parameters
@@ -114,7 +105,7 @@ class Registrar:
         convolution is not the same for both, and what differs is its own error.
     """
 
-    def __init__(self, applied: Applied, passes: int = 1, mirrored: bool = False) -> None:
+    def __init__(self, applied: AnyApplied, passes: int = 1, mirrored: bool = False) -> None:
         self.applied, self.passes = applied, passes
         self.shape = tuple(applied.shape)
         self.dimensions = len(self.shape)
@@ -158,11 +149,11 @@ class Registrar:
         return found
 
     def _pass(self, fixed: np.ndarray, moving: np.ndarray) -> np.ndarray:
-        found = 0.0
+        found = np.zeros((*fixed.shape, self.dimensions), np.float32)
         for axes in self.mirrors:
             answer = self.applied(*(np.ascontiguousarray(np.flip(image, axes)) for image in (fixed, moving)))
             signs = np.where(np.isin(range(1, self.dimensions + 1), axes), -1, 1).astype(np.float32)
-            found = found + signs * np.flip(answer, axes)
+            found += signs * np.flip(answer, axes)
         return found / np.float32(len(self.mirrors))
 
 
@@ -180,69 +171,3 @@ def warped(values: np.ndarray, displacement: np.ndarray) -> np.ndarray:
                 values[number, ..., channel], positions, order=1, mode="nearest", output=np.float32
             )
     return result
-
-
-def registrar_of(shape: Sequence[int], settings: Mapping[str, Any], threads: int = 1) -> Registrar:
-    """Return a new registrar for images of a `shape` (i, j, k), and networks of these settings, with their ``kind``."""
-    if settings["kind"] in graphs.GRAPHS:
-        dimensions = settings["dimensions"]
-        applied = graphs.Applied(shape[:dimensions], settings, 1 if dimensions == 3 else SLICES_AT_ONCE, threads)
-        return Registrar(applied, settings.get("passes", 1), settings.get("mirrored", False))
-    # Loaded where it is needed: TensorFlow takes seconds.
-    from cohortmorph.learning import applied_network
-    from cohortmorph.learning.kinds import kind_of
-    from cohortmorph.learning.networks import start_tensorflow
-
-    start_tensorflow(seed=1, threads=threads)  # nothing is drawn
-    return applied_network.registrar_of(kind_of(settings["kind"]), shape, settings)
-
-
-def write_displacements(
-    view: View, networks: Sequence[StrPath], settings: Mapping[str, Any], threads: int, outputs: Sequence[StrPath]
-) -> None:
-    """Register a pair with each of some networks; registration.json, beside each displacement, says how it was done.
-
-    Parameters
-    ----------
-    view : View
-    networks : list of path
-        Parameters (.npz), all of one architecture.
-    settings : dict
-        Those of their training, with their ``kind``.
-    threads : int
-    outputs : list of path
-        Of the displacements, in the order of `networks`.
-    """
-    registrar = registrar_of(view.network_grid.size, settings, threads)
-    # A third of the time goes into compressing a field; meanwhile the next network can run.
-    with ThreadPoolExecutor(1) as writer:
-        clock = writer.submit(lambda: time.pthread_getcpuclockid(threading.get_ident())).result()
-        written = None
-        for path, output in zip(networks, outputs, strict=True):
-            registrar.load(path)
-            started, cpu_started = time.monotonic(), _cpu_time_without(clock)
-            field = registrar.register(view)
-            seconds, cpu_seconds = time.monotonic() - started, _cpu_time_without(clock) - cpu_started
-            how: dict[str, Any] = {"seconds": seconds, "cpu_seconds": cpu_seconds, "peak_memory_mb": peak_memory_mb()}
-            how |= {"threads": threads, "device": registrar.applied.device, "sha256": checksum(path)}
-            if written:
-                written.result()
-            written = writer.submit(_write, field, how, output)
-        if written:
-            written.result()
-    log.info("%d networks on %s", len(networks), registrar.applied.device)
-
-
-def refuse_empty() -> Registered:
-    """Fail, as the attempt of a registration whose view is empty: what the network would see is nothing."""
-    raise UserError("an image could not be prepared for the network; its log in results/logs/prepare_input says why.")
-
-
-def _cpu_time_without(clock: int) -> float:
-    """Return the CPU seconds of this process but for the thread of `clock`."""
-    return time.process_time() - time.clock_gettime(clock)
-
-
-def _write(field: sitk.Image, how: Mapping[str, Any], output: StrPath) -> None:
-    displacement.write(field, output)
-    write_json(how, Path(output).parent / "registration.json")
