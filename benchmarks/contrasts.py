@@ -430,8 +430,10 @@ MATCHING = {
 }
 OF_HIPPOCAMPI = {
     "dimensions": 3,
+    "spacing_mm": 1,
     "batch_size": 2,
-    "displacements": {"length_mm": 3, "bends_mm": [8, 14, 28]},
+    "displacements": {"length_mm": 2, "bends_mm": [10, 16, 32]},
+    "painting": {"grey_values": 4, "ends": "anywhere"},
 }
 
 

@@ -25,6 +25,7 @@ SETTINGS = {
     "learning_rate_schedule": "cosine",
     "flips": True,
     "displacements": {"length_mm": 3.0, "bends_mm": [24, 40]},
+    "painting": {"grey_values": 9, "ends": "stack"},
     "mind": {"radius": 1, "dilation": 1},
     "scales": 2,
     "regularization": {"name": "l2"},
@@ -95,9 +96,10 @@ def test_what_it_reads_is_blind_to_an_inverted_contrast():
 
 
 def test_the_fixed_image_is_the_moving_one_at_the_planted_displacement(monkeypatch):
-    for name in ("_in_a_random_contrast", "_spoiled", "_cut"):
-        monkeypatch.setattr(painted, name, lambda images, seeds: images)
-    pairs = painted.PaintedPairs(samples(), SETTINGS["displacements"])
+    for name in ("_in_a_random_contrast", "_spoiled"):
+        monkeypatch.setattr(painted, name, lambda images, *of: images)
+    monkeypatch.setattr(painted, "_inside", lambda images, *of: 1.0)
+    pairs = painted.PaintedPairs(samples(), SETTINGS["displacements"], SETTINGS["painting"])
     batch = pairs.draw(np.random.default_rng(1), 4)
     voxels = batch.displacement_mm / np.array(SPACING_MM, np.float32)  # mm along each axis, so unlike in voxels
     np.testing.assert_allclose(warp(batch.moving, voxels), batch.fixed, atol=1e-5)
@@ -108,7 +110,7 @@ def test_the_fixed_image_is_the_moving_one_at_the_planted_displacement(monkeypat
 
 
 def test_displacements_are_as_long_as_asked_for():
-    pairs = painted.PaintedPairs(samples(), SETTINGS["displacements"])
+    pairs = painted.PaintedPairs(samples(), SETTINGS["displacements"], SETTINGS["painting"])
     rng = np.random.default_rng(1)
     drawn = np.concatenate([pairs.draw(rng, 8).displacement_mm.numpy() for _ in range(12)])
     assert np.sqrt((drawn**2).sum(axis=-1).mean()) == pytest.approx(3.0, rel=0.15)
@@ -116,7 +118,7 @@ def test_displacements_are_as_long_as_asked_for():
 
 
 def test_contrasts_are_others_in_both_images_of_a_pair_and_the_probe_is_always_the_same():
-    pairs = painted.PaintedPairs(samples(), SETTINGS["displacements"] | {"length_mm": 1e-6})
+    pairs = painted.PaintedPairs(samples(), SETTINGS["displacements"] | {"length_mm": 1e-6}, SETTINGS["painting"])
     batch = pairs.draw(np.random.default_rng(1), 8)
     for images in (batch.fixed, batch.moving):
         assert images.numpy().min() >= 0
@@ -132,18 +134,49 @@ def test_contrasts_are_others_in_both_images_of_a_pair_and_the_probe_is_always_t
         np.testing.assert_array_equal(one.moving, other.moving)
 
 
-def test_a_stack_may_end_before_the_other_does():
-    moving = (
-        painted.PaintedPairs(samples(), SETTINGS["displacements"]).draw(np.random.default_rng(3), 16).moving.numpy()
-    )
-    blank = (moving == 0).all(axis=(1, 2, 4))
+@pytest.mark.parametrize("shape", [(24, 32), (24, 32, 20)])
+def test_images_end_anywhere_within_an_eighth_of_what_they_show(shape):
+    images = np.zeros((40, *shape, 1), np.float32)
+    images[(slice(None), *[slice(4, size - 2) for size in shape])] = 0.5  # the rest is padding
+    seeds = tf.unstack(tf.random.split(tf.constant([1, 2]), 64))
+    inside = painted._inside(tf.constant(images), range(1, len(shape) + 1), iter(seeds)).numpy()
+    for axis, size in enumerate(shape):
+        others = tuple(other for other in range(1, len(shape) + 2) if other != axis + 1)
+        shown = inside.max(axis=others) > 0
+        before = shown.argmax(axis=1) - 4
+        after = size - 3 - (size - 1 - shown[:, ::-1].argmax(axis=1))
+        most = (size - 7) / 8
+        for cut in (before, after):
+            assert cut.min() == 0
+            assert most - 1.5 < cut.max() <= most
+        assert abs(np.corrcoef(before, after)[0, 1]) < 0.5
+
+
+def test_both_images_of_a_pair_are_cut_and_each_by_itself():
+    painting = {"grey_values": 4, "ends": "anywhere"}
+    batch = painted.PaintedPairs(samples(), SETTINGS["displacements"], painting).draw(np.random.default_rng(3), 16)
+    for axis in (1, 2, 3):
+        others = tuple(other for other in (1, 2, 3, 4) if other != axis)
+        ends = [(images.numpy().max(axis=others) > 0).argmax(axis=1) for images in (batch.fixed, batch.moving)]
+        assert len(set(ends[0])) > 1
+        assert len(set(ends[1])) > 1
+        assert list(ends[0]) != list(ends[1])
+
+
+def test_only_the_moving_stack_ends_early_if_only_stacks_may():
+    drawn = painted.PaintedPairs(samples(), SETTINGS["displacements"], SETTINGS["painting"])
+    batch = drawn.draw(np.random.default_rng(3), 16)
+    blank = (batch.moving.numpy() == 0).all(axis=(1, 2, 4))
     assert blank[:, 0].any()
     assert blank[:, -1].any()
     assert not blank[:, 3:-3].any()
+    for images, axes in ((batch.moving, (1, 2)), (batch.fixed, (1, 2, 3))):
+        for axis in axes:
+            assert (images.numpy().max(axis=tuple(other for other in (1, 2, 3, 4) if other != axis)) > 0).all()
 
 
 def test_slices_are_painted_too():
-    pairs = painted.PaintedPairs(samples(dimensions=2), SETTINGS["displacements"])
+    pairs = painted.PaintedPairs(samples(dimensions=2), SETTINGS["displacements"], SETTINGS["painting"])
     batch = pairs.draw(np.random.default_rng(1), 4)
     assert batch.fixed.shape == (4, 24, 32, 1)
     assert batch.displacement_mm.shape == (4, 24, 32, 2)
@@ -180,7 +213,9 @@ def trained():
     settings = SETTINGS | {"dimensions": 2, "steps_per_epoch": 250, "batch_size": 8, "encoder": [16, 32]}
     settings |= {"decoder": [32, 32, 16]}
     tf.keras.utils.set_random_seed(1)  # whatever tests ran before
-    drawn = painted.PaintedPairs(samples((48, 64, 4), number=6, dimensions=2), settings["displacements"])
+    drawn = painted.PaintedPairs(
+        samples((48, 64, 4), number=6, dimensions=2), settings["displacements"], settings["painting"]
+    )
     network = matching.MatchingNetwork(drawn.shape, settings)
     trainer = Trainer(network, known.KnownDisplacement(settings), settings)
     rng = np.random.default_rng(1)

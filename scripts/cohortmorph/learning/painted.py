@@ -6,7 +6,7 @@ grey values stand for the labels, so that none are needed. Random displacements 
 Eppenhof & Pluim, IEEE TMI 2019.)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,11 +20,10 @@ from cohortmorph.learning.samples import Entry, Samples
 
 # An image is bent before, by so many times what is planted, so that no two pairs show the same anatomy.
 ANATOMY = 1.5
-# Grey values, evenly spread, that get a random one each; between them a contrast is linear.
-KNOTS = 9
 BIAS_SD = 0.15  # of the logarithm of the factor at three control points along each axis
 NOISE_SD_MAX = 0.05
-# Of its slices, the moving stack may lack so many at either end.
+# So much of what an image shows may be cut off at either end of each axis. Where images end says nothing of where their
+# anatomy lies; ends that were bent with it would.
 CUT_MAX = 1 / 8
 
 Seeds = Iterator[tf.Tensor]
@@ -40,6 +39,10 @@ class PaintedPairs:
     displacements : dict
         ``length_mm``, the root mean square length of what is planted, and ``bends_mm``, the distances of the control
         points of the random fields that it is a sum of; a random affine displacement is one more.
+    painting : dict
+        ``grey_values``: how many, evenly spread, get a random one each; between them a contrast is linear. ``ends``:
+        ``stack`` if the slices of the moving images may end before those of the fixed ones, ``anywhere`` if both kinds
+        may end on all sides.
 
     Attributes
     ----------
@@ -50,8 +53,9 @@ class PaintedPairs:
 
     label_numbers = np.array([])
 
-    def __init__(self, originals: Samples, displacements: Mapping[str, Any]) -> None:
+    def __init__(self, originals: Samples, displacements: Mapping[str, Any], painting: Mapping[str, Any]) -> None:
         self.originals, self.shape = originals, originals.shape
+        self.grey_values, self.anywhere = int(painting["grey_values"]), painting["ends"] == "anywhere"
         self.length_mm = float(displacements["length_mm"])
         # How many control points there are must be known beforehand, for samples of whatever spacing.
         spacing_mm = originals.spacing_mm.mean(axis=0)
@@ -78,16 +82,22 @@ class PaintedPairs:
         seed = tf.constant(rng.integers(2**31, size=2), tf.int32)
         spacing_mm = tf.constant(batch.spacing_mm, tf.float32)
         images = tf.constant(np.where(either, batch.fixed, batch.moving))
-        return _pairs_of(images, spacing_mm, seed, self.control_points, self.length_mm)
+        return _pairs_of(images, spacing_mm, seed, self.control_points, self.length_mm, self.grey_values, self.anywhere)
 
 
 # One function for all samples of a training: it takes seconds to compile.
 @tf.function(jit_compile=True)
 def _pairs_of(
-    images: tf.Tensor, spacing_mm: tf.Tensor, seed: tf.Tensor, control_points: Sequence[Sequence[int]], length_mm: float
+    images: tf.Tensor,
+    spacing_mm: tf.Tensor,
+    seed: tf.Tensor,
+    control_points: Sequence[Sequence[int]],
+    length_mm: float,
+    grey_values: int,
+    anywhere: bool,
 ) -> Batch:
     """Make a pair of each image."""
-    seeds = iter(tf.unstack(tf.random.split(seed, 32)))
+    seeds = iter(tf.unstack(tf.random.split(seed, 64)))
     dimensions = len(images.shape) - 2
     steps_mm = tf.reshape(spacing_mm, [len(images), *[1] * dimensions, dimensions])
     anatomy_mm, displacement_mm = (
@@ -95,9 +105,13 @@ def _pairs_of(
     )
     moving = warp(images, ANATOMY * anatomy_mm / steps_mm)
     fixed = warp(moving, displacement_mm / steps_mm)
-    fixed, moving = (_spoiled(_in_a_random_contrast(image, seeds), seeds) for image in (fixed, moving))
-    if dimensions == 3:
-        moving = _cut(moving, seeds)
+    shown = {"fixed": fixed, "moving": moving}
+    fixed, moving = (_spoiled(_in_a_random_contrast(image, grey_values, seeds), seeds) for image in (fixed, moving))
+    axes = range(1, dimensions + 1)
+    if anywhere:
+        fixed *= _inside(shown["fixed"], axes, seeds)
+    if anywhere or dimensions == 3:
+        moving *= _inside(shown["moving"], axes if anywhere else [3], seeds)
     return Batch(fixed, moving, spacing_mm, displacement_mm=displacement_mm)
 
 
@@ -132,18 +146,18 @@ def drawn_and_watched(
     Parameters
     ----------
     settings, multiple, training, validation
-        As :func:`cohortmorph.learning.samples.drawn_and_watched` takes them; ``displacements`` among the settings.
+        As :func:`cohortmorph.learning.samples.drawn_and_watched` takes them; ``displacements`` and ``painting`` among the settings.
     """
     originals = samples.drawn_and_watched(settings, multiple, training, validation)
-    drawn, watched = (PaintedPairs(each, settings["displacements"]) for each in originals)
+    drawn, watched = (PaintedPairs(each, settings["displacements"], settings["painting"]) for each in originals)
     return drawn, watched
 
 
-def _in_a_random_contrast(images: tf.Tensor, seeds: Seeds) -> tf.Tensor:
+def _in_a_random_contrast(images: tf.Tensor, grey_values: int, seeds: Seeds) -> tf.Tensor:
     """Give each grey value another, at random but for what lies close; the result has values in [0, 1]."""
-    painted = tf.random.stateless_uniform([KNOTS, len(images), *[1] * (len(images.shape) - 1)], next(seeds))
-    positions = tf.clip_by_value(images, 0.0, 1.0) * (KNOTS - 1)
-    values = tf.add_n([painted[knot] * tf.nn.relu(1 - tf.abs(positions - knot)) for knot in range(KNOTS)])
+    painted = tf.random.stateless_uniform([grey_values, len(images), *[1] * (len(images.shape) - 1)], next(seeds))
+    positions = tf.clip_by_value(images, 0.0, 1.0) * (grey_values - 1)
+    values = tf.add_n([painted[knot] * tf.nn.relu(1 - tf.abs(positions - knot)) for knot in range(grey_values)])
     axes = list(range(1, len(images.shape)))
     lowest, highest = (extreme(values, axis=axes, keepdims=True) for extreme in (tf.reduce_min, tf.reduce_max))
     return (values - lowest) / (highest - lowest + 1e-3)
@@ -158,10 +172,17 @@ def _spoiled(images: tf.Tensor, seeds: Seeds) -> tf.Tensor:
     return tf.clip_by_value(images * tf.exp(upsample(logarithm, size)) + noise, 0.0, 1.0)
 
 
-def _cut(volumes: tf.Tensor, seeds: Seeds) -> tf.Tensor:
-    """Blank slices at both ends, as where a stack does not reach."""
-    slices = volumes.shape[3]
-    cut = tf.random.stateless_uniform([2, len(volumes), 1], next(seeds), maxval=CUT_MAX * slices)
-    index = tf.range(slices, dtype=tf.float32)[None]
-    reached = tf.cast((index >= cut[0]) & (index <= slices - 1 - cut[1]), tf.float32)
-    return volumes * reached[:, None, None, :, None]
+def _inside(images: tf.Tensor, axes: Iterable[int], seeds: Seeds) -> tf.Tensor:
+    """Return 1 within a random box of what each image shows, and 0 where it is cut off, at the ends of these axes."""
+    inside = 1.0
+    for axis in axes:
+        others = [other for other in range(1, len(images.shape)) if other != axis]
+        size = images.shape[axis]
+        index = tf.range(size, dtype=tf.float32)[None]
+        shown = tf.reduce_max(images, axis=others) > 0
+        first = tf.reduce_min(tf.where(shown, index, size - 1.0), axis=1, keepdims=True)
+        last = tf.reduce_max(tf.where(shown, index, 0.0), axis=1, keepdims=True)
+        cut = CUT_MAX * (last - first) * tf.random.stateless_uniform([2, len(images), 1], next(seeds))
+        within = tf.cast((index > first + cut[0] - 1) & (index < last - cut[1] + 1), tf.float32)
+        inside *= tf.reshape(within, [-1, *[size if each == axis else 1 for each in range(1, len(images.shape))]])
+    return inside
