@@ -146,7 +146,8 @@ def drawn_and_watched(
     Parameters
     ----------
     settings, multiple, training, validation
-        As :func:`cohortmorph.learning.samples.drawn_and_watched` takes them; ``displacements`` and ``painting`` among the settings.
+        As :func:`cohortmorph.learning.samples.drawn_and_watched` takes them; ``displacements`` and ``painting``
+        among the settings.
     """
     originals = samples.drawn_and_watched(settings, multiple, training, validation)
     drawn, watched = (PaintedPairs(each, settings["displacements"], settings["painting"]) for each in originals)
