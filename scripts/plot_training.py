@@ -1,7 +1,7 @@
 """Draw the loss of every training of one network against its epoch.
 
 In:  the history.tsv of each regularization weight λ, or the one of a conditional network (the loss and its parts are
-     dimensionless).
+     dimensionless; mm² where the displacement is known).
 Out: one figure, as PNG and SVG.
 """
 

@@ -428,6 +428,16 @@ def test_a_training_of_another_kind_shows_its_loss_and_then_its_own_parts():
     np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), table.validation_error)
 
 
+def test_what_is_learned_from_known_displacements_is_drawn_in_its_unit():
+    columns = {"loss": 4.1, "displacement_error": 4.0, "penalty": 0.1, "seconds": 1.0}
+    table = pd.DataFrame({"epoch": [1, 2]} | {name: [value, value / 2] for name, value in columns.items()})
+    figure = network_charts.training(NETWORK, {"1": table})
+    assert titles(figure) == [
+        "Loss = error + λ · penalty", "Mean squared error of the displacement", "Penalty (before × λ)"
+    ]  # fmt: skip
+    assert [axes.get_ylabel() for axes in figure.axes] == ["mm²", "mm²", "dimensionless"]
+
+
 def test_scripts_of_tables_write_every_figure(tmp_path):
     metrics = cohort_metrics()
     write_table(metrics, tmp_path / "metrics.tsv")

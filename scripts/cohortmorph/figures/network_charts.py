@@ -21,6 +21,9 @@ from cohortmorph.figures.style import WIDTH_INCHES, message, styled, weight_styl
 PANELS_IN_A_ROW = 4  # of a training
 # Parts of the loss, as history.tsv calls them, of networks that learn how alike images are; others have no such titles.
 PARTS = {"similarity": "Similarity term", "penalty": "Penalty (before × λ)", "label_loss": "Label loss (before × γ)"}
+# And of those that learn a known displacement.
+ERROR = "displacement_error"
+PARTS_OF_ERROR = {ERROR: "Mean squared error of the displacement", "penalty": PARTS["penalty"]}
 
 
 @styled
@@ -46,6 +49,7 @@ def training(network: str, histories: Mapping[str, pd.DataFrame], conditional: p
     figure, panels = _panels_of_parts(len(titles))
     figure.suptitle(network, x=0.006, ha="left")
     styles = weight_styles(histories)
+    squared_mm = ("loss", ERROR) if ERROR in titles else ()
     validated = False
     for axes, (column, title) in zip(panels, titles.items(), strict=True):
         for weight, (colour, marker) in styles.items():
@@ -57,7 +61,7 @@ def training(network: str, histories: Mapping[str, pd.DataFrame], conditional: p
                 validated |= _validation(axes, history[["epoch", f"validation_{column}"]].dropna(), colour, marker)
         if conditional is not None:
             axes.plot(conditional.epoch, conditional[column], color="0.7", linewidth=1.1, zorder=1)
-        axes.set(title=title, xlabel="epoch", ylabel="dimensionless")
+        axes.set(title=title, xlabel="epoch", ylabel="mm²" if column in squared_mm else "dimensionless")
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     handles = [Line2D([], [], color=colour, label=f"λ = {weight}") for weight, (colour, _) in styles.items()]
     one = conditional is None
@@ -73,6 +77,8 @@ def _parts(trained: list[pd.DataFrame]) -> dict[str, str]:
     columns = [name for name in trained[0] if not name.startswith("validation_")]
     parts = [name for name in columns if name not in ("epoch", "loss", "seconds")]
     shown = [name for name in parts if any(history[name].any() for history in trained)]
+    if PARTS_OF_ERROR.keys() <= set(columns):
+        return {"loss": "Loss = error + λ · penalty"} | {name: PARTS_OF_ERROR.get(name, name) for name in shown}
     if not PARTS.keys() <= set(columns):
         return {name: name for name in ("loss", *shown)}
     labels = "\n+ γ · label loss (validation: without)" if "label_loss" in shown else ""
