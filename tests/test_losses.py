@@ -264,8 +264,8 @@ def test_mind_compares_the_patches_around_each_voxel(size, channels, radius, dil
     fixed, moved = textured((1, *size, 1), 1), textured((1, *size, 1), 2)
     contexts = [looped_context(image[0, ..., 0], radius, dilation) for image in (fixed, moved)]
     ours = losses.self_similarity(fixed, radius, dilation)
-    assert ours.shape == (1, *size, channels)
-    np.testing.assert_allclose(ours[0], contexts[0], atol=1e-4)
+    assert ours.shape == (channels, 1, *size, 1)
+    np.testing.assert_allclose(np.moveaxis(ours[:, 0, ..., 0], 0, -1), contexts[0], atol=1e-4)
     expected = np.mean((contexts[0] - contexts[1]) ** 2)
     np.testing.assert_allclose(losses.mind(fixed, moved, radius, dilation), [expected], rtol=1e-3)
 

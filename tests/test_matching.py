@@ -59,13 +59,13 @@ def samples(shape=(24, 32, 16), number=3, multiple=8, dimensions=3):
 @pytest.mark.parametrize("shape", [(6, 8), (4, 6, 8)])
 def test_costs_are_those_of_a_loop_over_voxels(shape):
     rng = np.random.default_rng(0)
-    fixed, moving = rng.random((2, 1, *shape, 5)).astype(np.float32)
+    fixed, moving = rng.random((2, 5, 1, *shape, 1)).astype(np.float32)
     costs = matching.cost_volume(tf.constant(fixed), tf.constant(moving)).numpy()[0]
     ways = list(itertools.product((-1, 0, 1), repeat=len(shape)))
     assert costs.shape == (*shape, len(ways))
     for index, (n, way) in itertools.product(np.ndindex(*shape), enumerate(ways)):
         there = tuple(np.clip(np.add(index, way), 0, np.array(shape) - 1))
-        assert costs[index][n] == pytest.approx(np.mean((fixed[0][index] - moving[0][there]) ** 2), abs=1e-6)
+        assert costs[index][n] == pytest.approx(np.mean((fixed[:, 0, *index] - moving[:, 0, *there]) ** 2), abs=1e-6)
     blocks = matching.cost_volume(tf.constant(fixed), tf.constant(moving), average=True).numpy()[0]
     np.testing.assert_allclose(
         blocks[(0,) * len(shape)], costs[(slice(2),) * len(shape)].reshape(-1, len(ways)).mean(0), atol=1e-6

@@ -123,25 +123,27 @@ def mind(
         (of_fixed, compared), (of_moved, _) = (
             _self_similarity_alone(image, radius, dilation, importance) for image in (fixed, moved)
         )
-        axes = list(range(1, len(fixed.shape)))
+        axes = [0, *range(2, len(fixed.shape) + 1)]
         counted = importance * compared
         return tf.math.divide_no_nan(
             tf.reduce_sum(counted * (of_fixed - of_moved) ** 2, axis=axes), tf.reduce_sum(counted, axis=axes)
         )
     difference = self_similarity(fixed, radius, dilation) - self_similarity(moved, radius, dilation)
-    return _mean(difference**2, importance)
+    return _mean(tf.reduce_mean(difference**2, axis=0), importance)
 
 
 def self_similarity(image: tf.Tensor, radius: int, dilation: int) -> tf.Tensor:
-    """Return the descriptor of :func:`mind`, shape (batch, *shape, 12 in 3-D or 4 in 2-D), in [0, 1]."""
-    axes = range(1, len(image.shape) - 1)
+    """Return the descriptor of :func:`mind`, in [0, 1], shape (12 in 3-D or 4 in 2-D, batch, *shape, 1).
+
+    One volume after the other takes half the time of all twelve numbers of a voxel side by side.
+    """
+    axes = range(1, len(image.shape))
     # Differences do not see the mean, but they lose digits to it.
-    image = image - tf.reduce_mean(image, axis=[*axes, -1], keepdims=True)
-    squares = tf.concat([(one - other) ** 2 for one, other in _neighbours(image, dilation)], axis=-1)
-    distances = window_means(squares, 2 * radius + 1)
-    variance = tf.reduce_mean(distances, axis=-1, keepdims=True)
-    least = 1e-3 * tf.reduce_mean(variance, axis=[*axes, -1], keepdims=True)
-    nearest = tf.reduce_min(distances, axis=-1, keepdims=True)
+    image = image - tf.reduce_mean(image, axis=axes, keepdims=True)
+    distances = _patch_means(tf.stack([(one - other) ** 2 for one, other in _neighbours(image, dilation)]), radius)
+    variance = tf.reduce_mean(distances, axis=0)
+    least = 1e-3 * tf.reduce_mean(variance, axis=axes, keepdims=True)
+    nearest = tf.reduce_min(distances, axis=0)
     return tf.exp(-(distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH))
 
 
@@ -151,16 +153,22 @@ def _self_similarity_alone(
     """Return the descriptor of what counts alone, and where its distances exist: patches that count somewhere."""
     axes = list(range(1, len(image.shape)))
     image = counts * (image - tf.reshape(_mean(image, counts), [-1] + [1] * len(axes)))
-    both = tf.concat([one * other for one, other in _neighbours(counts, dilation)], axis=-1)
-    squares = tf.concat([(one - other) ** 2 for one, other in _neighbours(image, dilation)], axis=-1)
-    shares = window_means(both, 2 * radius + 1)
+    both = tf.stack([one * other for one, other in _neighbours(counts, dilation)])
+    squares = tf.stack([(one - other) ** 2 for one, other in _neighbours(image, dilation)])
+    shares = _patch_means(both, radius)
     exist = tf.cast(shares > LEAST_SHARE, tf.float32)
-    distances = exist * window_means(both * squares, 2 * radius + 1) / tf.maximum(shares, LEAST_SHARE)
-    number = tf.reduce_sum(exist, axis=-1, keepdims=True)
-    variance = tf.reduce_sum(distances, axis=-1, keepdims=True) / tf.maximum(number, 1.0)
+    distances = exist * _patch_means(both * squares, radius) / tf.maximum(shares, LEAST_SHARE)
+    number = tf.reduce_sum(exist, axis=0)
+    variance = tf.reduce_sum(distances, axis=0) / tf.maximum(number, 1.0)
     least = 1e-3 * tf.reshape(_mean(variance, counts), [-1] + [1] * len(axes))
-    nearest = tf.reduce_min(distances + LOST * (1 - exist), axis=-1, keepdims=True)
+    nearest = tf.reduce_min(distances + LOST * (1 - exist), axis=0)
     return tf.exp(-exist * (distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH)), exist
+
+
+def _patch_means(values: tf.Tensor, radius: int) -> tf.Tensor:
+    """Return the means over the patch around each voxel, of (comparisons, batch, *shape, 1)."""
+    means = window_means(tf.reshape(values, [-1, *values.shape[2:]]), 2 * radius + 1)
+    return tf.reshape(means, values.shape)
 
 
 def _neighbours(image: tf.Tensor, dilation: int) -> list[tuple[tf.Tensor, tf.Tensor]]:

@@ -84,7 +84,7 @@ class MatchingNetwork:
         for scale in range(self.scales):
             # The first scale has the images' own voxels, the second the coarse grid's, and so on.
             if scale > 0:
-                one, other = averaged(one), averaged(other)
+                one, other = (tf.map_fn(averaged, features) for features in (one, other))
             costs = cost_volume(one, other, average=scale == 0)
             costs = costs if scale < 2 else upsample(costs, self.coarse)
             mean = tf.reduce_mean(costs, axis=-1, keepdims=True)
@@ -97,7 +97,7 @@ def cost_volume(fixed: tf.Tensor, moving: tf.Tensor, average: bool = False) -> t
 
     Parameters
     ----------
-    fixed, moving : tensor, shape (batch, *shape, features)
+    fixed, moving : tensor, shape (features, batch, *shape, 1)
     average : bool
         Whether the means of blocks are returned (see :func:`averaged`): all of the volume would take much memory.
 
@@ -107,13 +107,13 @@ def cost_volume(fixed: tf.Tensor, moving: tf.Tensor, average: bool = False) -> t
         Mean squared differences for displacements of −1, 0 and 1 voxel along each axis, in the order of
         :func:`numpy.ndindex`; beyond the border the border's features hold.
     """
-    size, dimensions = fixed.shape[1:-1].as_list(), len(fixed.shape) - 2
-    for axis in range(1, dimensions + 1):
-        moving = tf.gather(moving, np.clip(np.arange(-1, size[axis - 1] + 1), 0, size[axis - 1] - 1), axis=axis)
+    size, dimensions = fixed.shape[2:-1].as_list(), len(fixed.shape) - 3
+    for axis, length in enumerate(size, 2):
+        moving = tf.gather(moving, np.clip(np.arange(-1, length + 1), 0, length - 1), axis=axis)
 
     def difference(start: tf.Tensor) -> tf.Tensor:
-        part = tf.slice(moving, tf.concat([[0], start, [0]], axis=0), fixed.shape)
-        differences = tf.reduce_mean((fixed - part) ** 2, axis=-1, keepdims=True)
+        part = tf.slice(moving, tf.concat([[0, 0], start, [0]], axis=0), fixed.shape)
+        differences = tf.reduce_mean((fixed - part) ** 2, axis=0)
         return (averaged(differences) if average else differences)[..., 0]
 
     starts = tf.constant(list(np.ndindex(*[3] * dimensions)), tf.int32)
