@@ -533,6 +533,15 @@ def test_validation_is_a_mean_over_the_same_samples_at_every_epoch(stub, tmp_pat
     np.testing.assert_allclose(history["validation_folding_penalty"], 408, rtol=1e-6)
 
 
+def test_long_trainings_are_watched_twenty_times_and_where_networks_are_kept(stub, tmp_path):
+    history, _ = run_stub(stub, tmp_path, epochs=45, kept=[3, 45])
+    watched = [*range(2, 45, 2), 3, 45]
+    assert history["epoch"][history["validation_loss"].notna()].tolist() == sorted(watched)
+    assert history["loss"].notna().all()
+    resumed = pd.read_csv(tmp_path / training.LIVE_HISTORY, sep="\t")
+    assert resumed["validation_loss"].notna().tolist() == history["validation_loss"].notna().tolist()
+
+
 def test_parameters_are_kept_after_their_epoch(stub, tmp_path):
     run_stub(stub, tmp_path, epochs=6, steps_per_epoch=2, kept=[2, 6])
     for epoch in (2, 6):

@@ -20,7 +20,7 @@ from scipy.stats import entropy
 from cohortmorph.evaluation.measures import Row, row
 from cohortmorph.spatial import displacement
 from cohortmorph.spatial.geometry import Grid, matrix_and_offset, to_array
-from cohortmorph.spatial.ncc import local_ncc_squared, ncc_signed
+from cohortmorph.spatial.ncc import LocalNcc, ncc_signed
 
 LOCAL_WINDOW = 9
 NMI_BINS = 64
@@ -243,7 +243,9 @@ def _with_mean(name: str, values: Mapping[int, float]) -> list[Row]:
     return [row(name, str(label), value) for label, value in values.items()] + [row(name, "mean", mean)]
 
 
-def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = None) -> list[Row]:
+def similarity(
+    fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = None, windows: LocalNcc | None = None
+) -> list[Row]:
     """Return the rows of how alike two images look: NCC over all voxels and in local windows, and NMI.
 
     All methods of a pair are compared over the same voxels, those of the mask. Where the moving image does not reach,
@@ -256,6 +258,8 @@ def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = N
         Prepared intensities (0 to 1); NaN in `moved` where the moving image does not reach.
     mask : boolean array of that shape, optional
         Where to compare; the middle of a local window (9 voxels wide, cut off at the border) must lie in it.
+    windows : LocalNcc, optional
+        Those of `fixed`, if they are known already: most of the time goes into them.
 
     Returns
     -------
@@ -270,7 +274,7 @@ def similarity(fixed: np.ndarray, moved: np.ndarray, mask: np.ndarray | None = N
     mean = np.mean(moved, where=covered, dtype=float) if covered.any() else 0
     # Squaring the signed one saves a second pass over the voxels; it is the definition of the squared one.
     signed = ncc_signed(fixed, np.where(covered, moved, mean), wanted)
-    local = local_ncc_squared(fixed, moved, LOCAL_WINDOW)
+    local = (windows or LocalNcc(fixed, LOCAL_WINDOW)).squared(moved)
     whole = minimum_filter(np.isfinite(moved), LOCAL_WINDOW, mode="constant", cval=True) & wanted
     return [
         row("ncc_squared", "image", signed**2),

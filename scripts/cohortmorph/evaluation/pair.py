@@ -17,6 +17,7 @@ from cohortmorph.run.files import StrPath, read_json
 from cohortmorph.run.logs import log
 from cohortmorph.spatial import displacement, geometry, intensity, landmarks
 from cohortmorph.spatial.geometry import Grid, to_array
+from cohortmorph.spatial.ncc import LocalNcc
 
 
 @dataclass(frozen=True)
@@ -148,7 +149,7 @@ class PairEvaluation:
             rows += metrics.surface_agreement(compared)
         if self.knows_where:
             moved = self._moved(field)
-            rows += metrics.similarity(self.fixed_values, moved, self.mask)
+            rows += metrics.similarity(self.fixed_values, moved, self.mask, self.fixed_windows)
             rows += metrics.coverage(self.fixed_values, self.moving_values, moved, self.mask)
         rows += metrics.motion(field, self.affine)
         determinant = displacement.jacobian_determinant(field)
@@ -190,6 +191,11 @@ class PairEvaluation:
     def moving_values(self) -> np.ndarray:
         """The moving image's intensities, shape of its grid."""
         return to_array(self.moving)
+
+    @cached_property
+    def fixed_windows(self) -> LocalNcc:
+        """The local windows of the fixed image."""
+        return LocalNcc(self.fixed_values, metrics.LOCAL_WINDOW)
 
     @cached_property
     def fixed_grid(self) -> Grid:
@@ -288,7 +294,9 @@ class PairEvaluation:
 
     def _similarity(self, field: sitk.Image) -> list[Row]:
         """Return the rows of how alike the fixed and the moved image look."""
-        return metrics.similarity(self.fixed_values, self._moved(field), self.mask) if self.knows_where else []
+        if not self.knows_where:
+            return []
+        return metrics.similarity(self.fixed_values, self._moved(field), self.mask, self.fixed_windows)
 
     def _moved_map(self, field: sitk.Image) -> np.ndarray:
         """Return the moved labels."""

@@ -27,7 +27,7 @@ class AppliedNetwork:
         return self._answer(tf.constant(fixed[..., None]), tf.constant(moving[..., None])).numpy()
 
     # One graph, in which TensorFlow fuses each convolution with what follows; compiled by XLA it would be slower.
-    @tf.function
+    @tf.function(autograph=False)
     def _answer(self, fixed, moving):
         return self.network.displacement(self.network.field(moving, fixed, training=False))
 

@@ -276,7 +276,7 @@ class _Level:
         moving = tf.constant(to_array(self.moving)[..., None], tf.float32)
         matrices, unlike = self.splines(self.grid), similarity(self.similarity)
 
-        @tf.function(jit_compile=True)
+        @tf.function(jit_compile=True, autograph=False)
         def loss_and_gradient(points):
             with tf.GradientTape() as tape:
                 tape.watch(points)

@@ -76,7 +76,7 @@ class MatchingNetwork:
         return tf.constant(weight, tf.float32)
 
     # Nothing is learned here: no gradient passes, and XLA makes one loop of the many differences.
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def _costs(self, fixed: tf.Tensor, moving: tf.Tensor) -> tf.Tensor:
         """Return the cost volumes of all scales, side by side on the coarse grid."""
         one, other = (losses.self_similarity(image, **self.mind) for image in (fixed, moving))

@@ -86,7 +86,7 @@ class PaintedPairs:
 
 
 # One function for all samples of a training: it takes seconds to compile.
-@tf.function(jit_compile=True)
+@tf.function(jit_compile=True, autograph=False)
 def _pairs_of(
     images: tf.Tensor,
     spacing_mm: tf.Tensor,
@@ -99,7 +99,7 @@ def _pairs_of(
     """Make a pair of each image."""
     seeds = iter(tf.unstack(tf.random.split(seed, 64)))
     dimensions = len(images.shape) - 2
-    steps_mm = tf.reshape(spacing_mm, [len(images), *[1] * dimensions, dimensions])
+    steps_mm = tf.reshape(spacing_mm, [images.shape[0], *[1] * dimensions, dimensions])
     anatomy_mm, displacement_mm = (
         _displacement_mm(images.shape[1:-1].as_list(), steps_mm, control_points, length_mm, seeds) for _ in range(2)
     )
@@ -156,7 +156,7 @@ def drawn_and_watched(
 
 def _in_a_random_contrast(images: tf.Tensor, grey_values: int, seeds: Seeds) -> tf.Tensor:
     """Give each grey value another, at random but for what lies close; the result has values in [0, 1]."""
-    painted = tf.random.stateless_uniform([grey_values, len(images), *[1] * (len(images.shape) - 1)], next(seeds))
+    painted = tf.random.stateless_uniform([grey_values, images.shape[0], *[1] * (len(images.shape) - 1)], next(seeds))
     positions = tf.clip_by_value(images, 0.0, 1.0) * (grey_values - 1)
     values = tf.add_n([painted[knot] * tf.nn.relu(1 - tf.abs(positions - knot)) for knot in range(grey_values)])
     axes = list(range(1, len(images.shape)))
@@ -167,8 +167,8 @@ def _in_a_random_contrast(images: tf.Tensor, grey_values: int, seeds: Seeds) -> 
 def _spoiled(images: tf.Tensor, seeds: Seeds) -> tf.Tensor:
     """Return images with shading and noise, in [0, 1]."""
     size = images.shape[1:-1].as_list()
-    logarithm = tf.random.stateless_normal([len(images), *[3] * len(size), 1], next(seeds), stddev=BIAS_SD)
-    sd = tf.random.stateless_uniform([len(images), *[1] * (len(size) + 1)], next(seeds), maxval=NOISE_SD_MAX)
+    logarithm = tf.random.stateless_normal([images.shape[0], *[3] * len(size), 1], next(seeds), stddev=BIAS_SD)
+    sd = tf.random.stateless_uniform([images.shape[0], *[1] * (len(size) + 1)], next(seeds), maxval=NOISE_SD_MAX)
     noise = sd * tf.random.stateless_normal(images.shape, next(seeds))
     return tf.clip_by_value(images * tf.exp(upsample(logarithm, size)) + noise, 0.0, 1.0)
 
@@ -183,7 +183,7 @@ def _inside(images: tf.Tensor, axes: Iterable[int], seeds: Seeds) -> tf.Tensor:
         shown = tf.reduce_max(images, axis=others) > 0
         first = tf.reduce_min(tf.where(shown, index, size - 1.0), axis=1, keepdims=True)
         last = tf.reduce_max(tf.where(shown, index, 0.0), axis=1, keepdims=True)
-        cut = CUT_MAX * (last - first) * tf.random.stateless_uniform([2, len(images), 1], next(seeds))
+        cut = CUT_MAX * (last - first) * tf.random.stateless_uniform([2, images.shape[0], 1], next(seeds))
         within = tf.cast((index > first + cut[0] - 1) & (index < last - cut[1] + 1), tf.float32)
         inside *= tf.reshape(within, [-1, *[size if each == axis else 1 for each in range(1, len(images.shape))]])
     return inside

@@ -73,7 +73,7 @@ class Trainer:
         """Return the parts of a batch, a named tuple, those from what is not given 0; the network stays as it is."""
         return self._named(*self._evaluate(batch.each(tf.convert_to_tensor), weights).numpy())
 
-    @tf.function
+    @tf.function(autograph=False)
     def _step(self, batch, weights, seed):
         if any(self.strengths.values()):
             batch = self._varied(batch, seed)
@@ -85,14 +85,14 @@ class Trainer:
         self.optimizer.apply_gradients(zip(gradients, self.network.parameters, strict=True))
         return tf.stack([*parts, norm])
 
-    @tf.function
+    @tf.function(autograph=False)
     def _evaluate(self, batch, weights):
         field = self.network.field(batch.moving, batch.fixed, weights, training=False)
         # Without a way back, XLA would compute the steps of the integration again and again.
         displacement = self.network.displacement(field)
         return tf.stack(self._parts(field, displacement, weights, batch))
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def _varied(self, batch, seed):
         for_fixed, for_moving = tf.unstack(tf.random.split(seed, 2))
 
@@ -118,14 +118,14 @@ class Trainer:
         )
 
     # The parts are compiled twice, not one inside the other: the gradient of a compiled function is 25 times slower.
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def _parts_and_gradient(self, field, weights, batch):
         with tf.GradientTape() as tape:
             tape.watch(field)
             parts = self.objective.parts(field, self.network.displacement(field), weights, batch)
         return parts, tape.gradient(parts[0], field)
 
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def _parts(self, *arguments):
         return self.objective.parts(*arguments)
 

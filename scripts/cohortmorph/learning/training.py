@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,11 @@ from cohortmorph.run.files import StrPath, write_table
 
 log = logging.getLogger("cohortmorph")
 
-# Validation samples that are watched at every epoch: always the same, so that their loss shows the training's course
-# without the noise of what a batch happens to hold.
+# Validation samples that are watched: always the same, so that their loss shows the training's course without the noise
+# of what a batch happens to hold.
 PROBE = 16
+# How often at least they are watched, at each λ, and the course is told: to look takes as long as half a step.
+LOOKS = 20
 
 # Where the last good parameters are put if the loss or its gradient stops being a number.
 RESCUE = "last-good-parameters.npz"
@@ -110,8 +112,8 @@ def train(
     Returns
     -------
     history : DataFrame
-        One row an epoch; columns :func:`history_columns`. For several λ a column `validation_weight` follows: the λ at
-        which the validation samples were watched.
+        One row an epoch; columns :func:`history_columns`; those of validation are NaN for epochs after which nobody
+        looked. For several λ a column `validation_weight` follows: the λ at which the validation samples were watched.
 
     Raises
     ------
@@ -129,13 +131,20 @@ def train(
         raise ValueError(f"validation images of {validation.shape} for a network of {training.shape}")
     _check_memory(recipe, trainer, training.shape)
     probe = validation.probe(PROBE, settings["batch_size"])
-    course = _Course(recipe, trainer, training, probe, Path(folder))
-    record = _Record(trainer, settings["epochs"], kept_paths, Path(folder), checkpoint)
+    looks = _looks(settings["epochs"], kept_paths, len(recipe.weights))
+    course = _Course(recipe, trainer, training, probe, looks, Path(folder))
+    record = _Record(trainer, settings["epochs"], kept_paths, looks, Path(folder), checkpoint)
     record.restore()
     epochs = range(len(record.rows) + 1, settings["epochs"] + 1)
     for epoch in tqdm(epochs, desc=recipe.title, unit="epoch", mininterval=2):
         record.add(course.run_epoch(epoch))
     return pd.DataFrame(record.rows)
+
+
+def _looks(epochs: int, kept: Iterable[int], weights: int) -> list[int]:
+    """Return the epochs after which the validation samples are watched: the last, those kept, and some between."""
+    every = max(1, epochs // (LOOKS * weights))
+    return sorted({*range(every, epochs + 1, every), *kept, epochs})
 
 
 def _check_memory(recipe: Recipe, trainer: Trainer, shape: Sequence[int]) -> None:
@@ -158,14 +167,17 @@ class _Course:
     trainer: Trainer
     samples: Samples
     probe: Sequence[Batch]
+    looks: Sequence[int]
     folder: Path
 
     def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Train for an epoch, look at the validation samples, and return the row of the history."""
-        started, weights = time.monotonic(), self.recipe.weights
+        """Train for an epoch, look at the validation samples if it is time, and return the row of the history."""
+        started, weights, watched_at = time.monotonic(), self.recipe.weights, np.nan
         row = {"epoch": epoch, **self._learn(epoch)}
-        watched_at = weights[epoch % len(weights)]
-        watched = self._watch(watched_at)
+        watched = dict.fromkeys(self.trainer.objective.watched, np.nan)
+        if epoch in self.looks:
+            watched_at = weights[(self.looks.index(epoch) + 1) % len(weights)]
+            watched = self._watch(watched_at)
         row |= {f"validation_{name}": watched[name] for name in self.trainer.objective.watched}
         row |= {"seconds": time.monotonic() - started}
         return row | ({"validation_weight": watched_at} if len(weights) > 1 else {})
@@ -220,13 +232,13 @@ class _Record:
         trainer: Trainer,
         epochs: int,
         kept_paths: Mapping[int, StrPath],
+        looks: Sequence[int],
         folder: Path,
         checkpoint: Checkpoint | None,
     ) -> None:
-        self.trainer, self.epochs, self.kept_paths = trainer, epochs, kept_paths
+        self.trainer, self.epochs, self.kept_paths, self.looks = trainer, epochs, kept_paths, looks
         self.folder, self.checkpoint = folder, checkpoint
         self.rows: list[dict[str, float]] = []
-        self._told = set(kept_paths) | set(range(0, epochs + 1, max(1, epochs // 20)))
         self._shown = -np.inf
 
     def restore(self) -> None:
@@ -248,6 +260,6 @@ class _Record:
         if is_last or time.monotonic() - self._shown > LIVE_SECONDS:
             write_table(pd.DataFrame(self.rows), self.folder / LIVE_HISTORY)
             self._shown = time.monotonic()
-        if epoch in self._told:
+        if epoch in self.looks:
             parts = ", ".join(f"{_in_words(name)} {row[name]:.4g}" for name in self.trainer.objective.names)
             log.info("epoch %d of %d: %s; validation %.4g", epoch, self.epochs, parts, row["validation_loss"])

@@ -47,52 +47,69 @@ def ncc_squared(a: np.ndarray, b: np.ndarray, mask: np.ndarray | None = None) ->
 
 
 def local_ncc_squared(a: np.ndarray, b: np.ndarray, window: int) -> np.ndarray:
-    """Return the map of the squared NCC in a window around each pixel.
+    """Return the map of the squared NCC in a window around each pixel; see :class:`LocalNcc`."""
+    return LocalNcc(a, window).squared(b)
+
+
+class LocalNcc:
+    """The squared NCC of one image with any number of others, in a window around each pixel.
 
     Parameters
     ----------
-    a, b : array, any equal shape
-        NaN in `b` where it is not known: these pixels take the mean of `b` over the rest of the window, so that they
-        explain nothing of `a`. The value is the squared NCC over the pixels that are known, times the share that they
-        have of a's variation in the window.
+    a : array, any shape
     window : int
         Odd edge length, in pixels, of the window: a square in 2-D, a cube in 3-D. At the border it is cut off.
-
-    Returns
-    -------
-    array of the shape of `a`
-        Values in [0, 1]; 0 in windows that are flat in either image: a variance below 1e-6 of the whole image's.
     """
-    if window < 1 or window % 2 == 0:
-        raise ValueError(f"window is {window}: an odd number of pixels, at least 1, has a middle")
-    a, b = _same_shape(a, b)
-    known = np.isfinite(b)
-    if not known.any():
-        return np.zeros(a.shape)
-    # Standardizing first makes the result independent of scale and offset, and FLAT_WINDOW a fraction.
-    a = _standardized(a.reshape(1, -1)).reshape(a.shape) * np.sqrt(a.size)
-    b_standardized = np.zeros(b.shape)
-    b_standardized[known] = _standardized(b[known].reshape(1, -1))[0] * np.sqrt(known.sum())
-    b = b_standardized
 
-    def box_mean(values):
-        return uniform_filter(values, window, mode="constant")
+    def __init__(self, a: np.ndarray, window: int) -> None:
+        if window < 1 or window % 2 == 0:
+            raise ValueError(f"window is {window}: an odd number of pixels, at least 1, has a middle")
+        a = np.asarray(a, dtype=float)
+        self.window = window
+        # Standardizing first makes the result independent of scale and offset, and FLAT_WINDOW a fraction.
+        self._a = _standardized(a.reshape(1, -1)).reshape(a.shape) * np.sqrt(a.size)
+        # Means over all pixels of the box, also those beyond the border, as 0: only quotients of them are used.
+        self._inside, self._a_mean = self._box_mean(np.ones(a.shape)), self._box_mean(self._a)
+        self._a_variance = self._box_mean(self._a**2) / self._inside - (self._a_mean / self._inside) ** 2
 
-    # Means over all pixels of the box, also those beyond the border, as 0: only quotients of them are used.
-    inside = box_mean(np.ones(a.shape))
-    share, a_known = inside, box_mean(a)
-    a_variance = box_mean(a * a) / inside - (a_known / inside) ** 2
-    if not known.all():
-        # A pixel is a whole one: what is less is rounding.
-        share = np.rint(box_mean(known.astype(float)) * window**a.ndim) / window**a.ndim
-        a_known = box_mean(np.where(known, a, 0))
-    b_sum = box_mean(b)
-    b_mean = np.divide(b_sum, share, out=np.zeros(a.shape), where=share > 0)
-    b_variance = (box_mean(b * b) - b_mean * b_sum) / inside
-    covariance = (box_mean(a * b) - b_mean * a_known) / inside
-    has_contrast = (a_variance > FLAT_WINDOW) & (b_variance > FLAT_WINDOW)
-    squared = np.divide(covariance**2, a_variance * b_variance, out=np.zeros(a.shape), where=has_contrast)
-    return np.minimum(squared, 1)
+    def _box_mean(self, values: np.ndarray) -> np.ndarray:
+        return uniform_filter(values, self.window, mode="constant")
+
+    def squared(self, b: np.ndarray) -> np.ndarray:
+        """Return the map of the squared NCC with another image.
+
+        Parameters
+        ----------
+        b : array of the same shape
+            NaN where it is not known: these pixels take the mean of `b` over the rest of the window, so that they
+            explain nothing of `a`. The value is the squared NCC over the pixels that are known, times the share that
+            they have of a's variation in the window.
+
+        Returns
+        -------
+        array of that shape
+            Values in [0, 1]; 0 in windows that are flat in either image: a variance below 1e-6 of the whole image's.
+        """
+        a, b = _same_shape(self._a, b)
+        known = np.isfinite(b)
+        if not known.any():
+            return np.zeros(a.shape)
+        b_standardized = np.zeros(b.shape)
+        b_standardized[known] = _standardized(b[known].reshape(1, -1))[0] * np.sqrt(known.sum())
+        b = b_standardized
+        share, a_known = self._inside, self._a_mean
+        if not known.all():
+            # A pixel is a whole one: what is less is rounding.
+            share = np.rint(self._box_mean(known.astype(float)) * self.window**a.ndim) / self.window**a.ndim
+            a_known = self._box_mean(np.where(known, a, 0))
+        b_sum = self._box_mean(b)
+        b_mean = np.divide(b_sum, share, out=np.zeros(a.shape), where=share > 0)
+        b_variance = (self._box_mean(b * b) - b_mean * b_sum) / self._inside
+        covariance = (self._box_mean(a * b) - b_mean * a_known) / self._inside
+        has_contrast = (self._a_variance > FLAT_WINDOW) & (b_variance > FLAT_WINDOW)
+        variances = self._a_variance * b_variance
+        squared = np.divide(covariance**2, variances, out=np.zeros(a.shape), where=has_contrast)
+        return np.minimum(squared, 1)
 
 
 def local_ncc_squared_matrix(a: np.ndarray, b: np.ndarray, window: int) -> tuple[np.ndarray, np.ndarray]:
