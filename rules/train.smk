@@ -83,6 +83,7 @@ for name, network in plan.networks.items():
         conda:
             "../envs/voxelmorph.yaml"
         threads: network.chosen["threads"]
+        priority: 1  # the longest jobs, for which the others wait: as soon as they can
         resources:
             **needs(memory_mb=8000, minutes=720, gpus=int(network.chosen["gpu"])),
         params:
@@ -112,6 +113,7 @@ for name, network in plan.networks.items():
         conda:
             "../envs/voxelmorph.yaml"
         threads: network.chosen["threads"]
+        priority: 1  # the longest jobs, for which the others wait: as soon as they can
         resources:
             **needs(memory_mb=8000, minutes=720, gpus=int(network.chosen["gpu"])),
         params:

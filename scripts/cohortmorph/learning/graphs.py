@@ -273,6 +273,8 @@ class Applied:
         self.shape = tuple(-(-size // multiple) * multiple for size in shape)
         # What networks learned is exact; a processor that could halve its digits is not asked to.
         self.options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads}
+        # Threads tied to the first cores would make the jobs of one machine take turns on them.
+        self.options |= {"ENABLE_CPU_PINNING": False}
         self.core = openvino.Core()
 
     def load(self, path: StrPath) -> None:
