@@ -80,10 +80,10 @@ for name, network in plan.networks.items():
             results.log(f"train_{name}/weight-{{weight}}"),
         benchmark:
             results.benchmark(f"train_{name}/weight-{{weight}}")
+        priority: 1  # the longest jobs, for which the others wait: as soon as they can
         conda:
             "../envs/voxelmorph.yaml"
         threads: network.chosen["threads"]
-        priority: 1  # the longest jobs, for which the others wait: as soon as they can
         resources:
             **needs(memory_mb=8000, minutes=720, gpus=int(network.chosen["gpu"])),
         params:
@@ -110,10 +110,10 @@ for name, network in plan.networks.items():
             results.log(f"train_{name}_conditional"),
         benchmark:
             results.benchmark(f"train_{name}_conditional")
+        priority: 1  # the longest jobs, for which the others wait: as soon as they can
         conda:
             "../envs/voxelmorph.yaml"
         threads: network.chosen["threads"]
-        priority: 1  # the longest jobs, for which the others wait: as soon as they can
         resources:
             **needs(memory_mb=8000, minutes=720, gpus=int(network.chosen["gpu"])),
         params:

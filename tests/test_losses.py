@@ -270,6 +270,17 @@ def test_mind_compares_the_patches_around_each_voxel(size, channels, radius, dil
     np.testing.assert_allclose(losses.mind(fixed, moved, radius, dilation), [expected], rtol=1e-3)
 
 
+@pytest.mark.parametrize("settings", [{"name": "mind"}, {"name": "mind", "radius": 2, "dilation": 1}, {"name": "nmi"}])
+def test_one_fixed_image_may_be_compared_to_many(settings):
+    fixed, *others = (textured((1, 5, 6, 4, 1), seed) for seed in (1, 2, 3))
+    importance = (textured((1, 5, 6, 4, 1), 4) > 0.3).astype(np.float32)
+    for counts in (None, importance):
+        unlike = losses.similarity_to(fixed, settings, counts)
+        for moved in others:
+            expected = losses.similarity(settings)(fixed, moved, counts)
+            np.testing.assert_allclose(unlike(moved), expected, rtol=1e-6)
+
+
 @pytest.mark.filterwarnings("ignore:(Mean of empty|All-NaN)")
 @pytest.mark.parametrize("size", [(7, 6), (5, 4, 4)], ids=["2-D", "3-D"])
 @pytest.mark.parametrize(("radius", "dilation"), [(1, 2), (2, 1)])

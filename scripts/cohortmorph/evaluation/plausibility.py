@@ -4,6 +4,7 @@ One function a metric, as in metrics.py.
 """
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 
 from cohortmorph.evaluation.measures import Row, row
@@ -73,7 +74,7 @@ def volume_changes(determinant: ArrayLike, fixed_labels: ArrayLike) -> list[Row]
         Positive: the displacement says that the structure is larger in the moving image. Its structure is the label's
         number; there is no mean, as one organ's growth is not another's shrinking.
     """
-    numbers, index = np.unique(np.asarray(fixed_labels).ravel(), return_inverse=True)
+    index, numbers = pd.factorize(np.asarray(fixed_labels).ravel(), sort=True)  # unlike np.unique, it sorts no voxels
     sums = np.bincount(index, weights=np.asarray(determinant, dtype=float).ravel())
     changes = 100 * (sums / np.bincount(index) - 1)
     return [

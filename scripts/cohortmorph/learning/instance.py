@@ -254,7 +254,7 @@ class _Level:
 
     def descend(self):
         """Return the residual on the fixed image's own grid, (*size, 3) in mm LPS, and how the loss went."""
-        from cohortmorph.learning.losses import folding_penalty, similarity
+        from cohortmorph.learning.losses import folding_penalty, similarity_to
         from cohortmorph.learning.networks import along_axes, sample, tf
 
         def spread(points, matrices):
@@ -274,7 +274,7 @@ class _Level:
             batch(tf.constant(values[..., None], tf.float32)) for values in (to_array(self.fixed), self.importance)
         )
         moving = tf.constant(to_array(self.moving)[..., None], tf.float32)
-        matrices, unlike = self.splines(self.grid), similarity(self.similarity)
+        matrices, unlike = self.splines(self.grid), similarity_to(fixed, self.similarity, importance)
 
         @tf.function(jit_compile=True, autograph=False)
         def loss_and_gradient(points):
@@ -282,7 +282,7 @@ class _Level:
                 tape.watch(points)
                 residual_mm = spread(points, matrices)
                 moved = batch(sample(moving, start_indices + tf.einsum("ijkd,dc->ijkc", residual_mm, to_indices)))
-                likeness = tf.reduce_mean(unlike(fixed, moved, importance))
+                likeness = tf.reduce_mean(unlike(moved))
                 penalty = self._penalty(start_bent + residual_mm)
                 folding = tf.constant(0.0)
                 if self.folding_weight and min(self.grid.size[: self.dimensions]) > 1:  # one slice has no volume

@@ -97,11 +97,15 @@ def nmi(fixed: tf.Tensor, moved: tf.Tensor, bins: int = 32, importance: tf.Tenso
     return 1 - tf.math.divide_no_nan(fixed_entropy + moved_entropy, _entropy(tf.reshape(joint, [-1, bins**2])))
 
 
+# Voxels from a patch's middle to its side, and from the middle to its neighbours.
+MIND_PATCHES = {"radius": 1, "dilation": 2}
+
+
 def mind(
     fixed: tf.Tensor,
     moved: tf.Tensor,
-    radius: int = 1,
-    dilation: int = 2,
+    radius: int = MIND_PATCHES["radius"],
+    dilation: int = MIND_PATCHES["dilation"],
     importance: tf.Tensor | None = None,
     alone: bool = False,
 ) -> tf.Tensor:
@@ -128,7 +132,13 @@ def mind(
         return tf.math.divide_no_nan(
             tf.reduce_sum(counted * (of_fixed - of_moved) ** 2, axis=axes), tf.reduce_sum(counted, axis=axes)
         )
-    difference = self_similarity(fixed, radius, dilation) - self_similarity(moved, radius, dilation)
+    return _mind_to(self_similarity(fixed, radius, dilation), moved, radius, dilation, importance)
+
+
+def _mind_to(
+    of_fixed: tf.Tensor, moved: tf.Tensor, radius: int, dilation: int, importance: tf.Tensor | None
+) -> tf.Tensor:
+    difference = of_fixed - self_similarity(moved, radius, dilation)
     return _mean(tf.reduce_mean(difference**2, axis=0), importance)
 
 
@@ -205,6 +215,21 @@ def similarity(settings: Mapping[str, Any], alone: bool = False) -> Similarity:
     chosen = {name: settings[name] for name in names if name in settings}
     chosen |= {"alone": alone} if function in LOOK_AROUND else {}
     return lambda fixed, moved, importance=None: function(fixed, moved, importance=importance, **chosen)
+
+
+def similarity_to(
+    fixed: tf.Tensor, settings: Mapping[str, Any], importance: tf.Tensor | None = None
+) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Return :func:`similarity` as a function of the moved image alone, for one fixed image that many are compared to.
+
+    What MIND asks of the fixed image is computed here, once.
+    """
+    if settings["name"] != "mind":
+        unlike = similarity(settings)
+        return lambda moved: unlike(fixed, moved, importance)
+    patches = {key: settings.get(key, usual) for key, usual in MIND_PATCHES.items()}
+    of_fixed = self_similarity(fixed, **patches)
+    return lambda moved: _mind_to(of_fixed, moved, **patches, importance=importance)
 
 
 def gradient_penalty(field: tf.Tensor, convention: str, field_downsampling: int = 1, name: str = "l2") -> tf.Tensor:
