@@ -11,7 +11,7 @@ endif
 RUN := $(UV) run --frozen --no-sync
 export PYTHONWARNINGS := ignore::UserWarning:htcondor2
 
-.PHONY: help setup demo progress test test-here test-pool lint view report clean
+.PHONY: help setup setup-dev demo progress test test-here test-pool lint view report clean
 
 help:
 	@echo "make demo      register the embedded phantom cohort, end to end, and say which files to open"
@@ -30,8 +30,15 @@ setup: .venv/.synced
 
 .venv/.synced: pyproject.toml uv.lock $(filter .uv/bin/uv,$(UV))
 # Bytecode now, once: without it, or on a shared file system that jobs cannot write to, every job compiles all it imports.
+	$(UV) sync --frozen --quiet --compile-bytecode --no-group dev
+	@rm -f .venv/.synced-dev; touch $@
+
+# With what tests and checks need.
+setup-dev: .venv/.synced-dev
+
+.venv/.synced-dev: pyproject.toml uv.lock $(filter .uv/bin/uv,$(UV))
 	$(UV) sync --frozen --quiet --compile-bytecode
-	@touch $@
+	@touch .venv/.synced $@
 
 demo: setup
 	$(RUN) snakemake --cores $(CORES)
@@ -49,16 +56,16 @@ progress: $(filter .uv/bin/uv,$(UV))
 
 # Side by side: the tests on a pool mostly wait for it. What they say comes when they have ended. Two processes, as
 # HTCondor's library cannot encrypt in one that has loaded TensorFlow.
-test: setup
+test: setup-dev
 	@$(MAKE) --no-print-directory -j 2 test-here test-pool
 
-test-here: setup
+test-here: setup-dev
 	$(RUN) pytest --ignore tests/htcondor --durations=10
 
-test-pool: setup
+test-pool: setup-dev
 	@said=$$(mktemp); $(RUN) pytest tests/htcondor --durations=10 > $$said 2>&1; code=$$?; cat $$said; rm $$said; exit $$code
 
-lint: setup
+lint: setup-dev
 	$(RUN) ruff check .
 	$(RUN) ruff format --check .
 	$(RUN) mypy
