@@ -139,7 +139,7 @@ CONFIG_MISTAKES = {
     "unknown key": (
         "    epochs: 200",
         "    epoch: 200",
-        ["line 79, networks.voxelmorph.epoch: unknown key (did you mean 'epochs'?)"],
+        ["line 80, networks.voxelmorph.epoch: unknown key (did you mean 'epochs'?)"],
     ),
     "key of another block": (
         "\nseed: 1 ",
@@ -262,7 +262,7 @@ CONFIG_MISTAKES = {
         [
             "baselines.niftyreg.start: found 'voxelmorph_weight-1_epoch-300' (did you mean "
             "'voxelmorph_weight-1_epoch-200'?); expected affine, own, or a network that is trained: "
-            "matching_weight-0_epoch-20, "
+            "matching_weight-0_epoch-12, "
         ],
     ),
     "no tool": ("    tool: niftyreg ", "    # tool ", ["baselines.niftyreg: missing key 'tool'"]),

@@ -11,14 +11,15 @@ from rules_of import rules_of
 
 ROOT = Path(__file__).parent.parent
 ENVIRONMENTS = sorted((ROOT / "envs").glob("*.yaml"))
-# Packages that uv.lock has under another name: conda's and the GPU nodes' TensorFlow is the same release.
-LOCKED_AS = {"tensorflow": "tensorflow-cpu"}
+# Packages that uv.lock has under another name: the GPU nodes' TensorFlow is the same release.
+LOCKED_AS = {"tensorflow": "tensorflow-cpu", "python-isal": "isal"}
 # Programs of conda's alone; the lock has them inside of another package's wheel.
 UNLOCKED = {"niftyreg": "1.5.69.6"}
 # Modules whose package has another name.
 PACKAGES = {
     "SimpleITK": "simpleitk",
     "ants": "antspyx",
+    "isal": "python-isal",
     "itk": "itk-elastix",
     "surface_distance": "surface-distance",
     "yaml": "pyyaml",

@@ -7,7 +7,7 @@ import pytest
 from scipy.interpolate import BSpline
 from scipy.ndimage import convolve1d, gaussian_filter
 
-from cohortmorph.learning import losses
+from cohortmorph.learning import losses, self_similarity
 from cohortmorph.learning.losses import tf
 from cohortmorph.learning.networks import start_tensorflow
 from cohortmorph.learning.unet import vxm
@@ -254,7 +254,7 @@ def looped_context(image, radius, dilation):
             distances[(*voxel, channel)] = np.nanmean([(at(near + a) - at(near + b)) ** 2 for near in patch])
     variance = np.nanmean(distances, axis=-1, keepdims=True)
     least = 1e-3 * np.nanmean(variance[np.isfinite(image)])
-    variance = np.maximum(variance, least) + losses.FLAT_PATCH
+    variance = np.maximum(variance, least) + self_similarity.FLAT_PATCH
     return np.exp(-(distances - np.nanmin(distances, axis=-1, keepdims=True)) / variance)
 
 
@@ -263,7 +263,7 @@ def looped_context(image, radius, dilation):
 def test_mind_compares_the_patches_around_each_voxel(size, channels, radius, dilation):
     fixed, moved = textured((1, *size, 1), 1), textured((1, *size, 1), 2)
     contexts = [looped_context(image[0, ..., 0], radius, dilation) for image in (fixed, moved)]
-    ours = losses.self_similarity(fixed, radius, dilation)
+    ours = self_similarity.self_similarity(fixed, radius, dilation)
     assert ours.shape == (channels, 1, *size, 1)
     np.testing.assert_allclose(np.moveaxis(ours[:, 0, ..., 0], 0, -1), contexts[0], atol=1e-4)
     expected = np.mean((contexts[0] - contexts[1]) ** 2)

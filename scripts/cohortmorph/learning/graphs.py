@@ -172,7 +172,7 @@ def voxelmorph(
     return field
 
 
-FLAT_PATCH = 1e-6  # as cohortmorph.learning.losses has it
+FLAT_PATCH = 1e-6  # as cohortmorph.learning.self_similarity has it
 COARSER, COST_SCALE = 2, 10.0  # as cohortmorph.learning.matching has them
 
 
@@ -195,7 +195,7 @@ def matching(fixed: Node, moving: Node, arrays: Iterator[np.ndarray], shape: Seq
 
 
 def _self_similarity(image, shape, radius, dilation):
-    """As :func:`cohortmorph.learning.losses.self_similarity`."""
+    """As :func:`cohortmorph.learning.self_similarity.self_similarity`."""
     dimensions = len(shape)
     axes = range(1, dimensions + 2)
     image = op.subtract(image, _mean(image, axes))

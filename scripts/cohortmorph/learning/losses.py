@@ -5,7 +5,6 @@ Images have shape (batch, *shape, 1) and values in [0, 1]; fields have shape (ba
 Each function returns one number a sample, shape (batch,).
 """
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,22 +12,17 @@ import numpy as np
 
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.learning.neighbours import (
+    LEAST_SHARE,
     at_corner,
     central_difference,
     forward_difference,
-    shifted,
     window_means,
 )
 from cohortmorph.learning.networks import tf
+from cohortmorph.learning.self_similarity import self_similarity, self_similarity_alone
 
 # On windows of images in [0, 1]: product of two variances below which a window counts as flat.
 FLAT = 1e-9
-# The least variance by which the patch distances of MIND are divided: of images in [0, 1], noise of 0.001.
-FLAT_PATCH = 1e-6
-# Of a window or patch: what counts less of it does not exist. A voxel of the largest windows is more.
-LEAST_SHARE = 1e-6
-# Larger than any distance of patches.
-LOST = 1e9
 # A probability of 0 costs log(1 / this) in the cross-entropy.
 LEAST_PROBABILITY = 1e-3
 
@@ -125,7 +119,7 @@ def mind(
     """
     if alone and importance is not None:
         (of_fixed, compared), (of_moved, _) = (
-            _self_similarity_alone(image, radius, dilation, importance) for image in (fixed, moved)
+            self_similarity_alone(image, radius, dilation, importance) for image in (fixed, moved)
         )
         axes = [0, *range(2, len(fixed.shape) + 1)]
         counted = importance * compared
@@ -140,52 +134,6 @@ def _mind_to(
 ) -> tf.Tensor:
     difference = of_fixed - self_similarity(moved, radius, dilation)
     return _mean(tf.reduce_mean(difference**2, axis=0), importance)
-
-
-def self_similarity(image: tf.Tensor, radius: int, dilation: int) -> tf.Tensor:
-    """Return the descriptor of :func:`mind`, in [0, 1], shape (12 in 3-D or 4 in 2-D, batch, *shape, 1).
-
-    One volume after the other takes half the time of all twelve numbers of a voxel side by side.
-    """
-    axes = range(1, len(image.shape))
-    # Differences do not see the mean, but they lose digits to it.
-    image = image - tf.reduce_mean(image, axis=axes, keepdims=True)
-    distances = _patch_means(tf.stack([(one - other) ** 2 for one, other in _neighbours(image, dilation)]), radius)
-    variance = tf.reduce_mean(distances, axis=0)
-    least = 1e-3 * tf.reduce_mean(variance, axis=axes, keepdims=True)
-    nearest = tf.reduce_min(distances, axis=0)
-    return tf.exp(-(distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH))
-
-
-def _self_similarity_alone(
-    image: tf.Tensor, radius: int, dilation: int, counts: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Return the descriptor of what counts alone, and where its distances exist: patches that count somewhere."""
-    axes = list(range(1, len(image.shape)))
-    image = counts * (image - tf.reshape(_mean(image, counts), [-1] + [1] * len(axes)))
-    both = tf.stack([one * other for one, other in _neighbours(counts, dilation)])
-    squares = tf.stack([(one - other) ** 2 for one, other in _neighbours(image, dilation)])
-    shares = _patch_means(both, radius)
-    exist = tf.cast(shares > LEAST_SHARE, tf.float32)
-    distances = exist * _patch_means(both * squares, radius) / tf.maximum(shares, LEAST_SHARE)
-    number = tf.reduce_sum(exist, axis=0)
-    variance = tf.reduce_sum(distances, axis=0) / tf.maximum(number, 1.0)
-    least = 1e-3 * tf.reshape(_mean(variance, counts), [-1] + [1] * len(axes))
-    nearest = tf.reduce_min(distances + LOST * (1 - exist), axis=0)
-    return tf.exp(-exist * (distances - nearest) / (tf.maximum(variance, least) + FLAT_PATCH)), exist
-
-
-def _patch_means(values: tf.Tensor, radius: int) -> tf.Tensor:
-    """Return the means over the patch around each voxel, of (comparisons, batch, *shape, 1)."""
-    means = window_means(tf.reshape(values, [-1, *values.shape[2:]]), 2 * radius + 1)
-    return tf.reshape(means, values.shape)
-
-
-def _neighbours(image: tf.Tensor, dilation: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
-    """Return the pairs of neighbours of each voxel that do not lie opposite."""
-    axes = range(1, len(image.shape) - 1)
-    around = [(axis, shifted(image, axis, step)) for axis in axes for step in (-dilation, dilation)]
-    return [(one, other) for (a, one), (b, other) in itertools.combinations(around, 2) if a != b]
 
 
 Similarity = Callable[..., tf.Tensor]  # (fixed, moved, importance=None) → a number a sample

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cohortmorph.learning import known, losses, neighbours, painted, unet
+from cohortmorph.learning import known, losses, neighbours, painted, self_similarity, unet
 from cohortmorph.learning.kind import Kind
 
 # TensorFlow comes from `networks`, which prepares its import.
@@ -79,7 +79,7 @@ class MatchingNetwork:
     @tf.function(jit_compile=True, autograph=False)
     def _costs(self, fixed: tf.Tensor, moving: tf.Tensor) -> tf.Tensor:
         """Return the cost volumes of all scales, side by side on the coarse grid."""
-        one, other = (losses.self_similarity(image, **self.mind) for image in (fixed, moving))
+        one, other = (self_similarity.self_similarity(image, **self.mind) for image in (fixed, moving))
         volumes = []
         for scale in range(self.scales):
             # The first scale has the images' own voxels, the second the coarse grid's, and so on.
@@ -135,7 +135,7 @@ def size_multiple(settings: Mapping[str, Any]) -> int:
 
 
 MATCHING = Kind(
-    modules=(sys.modules[__name__], known, losses, neighbours, painted, unet),
+    modules=(sys.modules[__name__], known, losses, neighbours, painted, self_similarity, unet),
     multiple=size_multiple,
     network=MatchingNetwork,
     objective=known.KnownDisplacement,

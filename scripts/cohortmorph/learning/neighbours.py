@@ -10,6 +10,9 @@ import numpy as np
 # TensorFlow comes from `networks`, which prepares its import.
 from cohortmorph.learning.networks import along_axes, tf
 
+# Of a window or patch: what counts less of it does not exist. A voxel of the largest windows is more.
+LEAST_SHARE = 1e-6
+
 
 def part_along(values: tf.Tensor, axis: int, part: slice) -> tf.Tensor:
     """Return a slice along one axis."""

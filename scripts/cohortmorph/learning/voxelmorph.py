@@ -5,11 +5,11 @@ Balakrishnan et al., IEEE TMI 2019; Dalca et al., MICCAI 2018; for every λ at o
 
 import sys
 
-from cohortmorph.learning import conditional, losses, neighbours, objective, unet
+from cohortmorph.learning import conditional, losses, neighbours, objective, self_similarity, unet
 from cohortmorph.learning.kind import Kind
 
 VOXELMORPH = Kind(
-    modules=(sys.modules[__name__], conditional, losses, neighbours, objective, unet),
+    modules=(sys.modules[__name__], conditional, losses, neighbours, objective, self_similarity, unet),
     multiple=lambda settings: unet.size_multiple(settings["encoder"]),
     network=unet.UNet,
     objective=objective.SimilarityObjective,

@@ -6,13 +6,13 @@ the named one, fill what is missing with zeros, and mix several values at a voxe
 """
 
 import tempfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
+from isal import isal_zlib
 
 from cohortmorph import UserError
 from cohortmorph.run.files import StrPath
@@ -213,8 +213,8 @@ def _bytes(path: StrPath, name: str, most: int = -1) -> bytes:
     if most < 0:
         return text_headers.inflate(data, name)
     try:
-        return zlib.decompressobj(31).decompress(data, most)
-    except zlib.error:
+        return isal_zlib.decompressobj(31).decompress(data, most)
+    except isal_zlib.error:  # type: ignore[misc] # its stubs take the class for a value
         raise UserError(f"{name}: the compressed data are damaged. {CUT}.") from None
 
 
