@@ -27,7 +27,7 @@ log = logging.getLogger("cohortmorph")
 # Validation samples that are watched: always the same, so that their loss shows the training's course without the noise
 # of what a batch happens to hold.
 PROBE = 16
-# How often at least they are watched, at each λ, and the course is told: to look takes as long as half a step.
+# How often at least they are watched, at each λ, and the course is told: to look takes a third of a step.
 LOOKS = 20
 
 # Where the last good parameters are put if the loss or its gradient stops being a number.
